@@ -1,0 +1,25 @@
+"""Photographs of natural content, written once a session, and the packaged fonts."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+
+from wmremoval.fonts import load_fonts
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Twelve different 96 x 128 JPEGs cut from one photograph of a cat."""
+    folder = tmp_path_factory.mktemp("photos")
+    cat = data.chelsea()  # (300, 451, 3)
+    corners = [(y, x) for y in (0, 100, 200) for x in (0, 107, 214, 321)]
+    paths = [folder / f"cat_{i:02d}.jpg" for i in range(len(corners))]
+    for path, (y, x) in zip(paths, corners, strict=True):
+        Image.fromarray(np.ascontiguousarray(cat[y : y + 96, x : x + 128])).save(path, quality=95)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def fonts():
+    return load_fonts()

@@ -1,0 +1,189 @@
+"""The command line: python -m wmremoval train | evaluate | download | publish | benchmark."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options; the defaults of training are those of `TrainConfig`."""
+    from .config import TrainConfig
+
+    defaults = TrainConfig()
+    parser = argparse.ArgumentParser(prog="python -m wmremoval", description="Remove visible watermarks from photographs.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    train = commands.add_parser("train", help="train a network, test it and draw its pictures")
+    train.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    train.add_argument("--logos", help="folder of RGBA logos to use as watermarks too")
+    train.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
+    train.add_argument("--name", default="train", help="name of the run")
+    train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder, with its own settings")
+    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    train.add_argument("--document", action="store_true", help="the document's recipe: direct image, no mask term")
+    for name, kind in (("epochs", int), ("image_size", int), ("batch_size", int), ("workers", int), ("seed", int), ("max_photos", int),
+                       ("warmup_epochs", int), ("early_stop_patience", int), ("learning_rate", float), ("weight_decay", float),
+                       ("mask_weight", float), ("perceptual_weights", str), ("target", str), ("amp", str)):  # fmt: skip
+        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
+    train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
+    train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
+    train.add_argument("--compile", action="store_true", default=None, help="torch.compile the network")
+
+    evaluate = commands.add_parser("evaluate", help="score a run's best network over its test photographs")
+    evaluate.add_argument("run", help="folder of a run")
+    evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
+    evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
+
+    download = commands.add_parser("download", help="fetch photographs to train on")
+    download.add_argument("--dataset", default="imagenette", help="imagenette, oxford_pets, flowers102 or dtd")
+    download.add_argument("--limit", type=int, default=1000, help="photographs to keep, default 1000")
+    download.add_argument("--photos", default="data/clean_images", help="folder they go to")
+
+    publish = commands.add_parser("publish", help="put a run's reports and pictures into outputs/ for the README")
+    publish.add_argument("run", help="folder of a run")
+    publish.add_argument("--output", default="outputs", help="where reports and visuals/ go")
+
+    benchmark = commands.add_parser("benchmark", help="time the making of training samples on one core")
+    benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    benchmark.add_argument("--image-size", type=int, default=256)
+    benchmark.add_argument("--samples", type=int, default=300)
+    benchmark.add_argument("--report", help="also write the numbers to this JSON file")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command. Returns 0 if all went well, 1 with one line on standard error if not."""
+    arguments = build_parser().parse_args(argv)
+    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {str(error).splitlines()[0] if str(error) else type(error).__name__}", file=sys.stderr)
+        return 1
+
+
+def _from_root(path: str) -> Path:
+    """A path as given if it is absolute or there, else taken from the repository's root."""
+    from .runs import find_root
+
+    given = Path(path).expanduser()
+    return given.resolve() if given.is_absolute() or given.exists() else find_root() / given
+
+
+def run_train(arguments: argparse.Namespace) -> int:
+    """Photographs, loaders, training, reports, test, pictures: the notebook's steps in its order."""
+    from .config import DOCUMENT_RECIPE, TrainConfig
+    from .evaluation import restore_samples
+    from .experiment import describe, open_loaders, open_photos, score
+    from .publishing import draw_visuals
+    from .reports import read_config, write_changelog, write_config, write_training_reports
+    from .runs import latest_run, new_run
+    from .training import Training, fit, pick_device
+
+    device = pick_device(arguments.device)
+    output = _from_root(arguments.output)
+    if arguments.resume:
+        folder = _from_root(arguments.resume)
+        about = read_config(folder)
+        config, photos_dir, logos_dir = about["train"], about["sources"]["photos"], about["sources"].get("logos")
+    else:
+        base = DOCUMENT_RECIPE.to_dict() if arguments.document else {}
+        given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict() and value is not None}
+        config = TrainConfig.from_dict(base | given)
+        photos_dir, logos_dir = _from_root(arguments.photos), arguments.logos and _from_root(arguments.logos)
+    photos = open_photos(photos_dir, config)
+    loaders = open_loaders(photos, config, device, logos_dir)
+    training = Training(config, len(loaders["train"]), device)
+    info = describe(training, photos, loaders, logos_dir)
+    previous = latest_run(output)
+    if not arguments.resume:
+        folder = new_run(output, arguments.name)
+        write_config(folder, info)
+    print(f"Run {folder.name} on {info.device}, perceptual features: {info.perceptual_weights}.")
+    result = fit(training, loaders, folder, resume=bool(arguments.resume))
+    write_training_reports(result, info)
+    _, summary = score(training, loaders["test"], folder)
+    _print_scores(summary)
+    write_changelog(folder, previous if previous != folder else None)
+    dataset = loaders["test"].dataset
+    draw_visuals(training, result.history, restore_samples(training.net, dataset, range(min(8, len(dataset))), device), folder)
+    print(f"Reports and pictures are in {folder}")
+    return 130 if result.stopped == "interrupted" else 0
+
+
+def run_evaluate(arguments: argparse.Namespace) -> int:
+    """Score a finished run over its own test photographs, or those of the same names in another folder."""
+    from .experiment import fixed_loader, read_run, run_split, score
+    from .reports import write_changelog
+    from .training import pick_device
+
+    folder = _from_root(arguments.run)
+    training, _, about = read_run(folder, pick_device(arguments.device))
+    photos = arguments.photos or about["sources"]["photos"]
+    loader = fixed_loader(run_split(folder, photos)["test"], training.config, about["sources"].get("logos"))
+    _, summary = score(training, loader, folder)
+    _print_scores(summary)
+    if not (folder / "CHANGELOG.md").exists():
+        write_changelog(folder)
+    return 0
+
+
+def _print_scores(summary: dict) -> None:
+    mean = {name: value["mean"] for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
+    print(f"Test Loss: {mean['loss']:.4f}")
+    print(f"Test PSNR: {mean['psnr']:.2f} dB (doing nothing: {mean['input_psnr']:.2f} dB)")
+    print(f"Test SSIM: {mean['ssim']:.4f} (doing nothing: {mean['input_ssim']:.4f})")
+    if "masked_psnr" in mean:
+        print(f"Test PSNR inside the mark: {mean['masked_psnr']:.2f} dB (doing nothing: {mean['input_masked_psnr']:.2f} dB)")
+
+
+def run_download(arguments: argparse.Namespace) -> int:
+    """Fetch a public set of photographs."""
+    from .photos import download_photos
+    from .runs import find_root
+
+    folder = _from_root(arguments.photos)
+    count = download_photos(arguments.dataset, arguments.limit, folder, find_root() / "data" / "downloads")
+    print(f"{folder} holds {count} photographs from {arguments.dataset}")
+    return 0
+
+
+def run_publish(arguments: argparse.Namespace) -> int:
+    """Publish a run."""
+    import torch
+
+    from .publishing import publish
+
+    for path in publish(_from_root(arguments.run), _from_root(arguments.output), torch.device("cpu")):
+        print(path.name)
+    return 0
+
+
+def run_benchmark(arguments: argparse.Namespace) -> int:
+    """Time the data pipeline."""
+    from .benchmark import time_samples
+    from .runs import write_json
+
+    numbers = time_samples(_from_root(arguments.photos), arguments.image_size, arguments.samples)
+    width = max(map(len, numbers))
+    for name, value in numbers.items():
+        print(f"{name:<{width}}  {value:.2f}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+    if arguments.report:
+        write_json(arguments.report, numbers)
+    return 0
+
+
+COMMANDS = {
+    "train": run_train,
+    "evaluate": run_evaluate,
+    "download": run_download,
+    "publish": run_publish,
+    "benchmark": run_benchmark,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

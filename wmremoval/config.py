@@ -1,0 +1,111 @@
+"""`TrainConfig`: every setting of a training run, with its unit and reason, and the learning rates it plans."""
+
+from dataclasses import asdict, dataclass, fields
+
+import torch
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run; the defaults are the document's numbers on our composite network."""
+
+    # --- data ---
+    image_size: int = 256  # pixels; side of the square crops, the document's size
+    batch_size: int = 8  # photographs a step; what 6 GB of GPU memory hold
+    max_photos: int | None = None  # photographs used at most; None: all there are
+    workers: int = 0  # loader processes; 0 synthesises in the training process (same samples either way)
+    seed: int = 0  # keys the split, the initial weights, the order and every watermark
+    # --- objective ---
+    target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
+    composite: bool = True  # blend the prediction into the input through the finest attention gate
+    mask_weight: float = 1.0  # weight of the mask's cross-entropy; 0 leaves the gate without supervision
+    alpha: float = 0.3  # weight of the perceptual (VGG16) loss
+    beta: float = 0.3  # weight of the LAB loss
+    gamma: float = 0.4  # weight of 1 - SSIM
+    delta: float = 0.1  # weight of the Laplacian loss
+    perceptual_weights: str = "imagenet"  # "imagenet", "random", or a safetensors slice
+    # --- schedule ---
+    epochs: int = 25  # main epochs, after the warm-up
+    learning_rate: float = 1e-3  # peak of OneCycleLR
+    weight_decay: float = 1e-5  # AdamW, decoupled
+    warmup_epochs: int = 2  # epochs at a constant rate before the cycle
+    warmup_learning_rate: float = 1e-4  # rate of the warm-up's own AdamW
+    lr_drop_epoch: int | None = 15  # main epoch after which the rate is multiplied by `lr_drop_factor`; None or 0: never
+    lr_drop_factor: float = 0.1  # the document's "10x drop"
+    early_stop_patience: int = 7  # epochs without a better validation loss before training halts
+    clip_norm: float = 1.0  # largest norm of the unscaled gradient; tames the first steps
+    # --- machine ---
+    amp: str = "auto"  # "auto", "bf16", "fp16" or "off"; auto takes bf16 where the hardware has it, fp16 on other GPUs
+    compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
+
+    def __post_init__(self):
+        for name, allowed in {"target": ("reference", "clean"), "amp": ("auto", "bf16", "fp16", "off")}.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("image_size", "batch_size", "epochs", "early_stop_patience"):
+            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        if self.image_size < 32:
+            raise ValueError(f"image_size must be at least 32 px, got {self.image_size}")
+        for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        for name in ("workers", "warmup_epochs", "weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+
+    def to_dict(self) -> dict:
+        """Plain values for JSON and checkpoints."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "TrainConfig":
+        """The inverse of `to_dict`; an unknown name is an error that names it."""
+        unknown = set(values) - {field.name for field in fields(cls)}
+        if unknown:
+            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+        return cls(**values)
+
+
+# The document's text to the letter: direct image, no mask term, a second watermarked view as the target.
+DOCUMENT_RECIPE = TrainConfig(composite=False, mask_weight=0.0)
+
+
+def onecycle(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int):
+    """The document's OneCycleLR: spread over `epochs + 2` although the warm-up never steps it, so it stops short of its end."""
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        max_lr=config.learning_rate,
+        steps_per_epoch=steps_per_epoch,
+        epochs=config.epochs + 2,
+        pct_start=0.3,
+        div_factor=10,
+        final_div_factor=100,
+    )
+
+
+def drop_factor(config: TrainConfig, epoch: int) -> float:
+    """What the cycle's rate is multiplied by in main epoch `epoch` (1-based): `lr_drop_factor` once it is past `lr_drop_epoch`."""
+    return config.lr_drop_factor if config.lr_drop_epoch and epoch > config.lr_drop_epoch else 1.0
+
+
+def learning_rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:
+    """The rate after each main epoch, as the training log prints it.
+
+    OneCycleLR rewrites the rate at every step, so a rate lowered by hand once is back one step later (in
+    the document's log: 0.000705, "Lowering", 0.000627). Here the factor is applied after every step.
+
+    Example:
+        >>> rates = learning_rates(TrainConfig(lr_drop_epoch=None), steps_per_epoch=88)
+        >>> [round(rate, 6) for rate in (rates[0], rates[7], rates[24])]
+        [0.000134, 0.001, 2.8e-05]
+    """
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=config.learning_rate)
+    scheduler = onecycle(optimizer, config, steps_per_epoch)
+    rates = []
+    for epoch in range(1, config.epochs + 1):
+        for _ in range(steps_per_epoch):
+            optimizer.step()
+            scheduler.step()
+        rates.append(scheduler.get_last_lr()[0] * drop_factor(config, epoch))
+    return rates

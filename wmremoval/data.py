@@ -1,0 +1,214 @@
+"""Augment photographs, `WatermarkDataset` and its loaders: from a file's path to a training batch."""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from .fonts import FontBook, load_fonts
+from .images import read_image, to_tensor
+from .watermarks import Mark, WatermarkConfig, blend, draw_mark
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
+import albumentations as A  # noqa: E402
+
+FIXED = 2**31  # stands for the epoch in the random keys of fixed samples; no training run gets this far
+
+
+@lru_cache(maxsize=4)
+def get_augmentations(image_size: int = 256) -> A.Compose:
+    """The document's pipeline: geometric, photometric, then noise and artefacts; (H, W, 3) uint8 in, square out.
+
+    It changes the photograph before any mark is drawn, so its result is what "clean" means. Rare and mild
+    where it destroys detail: a network asked to repaint noise learns to blur.
+    """
+    return A.Compose(
+        [
+            # geometric: crop, rotate, flip
+            A.RandomResizedCrop(size=(image_size, image_size), scale=(0.3, 1.0), ratio=(0.8, 1.25), area_for_downscale="image"),
+            A.Rotate(limit=(-15, 15), border_mode=cv2.BORDER_REFLECT_101, p=0.2),
+            A.HorizontalFlip(p=0.5),
+            # photometric: jitter, greyscale, gamma
+            A.ColorJitter(brightness=(0.8, 1.2), contrast=(0.8, 1.2), saturation=(0.7, 1.3), hue=(-0.03, 0.03), p=0.4),
+            A.ToGray(p=0.04),
+            A.RandomGamma(gamma_limit=(75, 130), p=0.2),
+            # noise and artefacts: blur, compression, rain, shadows, pixel dropout
+            A.OneOf(
+                [
+                    A.GaussianBlur(blur_limit=0, sigma_limit=(0.3, 1.0)),
+                    A.ImageCompression(compression_type="jpeg", quality_range=(50, 95)),
+                    A.GaussNoise(std_range=(0.01, 0.04)),
+                    A.PixelDropout(dropout_prob=0.003, per_channel=False, drop_value=0),
+                    A.RandomShadow(num_shadows_limit=(1, 2), shadow_intensity_range=(0.2, 0.5)),
+                    A.RandomRain(slant_range=(-10, 10), drop_length=12, drop_width=1, blur_value=3, brightness_coefficient=0.9),
+                ],
+                p=0.25,
+            ),
+        ]
+    )
+
+
+def resize_and_crop(image: np.ndarray, image_size: int) -> np.ndarray:
+    """The deterministic view of validation and test: shorter side to `image_size`, centre crop."""
+    height, width = image.shape[:2]
+    scale = image_size / min(height, width)
+    size = (max(image_size, round(width * scale)), max(image_size, round(height * scale)))
+    image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    top, left = (image.shape[0] - image_size) // 2, (image.shape[1] - image_size) // 2
+    return np.ascontiguousarray(image[top : top + image_size, left : left + image_size])
+
+
+@dataclass(frozen=True)
+class SampleConfig:
+    """How a triplet is made from a photograph."""
+
+    image_size: int = 256  # pixels; side of the square view
+    seed: int = 0  # with epoch and index, the key of everything random
+    augment: bool = True  # random views and marks, new every epoch; False: fixed ones
+    unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
+    degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
+    watermarks: WatermarkConfig = WatermarkConfig()
+
+
+class WatermarkDataset(Dataset):
+    """Photographs with synthetic watermarks, drawn anew for every (seed, epoch, index).
+
+    Each item is a dict of float32 tensors: `watermarked` (wm_img1), `reference` (wm_img2, a second and
+    independent mark on the same view) and `clean`, (3, H, W) RGB in [0, 1]; `mask` and `reference_mask`,
+    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), the first mark's alpha.
+
+    Args:
+        paths: photographs.
+        config: see `SampleConfig`.
+        fonts: None loads the packaged faces, so that marks are the same on every machine.
+        logos: (h, w, 4) RGBA uint8 arrays.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        config: SampleConfig = SampleConfig(),
+        fonts: FontBook | None = None,
+        logos: Sequence[np.ndarray] = (),
+    ):
+        self.paths, self.config, self.logos = [Path(path) for path in paths], config, logos
+        self.fonts = load_fonts() if fonts is None else fonts
+        # In shared memory, so that loader processes that outlive an epoch see the next one begin.
+        self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """Which variation of the samples is given out; without effect on fixed samples."""
+        return int(self._epoch.item())
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch[0] = value
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        config = self.config
+        rng = np.random.default_rng([config.seed, self.epoch if config.augment else FIXED, index])
+        clean = read_image(self.paths[index], shrink_to=2 * config.image_size)
+        clean = self._augmented(clean, rng) if config.augment else resize_and_crop(clean, config.image_size)
+        first, second = self._mark(rng), self._mark(rng)
+        if config.augment and rng.random() < config.unmarked_share:
+            first = Mark(np.zeros_like(first.alpha), first.colour)
+        watermarked, mask = blend(clean, first)
+        reference, reference_mask = blend(clean, second)
+        alpha = first.alpha
+        if config.augment and rng.random() < config.degraded_share:
+            degrade, spread = _degradation(rng)
+            views = [degrade(view) for view in (watermarked, reference, clean)]
+            mask, reference_mask = (spread(mask), spread(reference_mask))
+            watermarked, reference, clean = views
+        return {
+            "watermarked": to_tensor(watermarked),
+            "reference": to_tensor(reference),
+            "mask": torch.from_numpy(mask)[None].float(),
+            "clean": to_tensor(clean),
+            "alpha": torch.from_numpy(alpha)[None],
+            "reference_mask": torch.from_numpy(reference_mask)[None].float(),
+        }
+
+    def _augmented(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        transform = get_augmentations(self.config.image_size)
+        transform.set_random_seed(int(rng.integers(2**31)))
+        return transform(image=image)["image"]
+
+    def _mark(self, rng: np.random.Generator) -> Mark:
+        size = self.config.image_size
+        return draw_mark(rng, size, size, self.fonts, self.logos, self.config.watermarks)
+
+
+def _degradation(rng: np.random.Generator):
+    """One blur or JPEG with its parameters drawn, to be applied to all views alike, and what it does to masks."""
+    if rng.random() < 0.3:
+        sigma = rng.uniform(0.3, 0.7)
+        reach = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+        return (lambda view: cv2.GaussianBlur(view, (3, 3), sigma)), (lambda mask: cv2.dilate(mask, reach))
+    options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
+    # The channel order only decides which planes JPEG calls luma, so it has to be swapped.
+    return (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]), (
+        lambda mask: mask
+    )
+
+
+class EpochSampler(Sampler[int]):
+    """An order of the samples keyed by (seed, epoch), so that a resumed run sees what an unbroken one would."""
+
+    def __init__(self, dataset: WatermarkDataset):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = np.random.default_rng([self.dataset.config.seed, self.dataset.epoch])
+        return iter(rng.permutation(len(self.dataset)).tolist())
+
+
+def make_loader(dataset: WatermarkDataset, batch_size: int, workers: int = 0, pin_memory: bool = False) -> DataLoader:
+    """Batches of a dataset: shuffled by epoch if it augments, in order if its samples are fixed."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(dataset) if dataset.config.augment else None,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        persistent_workers=workers > 0,
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # the processes are the parallelism; OpenCV's own threads would fight over the cores
+
+
+def make_loaders(
+    split: dict[str, list[Path]],
+    image_size: int,
+    batch_size: int,
+    seed: int = 0,
+    workers: int = 0,
+    logos: Sequence[np.ndarray] = (),
+    system_fonts: bool = True,
+    pin_memory: bool = False,
+) -> dict[str, DataLoader]:
+    """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only)."""
+    loaders = {}
+    for part, paths in split.items():
+        training = part == "train"
+        config = SampleConfig(image_size=image_size, seed=seed, augment=training)
+        dataset = WatermarkDataset(paths, config, load_fonts(system=training and system_fonts), logos)
+        loaders[part] = make_loader(dataset, batch_size, workers, pin_memory)
+    return loaders

@@ -1,0 +1,145 @@
+"""What the notebook and the command line share: choose the settings, describe a run, score it, read one back."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .config import TrainConfig
+from .data import SampleConfig, WatermarkDataset, make_loader, make_loaders
+from .evaluation import evaluate, write_test_results
+from .losses import vgg_cache
+from .model import count_parameters
+from .photos import PhotoSet, gather_photos
+from .reports import RunInfo, read_config
+from .runs import find_root, read_json
+from .training import Training, TrainResult, load_weights
+from .watermarks import load_logos
+
+# What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
+PROFILES: dict[str, dict[str, Any]] = {
+    "quick": {"image_size": 128, "epochs": 8, "warmup_epochs": 1, "max_photos": 80, "perceptual_weights": "random"},
+    "full": {},
+}
+
+
+def choose_config(profile: str, device: torch.device, **given) -> TrainConfig:
+    """Build the settings: what is given wins, then the profile, then the defaults of `TrainConfig`.
+
+    Args:
+        profile: "full", "quick", or "auto": full on a GPU, quick without one.
+        device: decides "auto".
+        given: any field of `TrainConfig`; None means not given.
+
+    Raises:
+        ValueError: unknown profile, unknown field or bad value.
+    """
+    if profile == "auto":
+        profile = "full" if device.type == "cuda" else "quick"
+        if profile == "quick":
+            print("No GPU: the QUICK profile shows every step in minutes, but trains far too little for a useful network.")
+    if profile not in PROFILES:
+        raise ValueError(f"profile must be auto, {' or '.join(PROFILES)}, got {profile!r}")
+    values = dict(PROFILES[profile])
+    if vgg_cache().exists() and values.get("perceptual_weights") == "random":
+        values["perceptual_weights"] = "imagenet"  # no download needed: the genuine features cost nothing more
+    values |= {name: value for name, value in given.items() if value is not None}
+    return TrainConfig.from_dict(values)
+
+
+def open_photos(photos_dir: str | Path, config: TrainConfig) -> PhotoSet:
+    """Gather the photographs of a folder, relative to the repository's root; its empty default folder gives the samples."""
+    root = find_root()
+    folder = root / Path(photos_dir).expanduser()
+    samples = root / "data" / "sample_photos" if folder == root / "data" / "clean_images" else None
+    return gather_photos(folder, samples, config.seed, config.max_photos)
+
+
+def open_loaders(photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None) -> dict:
+    """Loaders for train, val and test; see `make_loaders`."""
+    logos = load_logos(find_root() / Path(logos_dir).expanduser()) if logos_dir else ()
+    return make_loaders(
+        photos.split, config.image_size, config.batch_size, config.seed, config.workers, logos, pin_memory=device.type == "cuda"
+    )
+
+
+def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str | Path | None = None) -> RunInfo:
+    """Collect what the reports of a run say about its making."""
+    total, trainable = count_parameters(training.net, training.criterion)
+    sources = {"photos": str(photos.folder)} | ({"logos": str(logos_dir)} if logos_dir else {})
+    return RunInfo(
+        config=training.config,
+        photos=photos.report,
+        split=photos.names(),
+        parameters={"total": total, "trainable": trainable},
+        perceptual_weights=training.criterion.perceptual_source,
+        device=torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu",
+        steps_per_epoch=training.steps_per_epoch,
+        fonts_missing=loaders["train"].dataset.fonts.missing,
+        sources=sources,
+    )
+
+
+def score(training: Training, loader, folder: str | Path) -> tuple[list[dict], dict]:
+    """Score the network over a loader and leave `test_results.csv` and `.json` in a run's folder."""
+    rows, summary = evaluate(training.net, loader, training.objective, training.device)
+    about = {"perceptual_weights": training.criterion.perceptual_source, "target": training.config.target}
+    write_test_results(folder, rows, summary, about)
+    return rows, summary
+
+
+def read_run(folder: str | Path, device: torch.device) -> tuple[Training, TrainResult, dict]:
+    """Rebuild a finished run from its folder, best weights loaded, instead of training it again.
+
+    Returns:
+        the training (network, criterion), its result (history, times), and `config.json`.
+
+    Raises:
+        ValueError: not a run's folder, or parts of it are missing; the message names the file.
+    """
+    folder = Path(folder)
+    about = read_config(folder)
+    summary, history = read_json(folder / "training_summary.json"), read_json(folder / "training_history.json")
+    training = Training(replace(about["train"], compile=False), about["steps_per_epoch"], device)
+    load_weights(training.net, folder / "wm_best_model.pth")
+    result = TrainResult(
+        folder,
+        history,
+        summary["warmup_losses"],
+        summary["best_epoch"],
+        summary["best_loss"],
+        60 * summary["training_time_min"],
+        summary["stopped"],
+    )
+    return training, result, about
+
+
+def run_split(folder: str | Path, photos_dir: str | Path) -> dict[str, list[Path]]:
+    """The paths of a run's split under a folder of photographs.
+
+    Raises:
+        ValueError: photographs of the split are not there.
+    """
+    split = {part: [Path(photos_dir) / name for name in names] for part, names in read_json(Path(folder) / "split.json").items()}
+    missing = [path.name for paths in split.values() for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; name the folder with --photos")
+    return split
+
+
+def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None):
+    """Fixed samples of photographs as validation and test see them."""
+    logos = load_logos(logos_dir) if logos_dir else ()
+    samples = SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
+    return make_loader(WatermarkDataset(paths, samples, logos=logos), config.batch_size, config.workers)
+
+
+def loss_terms(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:
+    """The weighted terms of the loss on a batch from `restore_samples`, for their shares."""
+    with torch.inference_mode():
+        batch = {name: x.to(training.device) for name, x in batch.items()}
+        image, mask_logits = training.net.eval()(batch["watermarked"])
+        _, terms = training.objective(image, mask_logits, batch)
+    return {name: term.item() for name, term in terms.items()}

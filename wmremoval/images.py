@@ -1,0 +1,109 @@
+"""Image files to uint8 arrays to float tensors and back; the one place that states ranges and size limits.
+
+An image array is (H, W, 3) RGB uint8 in 0..255. An image tensor is (3, H, W) or (B, 3, H, W) RGB
+float32 in [0, 1]. A mask is 1 where the watermark is.
+"""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+MIN_SIDE = 64  # pixels; a smaller picture is an icon, not a photograph
+MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded, more than any current camera's single shot
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as a photograph; the message is one line that names the file and the reason."""
+
+
+def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS, shrink_to: int = 0) -> np.ndarray:
+    """Decode an image file, upright as its EXIF orientation says.
+
+    Args:
+        path: a file in any format Pillow reads.
+        min_side: shortest side accepted, pixels.
+        max_pixels: width times height above which the file is refused before it is decoded.
+        shrink_to: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides
+            stay at least this many pixels (libjpeg's scaled decoding: several times faster).
+
+    Returns:
+        (H, W, 3) RGB uint8. Transparency is laid over white; 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        ImageError: not an image, truncated, smaller than `min_side` or larger than `max_pixels`.
+    """
+    path = Path(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            image = Image.open(path)
+        with image:
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(f"{path.name}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels")
+            if min(width, height) < min_side:
+                raise ImageError(f"{path.name}: {width} x {height} is too small, the shorter side must be {min_side} px")
+            if shrink_to:
+                image.draft("RGB", (shrink_to, shrink_to))
+            return np.array(_upright_rgb(image))
+    except ImageError:
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(f"{path.name}: over the limit of {max_pixels / 1e6:g} megapixels") from None
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError) as error:
+        # Pillow's decoders raise all of these on damaged files.
+        reason = str(error).replace(str(path), "").splitlines() or [type(error).__name__]
+        raise ImageError(f"{path.name}: not a readable image ({reason[0].strip()})") from None
+
+
+def _upright_rgb(image: Image.Image) -> Image.Image:
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_uint8(values: np.ndarray) -> np.ndarray:
+    """Round values on the scale [0, 1] to 0..255 uint8, clipping what lies outside.
+
+    The only place that rounds: truncation instead would darken by half a level and cost 0.16 dB at 40 dB.
+
+    Example:
+        >>> to_uint8(np.array([-1.0, 0.0, 0.499 / 255, 0.5, 254.6 / 255, 2.0])).tolist()
+        [0, 0, 0, 128, 255, 255]
+    """
+    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """(H, W, 3) uint8 to (3, H, W) float32 in [0, 1]; a (H, W) uint8 map gives (1, H, W)."""
+    if image.dtype != np.uint8:
+        raise TypeError(f"an image array is uint8, got {image.dtype}")
+    array = np.atleast_3d(image).transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(array)).to(torch.float32).div_(255.0)
+
+
+def to_image(tensor: Tensor) -> np.ndarray:
+    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded; a (1, H, W) map gives (H, W)."""
+    array = to_uint8(tensor.detach().cpu().float().numpy().transpose(1, 2, 0))
+    return array[..., 0] if array.shape[-1] == 1 else array
+
+
+def write_image(path: str | Path, image: np.ndarray, **options) -> None:
+    """Write an array in the format of the path's ending; the file appears whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        Image.fromarray(image).save(temporary, format=Image.registered_extensions()[path.suffix.lower()], **options)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,233 @@
+"""`ColorAwareLoss` and its five terms, the mask term, and the frozen VGG16 features behind one of them."""
+
+import socket
+import urllib.error
+import warnings
+from pathlib import Path
+
+import kornia
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .metrics import ssim
+
+VGG_CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
+VGG_POOLS = (4, 9)
+VGG_LENGTH = 16  # layers of torchvision's vgg16().features up to the ReLU after conv3_3
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DOWNLOAD_SILENCE = 20.0  # seconds without a byte after which a download is given up
+
+
+def masked_l1_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean absolute error inside the mask: sum(M |P - T|) / (3 sum(M)) of each image, averaged over the batch.
+
+    An image whose mask is empty counts as 0. Without a mask every pixel counts.
+
+    Example:
+        >>> pred, mask = torch.full((1, 3, 2, 2), 0.5), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+        >>> masked_l1_loss(pred, torch.zeros(1, 3, 2, 2), mask).item()
+        0.5
+    """
+    return _masked_mean((pred - target).abs(), mask)
+
+
+def lab_loss(pred: Tensor, target: Tensor) -> Tensor:
+    """0.7 L1 of lightness + 0.3 L1 of the two colour channels, in CIELAB units (L 0..100, a and b -128..127)."""
+    pred_lab, target_lab = (kornia.color.rgb_to_lab(x.clamp(0, 1)) for x in (pred, target))
+    difference = (pred_lab - target_lab).abs()  # (B, 3, H, W)
+    return 0.7 * difference[:, :1].mean() + 0.3 * difference[:, 1:].mean()
+
+
+def laplacian_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
+    """L1 between edge maps: kornia's 3x3 Laplacian, normalised so that its absolute weights sum to 1."""
+    edges = (kornia.filters.laplacian(x, kernel_size=3, normalized=True) for x in (pred, target))
+    return _masked_mean((next(edges) - next(edges)).abs(), mask)
+
+
+def perceptual_loss(features: nn.Module, pred: Tensor, target: Tensor) -> Tensor:
+    """L1 between the features of both images (Johnson et al. 2016, with L1 for their squared norm)."""
+    with torch.no_grad():
+        wanted = features(target)
+    return F.l1_loss(features(pred), wanted)
+
+
+def mask_bce_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy of mask logits (B, 1, H, W): on logits and in float32, since a saturated half-precision sigmoid has no gradient."""
+    with torch.autocast(mask_logits.device.type, enabled=False):
+        return F.binary_cross_entropy_with_logits(mask_logits.float(), mask.float())
+
+
+def _masked_mean(error: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return error.mean()
+    inside = (error * mask).sum(dim=(1, 2, 3))  # (B,)
+    count = mask.sum(dim=(1, 2, 3)) * error.shape[1]
+    return (inside / count.clamp_min(1.0)).mean()
+
+
+class VGG16Features(nn.Module):
+    """VGG16 from conv1_1 to the ReLU after conv3_3, frozen, with ImageNet normalisation inside: 1,735,488 parameters.
+
+    Layers are numbered as in `torchvision.models.vgg16().features[:16]`, so its weights load by name
+    (Simonyan and Zisserman 2014, arXiv 1409.1556).
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(*(self._layer(i) for i in range(VGG_LENGTH)))
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
+        self.requires_grad_(False)
+
+    @staticmethod
+    def _layer(i: int) -> nn.Module:
+        if i in VGG_CONVOLUTIONS:
+            return nn.Conv2d(*VGG_CONVOLUTIONS[i], 3, padding=1)
+        return nn.MaxPool2d(2) if i in VGG_POOLS else nn.ReLU(inplace=True)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] to (B, 256, H/4, W/4)."""
+        return self.features((image - self.mean) / self.std)
+
+
+def vgg_cache() -> Path:
+    """Where the downloaded slice is kept, beside torchvision's own weights in the user's cache."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16_relu3_3.safetensors"
+
+
+def load_vgg(perceptual_weights: str | Path, seed: int = 0) -> tuple[VGG16Features, str]:
+    """Build the features and say where their weights come from.
+
+    Args:
+        perceptual_weights: "imagenet" (cached slice, else torchvision's download), "random" (He
+            initialisation from `seed`), or the path of a safetensors slice.
+
+    Returns:
+        the features and a source for the reports: "imagenet", "random", a file's name, or
+        "random (download failed: ...)" after a failed download, which is also warned about.
+
+    Raises:
+        ValueError: the file is missing or does not hold the slice.
+    """
+    vgg = VGG16Features()
+    if str(perceptual_weights) == "random":
+        return _randomise(vgg, seed), "random"
+    if str(perceptual_weights) != "imagenet":
+        path = Path(perceptual_weights).expanduser()
+        return _load_slice(vgg, path), path.name
+    try:
+        if not vgg_cache().exists():
+            _download_slice(vgg_cache())
+        return _load_slice(vgg, vgg_cache()), "imagenet"
+    except (OSError, urllib.error.URLError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"VGG16 weights could not be downloaded ({reason}); the perceptual loss uses seeded random features instead",
+            stacklevel=2,
+        )
+        return _randomise(vgg, seed), f"random (download failed: {reason})"
+
+
+def _load_slice(vgg: VGG16Features, path: Path) -> VGG16Features:
+    if not path.is_file():
+        raise ValueError(f"perceptual weights {path} not found; give a safetensors file, 'imagenet' or 'random'")
+    try:
+        vgg.features.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(f"{path} does not hold VGG16 conv1_1 to conv3_3 ({str(error).splitlines()[0]}); delete or replace it") from None
+    return vgg
+
+
+def _download_slice(destination: Path) -> None:
+    """Fetch torchvision's VGG16 once and keep the 7 MB that are needed of its 528."""
+    from torchvision.models import VGG16_Weights
+
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    whole, part = destination.with_suffix(".download"), destination.with_suffix(".part")
+    previous = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_SILENCE)
+    try:
+        url = VGG16_Weights.IMAGENET1K_V1.url
+        torch.hub.download_url_to_file(url, str(whole), hash_prefix=url.rsplit("-", 1)[1].split(".")[0])
+        state = torch.load(whole, map_location="cpu", weights_only=True)
+        names = VGG16Features().features.state_dict()
+        save_file({name: state[f"features.{name}"].contiguous() for name in names}, part)
+        part.replace(destination)
+    finally:
+        socket.setdefaulttimeout(previous)
+        whole.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+
+
+def _randomise(vgg: VGG16Features, seed: int) -> VGG16Features:
+    generator = torch.Generator().manual_seed(seed)
+    for layer in vgg.features:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            nn.init.zeros_(layer.bias)
+    return vgg
+
+
+class ColorAwareLoss(nn.Module):
+    """masked L1 + alpha perceptual + beta LAB + gamma (1 - SSIM) + delta Laplacian.
+
+    Args:
+        alpha, beta, gamma, delta: weights of the perceptual, LAB, SSIM and Laplacian terms.
+        perceptual_weights, seed: see `load_vgg`; `perceptual_source` tells what was loaded.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.3,
+        gamma: float = 0.4,
+        delta: float = 0.1,
+        perceptual_weights: str | Path = "imagenet",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.alpha, self.beta, self.gamma, self.delta = alpha, beta, gamma, delta
+        self.vgg, self.perceptual_source = load_vgg(perceptual_weights, seed)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term in the total."""
+        return {
+            "masked_l1": 1.0,
+            "perceptual": self.alpha,
+            "lab": self.beta,
+            "ssim": self.gamma,
+            "laplacian": self.delta,
+        }
+
+    def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Compare restored with wanted images, in float32 whatever autocast says.
+
+        Args:
+            pred, target: (B, 3, H, W), RGB in [0, 1].
+            mask: (B, 1, H, W), 1 where the watermark is; narrows masked L1 and Laplacian. None: every pixel.
+
+        Returns:
+            the total, and its terms by name: already weighted, detached, summing to the total.
+
+        Raises:
+            ValueError: the shapes do not fit (PyTorch would only broadcast them).
+        """
+        if pred.shape != target.shape or (mask is not None and mask.shape != target[:, :1].shape):
+            shapes = [tuple(x.shape) for x in (pred, target, mask) if x is not None]
+            raise ValueError(f"pred, target and mask must be (B, 3, H, W) twice and (B, 1, H, W), got {shapes}")
+        with torch.autocast(pred.device.type, enabled=False):
+            pred, target = pred.float(), target.float()
+            mask = None if mask is None else mask.float()
+            terms = {
+                "masked_l1": masked_l1_loss(pred, target, mask),
+                "perceptual": perceptual_loss(self.vgg, pred, target),
+                "lab": lab_loss(pred, target),
+                "ssim": 1.0 - ssim(pred, target).mean(),
+                "laplacian": laplacian_loss(pred, target, mask),
+            }
+            terms = {name: self.weights[name] * term for name, term in terms.items()}
+            return sum(terms.values()), {name: term.detach() for name, term in terms.items()}

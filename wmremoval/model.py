@@ -1,0 +1,151 @@
+"""`HeterogeneousUNet` and its blocks: photographs with a watermark in, photographs without it out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ENCODER_WIDTHS = (48, 96, 144)  # channels at full, half and quarter resolution
+BOTTLENECK_WIDTH = 256  # channels at an eighth of the resolution
+STRIDE = 8  # three poolings: inputs are padded to a multiple of this
+
+
+class DoubleConv(nn.Module):
+    """Two 3x3 convolutions with BatchNorm; ReLU after the first, LeakyReLU after the second (the heterogeneity)."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(in_channels, out_channels, 3, padding=1),
+            nn.BatchNorm2d(out_channels),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(out_channels, out_channels, 3, padding=1),
+            nn.BatchNorm2d(out_channels),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)  # (B, in, H, W) -> (B, out, H, W)
+
+
+class SelfAttention(nn.Module):
+    """Global dot-product attention whose values are the features themselves, added to its input.
+
+    One 3x3 convolution gives queries and keys, half of the channels each. Scaled dot products as in
+    Vaswani et al. 2017, equation 1; values without a projection keep the block at one convolution.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query_key = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        q, k = self.query_key(x).flatten(2).transpose(1, 2).chunk(2, dim=-1)  # 2 x (B, HW, C/2)
+        # The fused CPU kernel wants queries, keys and values of one width: zeros leave the products as they are.
+        q, k = F.pad(q, (0, c - c // 2)), F.pad(k, (0, c - c // 2))  # (B, HW, C)
+        v = x.flatten(2).transpose(1, 2)  # (B, HW, C)
+        context = F.scaled_dot_product_attention(
+            q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), scale=(c // 2) ** -0.5
+        ).squeeze(1)  # (B, HW, C)
+        return x + context.transpose(1, 2).reshape(b, c, h, w)
+
+
+class AttentionGate(nn.Module):
+    """A map in (0, 1) over all positions that multiplies the features it was computed from.
+
+    Returns the gated features and the logits of the map; the finest gate of the network is also its
+    watermark mask. After Oktay et al. 2018 (arXiv 1804.03999), on the concatenation instead of a sum.
+    """
+
+    def __init__(self, in_channels: int, hidden: int):
+        super().__init__()
+        self.logits = nn.Sequential(
+            nn.Conv2d(in_channels, hidden, 3, padding=1), nn.LeakyReLU(0.01, inplace=True), nn.Conv2d(hidden, 1, 1)
+        )
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.logits(x)  # (B, 1, H, W)
+        return x * torch.sigmoid(logits), logits
+
+
+class DecoderStage(nn.Module):
+    """Transpose convolution, skip concatenation, attention gate, `DoubleConv`."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(in_channels, out_channels, 2, stride=2)
+        self.gate = AttentionGate(2 * out_channels, out_channels)
+        self.conv = DoubleConv(2 * out_channels, out_channels)
+
+    def forward(self, x: Tensor, skip: Tensor) -> tuple[Tensor, Tensor]:
+        x = torch.cat([F.relu(self.up(x)), skip], dim=1)  # (B, 2 * out, 2H, 2W)
+        x, logits = self.gate(x)
+        return self.conv(x), logits
+
+
+class HeterogeneousUNet(nn.Module):
+    """U-Net with mixed activations, attention gates and a self-attention bottleneck; 3,647,878 parameters.
+
+    Args:
+        composite: if True, the finest attention gate `m` says where the watermark is and the output is
+            `m * prediction + (1 - m) * input`, so that unmarked pixels come through untouched (SLBR,
+            arXiv 2108.05054, section 3). If False, the output is the prediction itself, as in the
+            document. Both forms have the same parameters.
+    """
+
+    def __init__(self, composite: bool = True):
+        super().__init__()
+        self.composite = composite
+        w1, w2, w3 = ENCODER_WIDTHS
+        self.enc1, self.enc2, self.enc3 = DoubleConv(3, w1), DoubleConv(w1, w2), DoubleConv(w2, w3)
+        self.pool = nn.MaxPool2d(2)
+        self.bottleneck = DoubleConv(w3, BOTTLENECK_WIDTH)
+        self.attention = SelfAttention(BOTTLENECK_WIDTH)
+        self.dec1, self.dec2, self.dec3 = (
+            DecoderStage(BOTTLENECK_WIDTH, w3),
+            DecoderStage(w3, w2),
+            DecoderStage(w2, w1),
+        )
+        self.out = nn.Conv2d(w1, 3, 1)
+
+    def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
+        """Restore photographs of any height and width.
+
+        Args:
+            watermarked: (B, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            the restored image, (B, 3, H, W), RGB float32 in [0, 1], and the logits of the watermark
+            mask, (B, 1, H, W), float32, whatever autocast chose inside.
+        """
+        height, width = watermarked.shape[-2:]
+        x = pad_to_multiple(watermarked, STRIDE)
+        skip1 = self.enc1(x)  # (B, 48, H, W)
+        skip2 = self.enc2(self.pool(skip1))  # (B, 96, H/2, W/2)
+        skip3 = self.enc3(self.pool(skip2))  # (B, 144, H/4, W/4)
+        x = self.attention(self.bottleneck(self.pool(skip3)))  # (B, 256, H/8, W/8)
+        x, _ = self.dec1(x, skip3)  # (B, 144, H/4, W/4)
+        x, _ = self.dec2(x, skip2)  # (B, 96, H/2, W/2)
+        x, mask_logits = self.dec3(x, skip1)  # (B, 48, H, W), (B, 1, H, W)
+        # From here on in float32: half a grey level is finer than bfloat16 resolves.
+        mask_logits = mask_logits[..., :height, :width].float()
+        image = torch.sigmoid(self.out(x)[..., :height, :width].float())  # (B, 3, H, W)
+        if self.composite:
+            image = torch.lerp(watermarked.float(), image, torch.sigmoid(mask_logits))
+        return image, mask_logits
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Pad (B, C, H, W) at the bottom and right to sides divisible by `multiple`, mirrored where the side is long enough."""
+    height, width = x.shape[-2:]
+    bottom, right = -height % multiple, -width % multiple
+    if not (bottom or right):
+        return x
+    mode = "reflect" if bottom < height and right < width else "replicate"
+    return F.pad(x, (0, right, 0, bottom), mode=mode)
+
+
+def count_parameters(*modules: nn.Module) -> tuple[int, int]:
+    """Count the parameters of all modules together: (total, trainable)."""
+    parameters = [p for module in modules for p in module.parameters()]
+    return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

@@ -1,0 +1,113 @@
+"""Every picture of a run under the document's file names, and `publish`: a run's reports and pictures for the README."""
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from . import diagnostics, plots
+from .config import learning_rates
+from .data import SampleConfig, WatermarkDataset
+from .evaluation import restore_samples
+from .experiment import loss_terms, read_run
+from .images import write_image
+from .photos import SAMPLE_SPLIT, sample_scenes
+from .runs import atomic_path, read_json, save_figure, write_json
+from .training import Training
+
+COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "test_results.json", "CHANGELOG.md")
+PUBLISHED_SEED = 7  # keys the marks on the published sample photographs; fixed so that runs can be compared by eye
+
+
+def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -> dict[str, Callable[[], Figure]]:
+    """How to draw each picture, by file name: the document's names, plus kernels and gradients.
+
+    Args:
+        training: network and criterion.
+        history: rows of `fit`.
+        batch: from `restore_samples`.
+    """
+    net = training.net.cpu().eval()
+    image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
+    weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
+    scheduled = learning_rates(training.config, training.steps_per_epoch)
+    return {
+        "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagnostics.architecture(net),
+        "lossfunctiondiagram.png": lambda: diagnostics.loss_diagram(weights),
+        "lossshares.png": lambda: plots.loss_shares(loss_terms(training, batch)),
+        "residualhistogram.png": lambda: plots.residual_histogram(batch),
+        "local_psnr_map.png": lambda: plots.local_psnr_map(batch),
+        "local_ssim_map.png": lambda: plots.local_ssim_map(batch),
+        "sidebysidecomp.png": lambda: plots.side_by_side(batch),
+        "watermarkresidual.png": lambda: plots.watermark_residual(batch),
+        "TrainvallosspsnrProgress.png": lambda: plots.training_progress(history),
+        "watermarkattention.png": lambda: diagnostics.watermark_attention(net, image, mask),
+        "batchprocessing.png": lambda: plots.batch_processing(batch),
+        "learningratescheduler.png": lambda: plots.learning_rate(history, scheduled),
+        "TrainLossPSNRSSIMplots.png": lambda: plots.loss_psnr_ssim(history),
+        "reserror.png": lambda: plots.residual_error(batch),
+        "multlayeract.png": lambda: diagnostics.multi_layer_activation(net, image),
+        "featactdecodefocus.png": lambda: diagnostics.decoder_focus(net, image),
+        "kernels.png": lambda: diagnostics.kernels(net),
+        "gradients.png": lambda: diagnostics.gradients(net, image, clean),
+    }
+
+
+def draw_visuals(training: Training, history: list[dict], batch: dict[str, Tensor], folder: str | Path) -> list[Path]:
+    """Draw every picture into `visuals/` of a folder."""
+    drawn = figures(training, history, batch).items()
+    return [save_figure(draw(), Path(folder) / "visuals" / name) for name, draw in drawn]
+
+
+def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
+    """Fixed marks on whole sample scenes of the given names, restored: pictures that may be shown to anyone."""
+    config = training.config
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = {name: image for name, image in sample_scenes().items() if name in sources}
+        for name, image in scenes.items():
+            write_image(Path(folder) / f"{name}.png", image)
+        samples = SampleConfig(image_size=config.image_size, seed=PUBLISHED_SEED, augment=False)
+        dataset = WatermarkDataset([Path(folder) / f"{name}.png" for name in scenes], samples)
+        return restore_samples(training.net, dataset, range(len(dataset)), training.device)
+
+
+def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
+    """Put a run's reports into `outputs/` and its pictures, redrawn on unseen sample photographs, into `outputs/visuals/`.
+
+    Others' photographs are not ours to publish, so no picture shows one; reports hold bare file names.
+
+    Raises:
+        ValueError: the run is incomplete; the message names what is missing.
+    """
+    run, outputs = Path(run), Path(outputs)
+    training, result, about = read_run(run, device)
+    for name in COPIED:
+        if not (run / name).exists():
+            raise ValueError(f"{run} has no {name}; run: python -m wmremoval evaluate {run}")
+    written = []
+    for name in COPIED:
+        with atomic_path(outputs / name) as temporary:
+            shutil.copyfile(run / name, temporary)
+        written.append(outputs / name)
+    for name in ("training_summary.json", "config.json", "split.json"):
+        write_json(outputs / name, _bare(read_json(run / name)))
+        written.append(outputs / name)
+    trained_on_samples = "sample photographs" in str(about["photos"].get("source"))
+    unseen = {scene for scene, part in SAMPLE_SPLIT.items() if part == "test" or not trained_on_samples}
+    batch = sample_batch(training, unseen - {"motorcycle_right"})
+    return written + draw_visuals(training, result.history, batch, outputs)
+
+
+def _bare(value: Any) -> Any:
+    """Without folders: paths become file names, and the sources of a run are left out."""
+    if isinstance(value, dict):
+        return {key: _bare(item) for key, item in value.items() if key != "sources"}
+    if isinstance(value, list):
+        return [_bare(item) for item in value]
+    if isinstance(value, str) and ("/" in value or "\\" in value) and " " not in value:
+        return value.replace("\\", "/").rsplit("/", 1)[-1]
+    return value

@@ -1,0 +1,354 @@
+"""Seeds, device, the AMP training loop with warm-up and OneCycleLR, checkpoints and history."""
+
+import math
+import os
+import random
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from .config import TrainConfig, drop_factor, onecycle
+from .losses import ColorAwareLoss, mask_bce_loss
+from .metrics import PSNR_CAP, psnr, ssim
+from .model import HeterogeneousUNet
+from .runs import atomic_path, write_json
+
+BEST_MODEL = "wm_best_model.pth"
+BEST_WEIGHTS = "wm_best_model.safetensors"
+STATE = "training_state.pt"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch; the data takes its own keys from (seed, epoch, index)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  libraries that draw from the global state
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Choose and prepare the device; call it before anything else touches CUDA.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    # Blocks over 64 MB are not split: less fragmentation on small GPUs, as the document does.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError("no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver")
+    device = torch.device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    return device
+
+
+def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """The half precision the network runs in, or None for float32.
+
+    Raises:
+        ValueError: fp16 on a CPU, where it would be slow and need a scaler that PyTorch lacks there.
+    """
+    if amp == "off":
+        return None
+    if amp == "fp16" and device.type != "cuda":
+        raise ValueError("amp='fp16' needs a CUDA device; use 'auto', 'bf16' or 'off'")
+    if amp != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    hardware = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if hardware else None
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss, or a gradient, became NaN or infinite."""
+
+
+class Training:
+    """Network, criterion, optimisers, scheduler and scaler of one experiment.
+
+    Args:
+        config: all settings.
+        steps_per_epoch: batches in the training loader.
+        device: from `pick_device`.
+    """
+
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, device: torch.device):
+        self.config, self.steps_per_epoch, self.device = config, steps_per_epoch, device
+        self.dtype = autocast_dtype(config.amp, device)
+        self.criterion = ColorAwareLoss(
+            config.alpha, config.beta, config.gamma, config.delta, config.perceptual_weights, config.seed
+        ).to(device)
+        self.reset()
+
+    def reset(self) -> None:
+        """Seed and build everything that training changes anew, so that every `fit` is an experiment of its own."""
+        config = self.config
+        seed_everything(config.seed)
+        self.net = HeterogeneousUNet(config.composite).to(self.device, memory_format=torch.channels_last)
+        self.forward = torch.compile(self.net) if config.compile else self.net
+        options = {"weight_decay": config.weight_decay, "fused": self.device.type == "cuda"}
+        parameters = list(self.net.parameters())
+        self.warmup_optimizer = torch.optim.AdamW(parameters, lr=config.warmup_learning_rate, **options)
+        self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, **options)
+        self.scheduler = onecycle(self.optimizer, config, self.steps_per_epoch)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    def restore(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
+        """(image, mask logits) in float32; autocast wraps the network and nothing else."""
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            return self.forward(watermarked)
+
+    def objective(self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
+        total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
+        if self.config.mask_weight:
+            mask_term = self.config.mask_weight * mask_bce_loss(mask_logits, batch["mask"])
+            total, terms["mask_bce"] = total + mask_term, mask_term.detach()
+        return total, terms
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+        """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return float(norm)
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves in memory; everything in it is also in the run's folder."""
+
+    folder: Path
+    history: list[dict] = field(default_factory=list)  # a row a main epoch
+    warmup_losses: list[float] = field(default_factory=list)
+    best_epoch: int = 0  # 0 before the first validation
+    best_loss: float = math.inf
+    seconds: float = 0.0  # over all sittings of a resumed run
+    stopped: str = "finished"  # or "early", "interrupted"
+
+
+def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, resume: bool = False) -> TrainResult:
+    """Train from the seeded start, or from a run's last saved epoch, and keep the best model by validation loss.
+
+    Leaves `wm_best_model.pth` (weights and config, for `load_model`), the same weights as safetensors, and
+    until it has finished `training_state.pt`, from which it resumes at an epoch's boundary exactly.
+    Interrupting keeps what was trained.
+
+    Raises:
+        NonFiniteLossError: names the epoch and the step.
+        ValueError: nothing to resume from.
+    """
+    training.reset()
+    result = TrainResult(Path(folder))
+    if resume:
+        _load_state(training, result)
+    config, before, started = training.config, result.seconds, time.monotonic()
+    try:
+        for epoch in range(len(result.warmup_losses) + 1, config.warmup_epochs + 1):
+            means = run_epoch(training, loaders["train"], f"Warmup Epoch {epoch}", epoch - 1, training.warmup_optimizer)
+            result.warmup_losses.append(means["loss"])
+            print(f"Warmup Epoch {epoch} | Loss: {means['loss']:.5f}")
+            result.seconds = before + time.monotonic() - started
+            _save_state(training, result)
+        for epoch in range(len(result.history) + 1, config.epochs + 1):
+            if len(result.history) - result.best_epoch >= config.early_stop_patience:
+                result.stopped = "early"
+                print(f"Stopping early: no better validation loss for {config.early_stop_patience} epochs.")
+                break
+            _main_epoch(training, loaders, epoch, result)
+            result.seconds = before + time.monotonic() - started
+            _save_state(training, result)
+    except KeyboardInterrupt:
+        result.stopped = "interrupted"
+        print(f"Interrupted after {len(result.history)} epochs; what was trained is kept in {result.folder.name}.")
+    result.seconds = before + time.monotonic() - started
+    print(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
+    if not result.history:
+        _save_best(training, result)  # interrupted before the first validation: the last weights are the best there are
+    if result.stopped != "interrupted":
+        (result.folder / STATE).unlink(missing_ok=True)
+    load_weights(training.net, result.folder / BEST_MODEL)
+    return result
+
+
+def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, result: TrainResult) -> None:
+    config, started = training.config, time.monotonic()
+    label = f"Epoch {epoch}"
+    train = run_epoch(training, loaders["train"], label, config.warmup_epochs + epoch - 1, training.optimizer, epoch)
+    val = run_epoch(training, loaders["val"], f"{label} val")
+    row = {"epoch": epoch}
+    for part, means in (("train", train), ("val", val)):
+        row |= {f"{part}_{name}": means[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
+    row["lr"] = training.optimizer.param_groups[0]["lr"]
+    row |= {name: value for name, value in train.items() if name.startswith("term_")}
+    row["grad_norm"], row["seconds"] = train["grad_norm"], time.monotonic() - started
+    result.history.append(row)
+    print(
+        f"Epoch {epoch}: Train Loss={row['train_loss']:.4f}, Train PSNR={row['train_psnr']:.2f}, "
+        f"Train SSIM={row['train_ssim']:.4f} , Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, "
+        f"Val SSIM={row['val_ssim']:.4f}, LR={row['lr']:.6f}"
+    )
+    if epoch == config.lr_drop_epoch and epoch < config.epochs:
+        print(f"Lowering learning rate by {1 / config.lr_drop_factor:g}x for fine-tuning phase.")
+    if row["val_loss"] < result.best_loss:
+        result.best_epoch, result.best_loss = epoch, row["val_loss"]
+        _save_best(training, result)
+
+
+def run_epoch(
+    training: Training,
+    loader: DataLoader,
+    label: str,
+    data_epoch: int = 0,
+    optimizer: torch.optim.Optimizer | None = None,
+    main_epoch: int | None = None,
+) -> dict[str, float]:
+    """One pass over a loader: training with an optimiser, validation without.
+
+    `main_epoch` is given in the main phase only, where the scheduler steps after every batch.
+
+    Returns:
+        means over images: loss, PSNR (dB) and SSIM against `clean`, PSNR against the target, each term of
+        the loss as `term_<name>`; and the mean gradient norm.
+    """
+    loader.dataset.epoch = data_epoch
+    training.net.train(optimizer is not None)
+    sums, images = defaultdict(float), 0
+    bar = tqdm(loader, desc=label, leave=False)
+    for step, cpu_batch in enumerate(bar, start=1):
+        batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
+        batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
+        with torch.set_grad_enabled(optimizer is not None):
+            image, mask_logits = training.restore(batch["watermarked"])
+            loss, terms = training.objective(image, mask_logits, batch)
+        _check_finite(loss, terms, label, step)
+        size = len(image)
+        if optimizer is not None:
+            sums["grad_norm"] += size * training.step(loss, optimizer)
+        if main_epoch is not None:
+            _advance(training, main_epoch)
+        images += size
+        for name, value in _measure(image.detach(), batch, training.config.target).items():
+            sums[name] += value
+        sums["loss"] += size * loss.item()
+        for name, term in terms.items():
+            sums[f"term_{name}"] += size * term.item()
+        bar.set_postfix(loss=f"{sums['loss'] / images:.4f}")
+    return {name: value / images for name, value in sums.items()}
+
+
+def _advance(training: Training, epoch: int) -> None:
+    """Step the cycle, then apply the drop to what it wrote: the cycle writes the rate anew at every step."""
+    training.scheduler.step()
+    for group in training.optimizer.param_groups:
+        group["lr"] *= drop_factor(training.config, epoch)
+
+
+@torch.no_grad()
+def _measure(image: Tensor, batch: dict[str, Tensor], target: str) -> dict[str, float]:
+    return {
+        "psnr": psnr(image, batch["clean"]).clamp_max(PSNR_CAP).sum().item(),
+        "ssim": ssim(image, batch["clean"]).sum().item(),
+        "psnr_target": psnr(image, batch[target]).clamp_max(PSNR_CAP).sum().item(),
+    }
+
+
+def _check_finite(loss: Tensor, terms: dict[str, Tensor], label: str, step: int) -> None:
+    if not torch.isfinite(loss):
+        values = ", ".join(f"{name} {term.item():.4g}" for name, term in terms.items())
+        raise NonFiniteLossError(
+            f"{label}, step {step}: the loss is {loss.item()} ({values}); lower the learning rate or set amp='off'"
+        )
+
+
+# Checkpoints.
+
+
+def _save_best(training: Training, result: TrainResult) -> None:
+    weights = {name: x.detach().cpu().contiguous() for name, x in training.net.state_dict().items()}
+    about = {"epoch": result.best_epoch, "val_loss": result.best_loss, "perceptual_weights": training.criterion.perceptual_source}
+    with atomic_path(result.folder / BEST_MODEL) as path:
+        torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
+    with atomic_path(result.folder / BEST_WEIGHTS) as path:
+        save_file(weights, path, metadata={"composite": str(training.config.composite).lower()})
+
+
+def _save_state(training: Training, result: TrainResult) -> None:
+    parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
+    state = {name: getattr(training, name).state_dict() for name in parts}
+    state["config"] = training.config.to_dict()
+    state["perceptual_weights"] = training.criterion.perceptual_source
+    state["torch_rng"] = torch.get_rng_state()
+    state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
+    with atomic_path(result.folder / STATE) as path:
+        torch.save(state, path)
+    write_json(result.folder / "training_history.json", result.history)
+
+
+def _load_state(training: Training, result: TrainResult) -> None:
+    path = result.folder / STATE
+    if not path.exists():
+        raise ValueError(f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch")
+    state = torch.load(path, map_location=training.device, weights_only=True)
+    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
+    if changed:
+        raise ValueError(f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config")
+    if state["perceptual_weights"] != training.criterion.perceptual_source:
+        raise ValueError(
+            f"{path} was trained with {state['perceptual_weights']} perceptual features, this start loaded "
+            f"{training.criterion.perceptual_source}; losses would not be comparable"
+        )
+    for name in ("net", "warmup_optimizer", "optimizer", "scheduler"):
+        getattr(training, name).load_state_dict(state[name])
+    if state["scaler"] and training.scaler.is_enabled():  # a scaler that is off saves nothing, and none can be loaded from that
+        training.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["torch_rng"].cpu())
+    vars(result).update(state["progress"])
+    result.stopped = "finished"
+
+
+def load_weights(net: nn.Module, path: str | Path) -> dict:
+    """Load a `wm_best_model.pth` into a network and give the rest of what the file says.
+
+    Raises:
+        ValueError: missing, damaged, or of another network; the message names the file.
+    """
+    path = Path(path)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict(saved.pop("model"))
+        return saved
+    except FileNotFoundError:
+        raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
+    except Exception as error:  # torch.load has no closed list of what damaged files raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
+    """Rebuild a trained network, in evaluation mode, from its checkpoint alone.
+
+    Args:
+        path: a `wm_best_model.pth`, or the folder of a run that holds one.
+
+    Returns:
+        the network and what else the checkpoint says: `config`, `epoch`, `val_loss`, `perceptual_weights`.
+    """
+    path = Path(path)
+    net = HeterogeneousUNet()
+    saved = load_weights(net, path / BEST_MODEL if path.is_dir() else path)
+    net.composite = bool(saved["config"]["composite"])
+    return net.to(device, memory_format=torch.channels_last).eval(), saved

@@ -1,0 +1,281 @@
+"""Draw a random visible watermark (text, shape or logo), distort it, blend it into a photograph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from .fonts import PHRASES, FontBook, text_raster
+from .images import to_uint8
+
+RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
+LOGO_SIDE = 256  # pixels; logos are kept at most this large
+
+
+@dataclass(frozen=True)
+class WatermarkConfig:
+    """How often and how strongly each property of a mark appears; shares are probabilities in [0, 1]."""
+
+    shape_share: float = 0.12  # lines, rectangles and circles: "a slight amount" in the document
+    logo_share: float = 0.3  # logos, when there are any
+    tiled_share: float = 0.15  # repeated over the whole photograph, as stock previews are
+    outline_share: float = 0.2  # text with a stroke of another colour
+    shadow_share: float = 0.2  # a dark blurred copy underneath
+    occluded_share: float = 0.15  # partly hidden
+    distorted_share: float = 0.35  # blur, noise or JPEG, as a poor scan gives
+    jitter_share: float = 0.3  # brightness and contrast change of the mark
+    opacity: tuple[float, float] = (0.2, 0.95)  # range of the strongest alpha of a translucent mark
+    opaque_share: float = 0.1  # marks that hide the photograph altogether
+    text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
+    logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
+
+
+class Mark(NamedTuple):
+    """A watermark as large as its photograph."""
+
+    alpha: np.ndarray  # (H, W) float32 in [0, 1]
+    colour: np.ndarray  # (H, W, 3) RGB float32 in [0, 1]; W of the blending equation
+
+
+def blend(image: np.ndarray, mark: Mark) -> tuple[np.ndarray, np.ndarray]:
+    """J = (1 - alpha) I + alpha W, rounded.
+
+    Args:
+        image: (H, W, 3) RGB uint8; left as it is.
+        mark: alpha and colour of the same height and width.
+
+    Returns:
+        the watermarked image, (H, W, 3) uint8, and the mask, (H, W) uint8, 1 where any channel changed.
+        Outside the mask both images are bit-identical.
+    """
+    watermarked, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
+    x, y, w, h = cv2.boundingRect((mark.alpha > 0).view(np.uint8))
+    box = np.s_[y : y + h, x : x + w]
+    alpha = mark.alpha[box][..., None]
+    watermarked[box] = to_uint8((1.0 - alpha) * (image[box] / np.float32(255.0)) + alpha * mark.colour[box])
+    mask[box] = (watermarked[box] != image[box]).any(axis=-1)
+    return watermarked, mask
+
+
+def draw_mark(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    fonts: FontBook,
+    logos: Sequence[np.ndarray] = (),
+    config: WatermarkConfig = WatermarkConfig(),
+) -> Mark:
+    """Draw one random watermark for a photograph of height x width pixels.
+
+    Args:
+        rng: decides everything; equal generators give equal marks.
+        fonts: who writes the phrases; without any language only shapes and logos are drawn.
+        logos: (h, w, 4) RGBA uint8 arrays.
+    """
+    kind = rng.random()
+    tiled = rng.random() < config.tiled_share
+    side = min(height, width)
+    if kind < config.shape_share or not (fonts.faces or len(logos)):
+        stamp, scale = _shape_stamp(rng, side), 1.0
+    elif len(logos) and (kind < config.shape_share + config.logo_share or not fonts.faces):
+        stamp, scale = _logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
+    else:
+        stamp, scale = _text_stamp(rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config)
+    if rng.random() < config.jitter_share:
+        stamp = _jitter(rng, stamp)
+    layer = _place(rng, stamp, scale, height, width, tiled)  # (H, W, 4) premultiplied
+    if rng.random() < config.shadow_share:
+        layer = _with_shadow(rng, layer, side)
+    if rng.random() < config.distorted_share:
+        layer = _distort(rng, layer)
+    strength = _opacity(rng, height, width, config)
+    alpha = layer[..., 3].clip(0.0, 1.0)
+    colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
+    return Mark(alpha * strength, colour)
+
+
+def load_logos(folder: str | Path) -> list[np.ndarray]:
+    """Read every RGBA PNG or WebP of a folder, sorted by name, at most `LOGO_SIDE` pixels long: (h, w, 4) uint8 arrays.
+
+    Raises:
+        ValueError: the folder holds no picture with transparency.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    logos = []
+    for path in sorted(Path(folder).expanduser().glob("*")):
+        if path.suffix.lower() not in (".png", ".webp"):
+            continue
+        try:
+            with Image.open(path) as image:
+                image.thumbnail((LOGO_SIDE, LOGO_SIDE))
+                array = np.array(image.convert("RGBA"))
+        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+            print(f"skipped logo {path.name}: {str(error).splitlines()[0]}")
+            continue
+        if 0 < np.count_nonzero(array[..., 3] > 128) < array[..., 3].size:  # a filled rectangle is no logo
+            logos.append(array)
+    if not logos:
+        raise ValueError(f"no RGBA logos in {folder}; give a folder of PNG or WebP files with transparency")
+    return logos
+
+
+# Stamps: (h, w, 4) RGBA float32, premultiplied, and the factor that brings them to their size in the photograph.
+
+
+def _text_stamp(rng: np.random.Generator, fonts: FontBook, em: float, config: WatermarkConfig) -> tuple[np.ndarray, float]:
+    languages = list(fonts.faces)
+    weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
+    language = languages[rng.choice(len(languages), p=weights / weights.sum())]
+    phrase = PHRASES[language][rng.integers(len(PHRASES[language]))]
+    face = fonts.faces[language][rng.integers(len(fonts.faces[language]))]
+    size = next((size for size in RASTER_SIZES if size >= em), RASTER_SIZES[-1])
+    cover = text_raster(phrase, language, face, size).astype(np.float32) / 255.0
+    if rng.random() < config.outline_share:
+        margin = max(1, round(size * rng.uniform(0.03, 0.08)))
+        cover = np.pad(cover, margin + 1)
+        stroke = cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1)))
+        hollow = rng.random() < 0.3
+        outline = _paint(rng, np.clip(stroke - cover, 0, 1) if hollow else stroke)
+        return (outline if hollow else _over(_paint(rng, cover), outline)), em / size
+    return _paint(rng, cover), em / size
+
+
+def _shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
+    extent = int(side * rng.uniform(0.25, 0.9))
+    thickness = max(1, round(side * rng.uniform(0.006, 0.03)))
+    cover = np.zeros((extent, extent), np.uint8)
+    kind = rng.integers(4)
+    if kind == 0:  # parallel or crossing lines
+        for _ in range(rng.integers(1, 4)):
+            ends = [tuple(int(v) for v in rng.integers(0, extent, 2)) for _ in range(2)]
+            cv2.line(cover, *ends, 255, thickness, cv2.LINE_AA)
+    elif kind == 1:  # rectangle, drawn or filled
+        bottom = int(extent * rng.uniform(0.3, 1.0)) - thickness
+        filled = rng.random() < 0.3
+        cv2.rectangle(cover, (thickness, thickness), (extent - thickness, bottom), 255, -1 if filled else thickness, cv2.LINE_AA)
+    elif kind == 2:  # circle, drawn or filled
+        radius = max(2, int(extent * rng.uniform(0.25, 0.48)) - thickness)
+        cv2.circle(cover, (extent // 2, extent // 2), radius, 255, -1 if rng.random() < 0.3 else thickness, cv2.LINE_AA)
+    else:  # a cross from corner to corner, as preview lattices have
+        cv2.line(cover, (0, 0), (extent, extent), 255, thickness, cv2.LINE_AA)
+        cv2.line(cover, (0, extent), (extent, 0), 255, thickness, cv2.LINE_AA)
+    return _paint(rng, cover.astype(np.float32) / 255.0)
+
+
+def _logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
+    logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
+    scale = target / max(logo.shape[:2])
+    if scale < 0.5:  # the placing warp samples four pixels: shrink first, averaging
+        size = (max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale)))
+        logo, scale = cv2.resize(logo, size, interpolation=cv2.INTER_AREA), 1.0
+    if rng.random() < 0.35:
+        return _paint(rng, logo[..., 3]), scale
+    return np.concatenate([logo[..., :3] * logo[..., 3:], logo[..., 3:]], axis=-1), scale
+
+
+def _paint(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """Give a coverage map (h, w) one colour, or a gradient between two."""
+    colour = _colour(rng)
+    stamp = np.empty((*cover.shape, 4), np.float32)
+    if rng.random() < 0.12:
+        ramp = np.linspace(0, 1, cover.shape[1], dtype=np.float32)[:, None]
+        colour = (1 - ramp) * colour + ramp * _colour(rng)  # (w, 3)
+    stamp[..., :3] = cover[..., None] * colour
+    stamp[..., 3] = cover
+    return stamp
+
+
+def _colour(rng: np.random.Generator) -> np.ndarray:
+    pick = rng.random()
+    if pick < 0.5:
+        return np.full(3, rng.uniform(0.88, 1.0), np.float32)  # white, by far the commonest in the wild
+    if pick < 0.62:
+        return np.full(3, rng.uniform(0.0, 0.12), np.float32)
+    if pick < 0.75:
+        return np.full(3, rng.uniform(0.3, 0.8), np.float32)
+    return rng.uniform(0.0, 1.0, 3).astype(np.float32)
+
+
+def _jitter(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
+    """Brightness and contrast change of the mark's colours, its coverage untouched."""
+    contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(-0.15, 0.15))
+    cover = stamp[..., 3:]
+    colour = contrast * (stamp[..., :3] - 0.5 * cover) + (0.5 + brightness) * cover
+    return np.concatenate([np.clip(colour, 0.0, cover), cover], axis=-1)
+
+
+# Layers: (H, W, 4) RGBA float32, premultiplied, as large as the photograph.
+
+
+def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """Porter and Duff 1984, operator "over"."""
+    return top + bottom * (1.0 - top[..., 3:])
+
+
+def _place(rng: np.random.Generator, stamp: np.ndarray, scale: float, height: int, width: int, tiled: bool) -> np.ndarray:
+    """Scale, rotate and move the stamp into the photograph, once or as an endless brick pattern."""
+    h, w = stamp.shape[:2]
+    longest = w * scale / width
+    if longest > 1.1:
+        scale *= rng.uniform(0.7, 1.1) / longest
+    turn = rng.random()
+    angle = 0.0 if turn < 0.45 else rng.uniform(-35, 35) if turn < 0.85 else rng.uniform(-90, 90)
+    if tiled:
+        gap_y, gap_x = int(h * rng.uniform(0.6, 2.5)), int(w * rng.uniform(0.15, 0.8))
+        row = np.pad(stamp, ((gap_y // 2, gap_y - gap_y // 2), (0, gap_x), (0, 0)))
+        stamp = np.concatenate([row, np.roll(row, row.shape[1] // 2, axis=1)])
+        h, w = stamp.shape[:2]
+    centre = rng.uniform(0.08, 0.92, 2) * (width, height)
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, scale)
+    matrix[:, 2] += centre - (w / 2, h / 2)
+    border = cv2.BORDER_WRAP if tiled else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(stamp, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
+    reach = side * rng.uniform(0.006, 0.02)
+    shift = np.float32([[1, 0, reach], [0, 1, reach * rng.choice((-1.0, 1.0))]])
+    cover = cv2.warpAffine(layer[..., 3], shift, layer.shape[1::-1])
+    cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, reach / 2))
+    cover[cover < 1 / 255] = 0.0  # the Gaussian's endless tail would put most of the photograph into the mask
+    shadow = np.zeros_like(layer)
+    shadow[..., 3] = cover * np.float32(rng.uniform(0.3, 0.7))
+    return _over(layer, shadow)
+
+
+def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
+    """Blur, noise or JPEG, as low-quality scanning or a camera gives."""
+    kind = rng.integers(3)
+    if kind == 0:
+        layer = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.3))
+        layer[layer[..., 3] < 1 / 255] = 0.0
+        return layer
+    cover = layer[..., 3]
+    if kind == 1:
+        noise = rng.standard_normal(cover.shape, dtype=np.float32) * np.float32(rng.uniform(0.03, 0.15))
+        changed = np.clip(cover + noise * cover, 0.0, 1.0)
+    else:
+        quality = int(rng.integers(20, 70))
+        coded = cv2.imencode(".jpg", to_uint8(cover), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        changed = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255.0
+        changed[cover == 0] = 0.0
+    return layer * (changed / np.maximum(cover, 1e-4))[..., None]
+
+
+def _opacity(rng: np.random.Generator, height: int, width: int, config: WatermarkConfig) -> np.ndarray:
+    """A smooth map (H, W) that multiplies the coverage, with a piece cut out where the mark is occluded."""
+    if rng.random() < config.opaque_share:
+        strength = np.ones((height, width), np.float32)
+    else:
+        grid = rng.uniform(rng.choice((0.6, 1.0)), 1.0, (3, 3)).astype(np.float32)
+        strength = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+        strength *= np.float32(rng.uniform(*config.opacity))
+    if rng.random() < config.occluded_share:
+        centre = tuple(int(v) for v in rng.uniform(0, 1, 2) * (width, height))
+        axes = tuple(int(v) for v in rng.uniform(0.05, 0.3, 2) * (width, height))
+        cv2.ellipse(strength, centre, axes, float(rng.uniform(0, 180)), 0, 360, 0.0, -1)
+    return strength
