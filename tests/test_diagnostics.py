@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import nn
 
-from wmremoval import diagnostics
+from wmremoval import diagnostics, diagrams
 from wmremoval.model import HeterogeneousUNet
 
 WEIGHTS = {"masked_l1": 1.0, "perceptual": 0.3, "lab": 0.3, "ssim": 0.4, "laplacian": 0.1, "mask_bce": 0.0}
@@ -69,8 +69,8 @@ def assert_same(before: tuple, after: tuple) -> None:
 
 
 NETWORK_FIGURES = {
-    "architecture": lambda net, image, mask: diagnostics.architecture(net),
-    "loss_diagram": lambda net, image, mask: diagnostics.loss_diagram(WEIGHTS),
+    "architecture": lambda net, image, mask: diagrams.architecture(net),
+    "loss_diagram": lambda net, image, mask: diagrams.loss_diagram(WEIGHTS),
     "watermark_attention": diagnostics.watermark_attention,
     "multi_layer_activation": lambda net, image, mask: diagnostics.multi_layer_activation(net, image),
     "decoder_focus": lambda net, image, mask: diagnostics.decoder_focus(net, image),
@@ -125,7 +125,7 @@ def test_sides_that_are_no_multiple_of_eight_keep_their_size(net, image):
 
 
 def test_parameter_counts_in_the_diagram_are_the_real_ones(net):
-    shown = texts(diagnostics.architecture(net))
+    shown = texts(diagrams.architecture(net))
     counts = {name: sum(p.numel() for p in child.parameters()) for name, child in net.named_children()}
     assert f"{sum(counts.values()):,} parameters" in shown.splitlines()[0]
     for name, count in counts.items():
@@ -137,22 +137,22 @@ def test_parameter_counts_in_the_diagram_are_the_real_ones(net):
 def test_channels_in_the_diagram_are_read_off_the_network(net):
     narrow = copy.deepcopy(net)
     narrow.enc3.layers[3] = nn.Conv2d(144, 99, 3, padding=1)
-    assert "3×3 conv 144→99" in texts(diagnostics.architecture(narrow))
-    assert "transpose 2×2 conv 256→144" in texts(diagnostics.architecture(net))
+    assert "3×3 conv 144→99" in texts(diagrams.architecture(narrow))
+    assert "transpose 2×2 conv 256→144" in texts(diagrams.architecture(net))
 
 
 def test_the_diagram_tells_composite_from_direct(net):
     direct = HeterogeneousUNet(composite=False)
-    assert "composite" in texts(diagnostics.architecture(net))
-    assert "composite" not in texts(diagnostics.architecture(direct))
+    assert "composite" in texts(diagrams.architecture(net))
+    assert "composite" not in texts(diagrams.architecture(direct))
 
 
 def test_loss_diagram_shows_the_weights_and_leaves_out_zeros():
-    shown = texts(diagnostics.loss_diagram(WEIGHTS))
+    shown = texts(diagrams.loss_diagram(WEIGHTS))
     assert re.findall(r"× ([\d.]+)$", shown, re.MULTILINE) == ["1", "0.3", "0.3", "0.4", "0.1"]
     assert "sum of 5 terms" in shown
     assert "mask BCE" not in shown
-    assert "mask BCE" in texts(diagnostics.loss_diagram({**WEIGHTS, "mask_bce": 1.0}))
+    assert "mask BCE" in texts(diagrams.loss_diagram({**WEIGHTS, "mask_bce": 1.0}))
 
 
 def test_attention_titles_compare_inside_with_outside(net, image, mask):

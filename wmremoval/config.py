@@ -30,7 +30,9 @@ class TrainConfig:
     weight_decay: float = 1e-5  # AdamW, decoupled
     warmup_epochs: int = 2  # epochs at a constant rate before the cycle
     warmup_learning_rate: float = 1e-4  # rate of the warm-up's own AdamW
-    lr_drop_epoch: int | None = 15  # main epoch after which the rate is multiplied by `lr_drop_factor`; None or 0: never
+    lr_drop_epoch: int | None = (
+        15  # main epoch after which the rate is multiplied by `lr_drop_factor`; None or 0: never
+    )
     lr_drop_factor: float = 0.1  # the document's "10x drop"
     early_stop_patience: int = 7  # epochs without a better validation loss before training halts
     clip_norm: float = 1.0  # largest norm of the unscaled gradient; tames the first steps

@@ -17,7 +17,7 @@ from .images import read_image, to_tensor
 from .watermarks import Mark, WatermarkConfig, blend, draw_mark
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
-import albumentations as A  # noqa: E402
+import albumentations as A
 
 FIXED = 2**31  # stands for the epoch in the random keys of fixed samples; no training run gets this far
 
@@ -32,7 +32,9 @@ def get_augmentations(image_size: int = 256) -> A.Compose:
     return A.Compose(
         [
             # geometric: crop, rotate, flip
-            A.RandomResizedCrop(size=(image_size, image_size), scale=(0.3, 1.0), ratio=(0.8, 1.25), area_for_downscale="image"),
+            A.RandomResizedCrop(
+                size=(image_size, image_size), scale=(0.3, 1.0), ratio=(0.8, 1.25), area_for_downscale="image"
+            ),
             A.Rotate(limit=(-15, 15), border_mode=cv2.BORDER_REFLECT_101, p=0.2),
             A.HorizontalFlip(p=0.5),
             # photometric: jitter, greyscale, gamma
@@ -47,7 +49,9 @@ def get_augmentations(image_size: int = 256) -> A.Compose:
                     A.GaussNoise(std_range=(0.01, 0.04)),
                     A.PixelDropout(dropout_prob=0.003, per_channel=False, drop_value=0),
                     A.RandomShadow(num_shadows_limit=(1, 2), shadow_intensity_range=(0.2, 0.5)),
-                    A.RandomRain(slant_range=(-10, 10), drop_length=12, drop_width=1, blur_value=3, brightness_coefficient=0.9),
+                    A.RandomRain(
+                        slant_range=(-10, 10), drop_length=12, drop_width=1, blur_value=3, brightness_coefficient=0.9
+                    ),
                 ],
                 p=0.25,
             ),
@@ -74,7 +78,7 @@ class SampleConfig:
     augment: bool = True  # random views and marks, new every epoch; False: fixed ones
     unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
-    watermarks: WatermarkConfig = WatermarkConfig()
+    watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
 class WatermarkDataset(Dataset):
@@ -158,9 +162,9 @@ def _degradation(rng: np.random.Generator):
         return (lambda view: cv2.GaussianBlur(view, (3, 3), sigma)), (lambda mask: cv2.dilate(mask, reach))
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
     # The channel order only decides which planes JPEG calls luma, so it has to be swapped.
-    return (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]), (
-        lambda mask: mask
-    )
+    return (
+        lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]
+    ), (lambda mask: mask)
 
 
 class EpochSampler(Sampler[int]):

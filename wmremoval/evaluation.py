@@ -18,7 +18,9 @@ Objective = Callable[[Tensor, Tensor, dict[str, Tensor]], tuple[Tensor, dict[str
 
 
 @torch.inference_mode()
-def restore_samples(net: nn.Module, dataset: WatermarkDataset, indices: Sequence[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
+def restore_samples(
+    net: nn.Module, dataset: WatermarkDataset, indices: Sequence[int], device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
     """A batch of samples with what the network makes of them, on the CPU, for pictures.
 
     Returns:
@@ -32,7 +34,9 @@ def restore_samples(net: nn.Module, dataset: WatermarkDataset, indices: Sequence
 
 
 @torch.inference_mode()
-def evaluate(net: nn.Module, loader: DataLoader, objective: Objective, device: torch.device | str = "cpu") -> tuple[list[dict], dict]:
+def evaluate(
+    net: nn.Module, loader: DataLoader, objective: Objective, device: torch.device | str = "cpu"
+) -> tuple[list[dict], dict]:
     """Score every photograph of a loader, in float32.
 
     Args:
@@ -57,7 +61,9 @@ def evaluate(net: nn.Module, loader: DataLoader, objective: Objective, device: t
         for i in range(len(image)):
             one = {name: x[i : i + 1] for name, x in batch.items()}
             loss, _ = objective(image[i : i + 1], mask_logits[i : i + 1], one)
-            rows.append({"file": next(files).name, "loss": loss.item()} | {name: x[i].item() for name, x in scores.items()})
+            rows.append(
+                {"file": next(files).name, "loss": loss.item()} | {name: x[i].item() for name, x in scores.items()}
+            )
     return rows, summarise(rows)
 
 

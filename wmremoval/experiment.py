@@ -1,5 +1,6 @@
 """What the notebook and the command line share: choose the settings, describe a run, score it, read one back."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,42 +8,51 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .config import TrainConfig
+from .checkpoints import load_weights
+from .config import DOCUMENT_RECIPE, TrainConfig
 from .data import SampleConfig, WatermarkDataset, make_loader, make_loaders
 from .evaluation import evaluate, write_test_results
 from .losses import vgg_cache
 from .model import count_parameters
 from .photos import PhotoSet, gather_photos
-from .reports import RunInfo, read_config
-from .runs import find_root, read_json
-from .training import Training, TrainResult, load_weights
+from .reports import RunInfo, read_config, write_config
+from .runs import find_root, latest_run, new_run, read_json
+from .training import Training, TrainResult, fit
 from .watermarks import load_logos
 
 # What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {"image_size": 128, "epochs": 8, "warmup_epochs": 1, "max_photos": 80, "perceptual_weights": "random"},
     "full": {},
+    "document": DOCUMENT_RECIPE.to_dict(),
 }
+GPU_WORKERS = 8  # loader processes at most beside a GPU, which empties a batch faster than one process fills it
 
 
-def choose_config(profile: str, device: torch.device, **given) -> TrainConfig:
+def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given) -> TrainConfig:
     """Build the settings: what is given wins, then the profile, then the defaults of `TrainConfig`.
 
     Args:
-        profile: "full", "quick", or "auto": full on a GPU, quick without one.
-        device: decides "auto".
+        profile: "full", "document" (direct image, no mask term), "quick", or "auto": full on a GPU, quick without one.
+        device: decides "auto" and, on a GPU, the number of loader processes.
+        read_back: name of a finished run whose settings are taken whole instead.
         given: any field of `TrainConfig`; None means not given.
 
     Raises:
         ValueError: unknown profile, unknown field or bad value.
     """
+    if read_back:
+        return read_config(find_root() / "outputs" / "runs" / read_back)["train"]
     if profile == "auto":
         profile = "full" if device.type == "cuda" else "quick"
         if profile == "quick":
-            print("No GPU: the QUICK profile shows every step in minutes, but trains far too little for a useful network.")
+            print(
+                "No GPU: the QUICK profile shows every step in minutes, but trains far too little for a useful network."
+            )
     if profile not in PROFILES:
-        raise ValueError(f"profile must be auto, {' or '.join(PROFILES)}, got {profile!r}")
-    values = dict(PROFILES[profile])
+        raise ValueError(f"profile must be auto, {', '.join(PROFILES)}, got {profile!r}")
+    workers = min(GPU_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
+    values = PROFILES[profile] | {"workers": workers}
     if vgg_cache().exists() and values.get("perceptual_weights") == "random":
         values["perceptual_weights"] = "imagenet"  # no download needed: the genuine features cost nothing more
     values |= {name: value for name, value in given.items() if value is not None}
@@ -57,11 +67,19 @@ def open_photos(photos_dir: str | Path, config: TrainConfig) -> PhotoSet:
     return gather_photos(folder, samples, config.seed, config.max_photos)
 
 
-def open_loaders(photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None) -> dict:
+def open_loaders(
+    photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None
+) -> dict:
     """Loaders for train, val and test; see `make_loaders`."""
     logos = load_logos(find_root() / Path(logos_dir).expanduser()) if logos_dir else ()
     return make_loaders(
-        photos.split, config.image_size, config.batch_size, config.seed, config.workers, logos, pin_memory=device.type == "cuda"
+        photos.split,
+        config.image_size,
+        config.batch_size,
+        config.seed,
+        config.workers,
+        logos,
+        pin_memory=device.type == "cuda",
     )
 
 
@@ -112,8 +130,33 @@ def read_run(folder: str | Path, device: torch.device) -> tuple[Training, TrainR
         summary["best_loss"],
         60 * summary["training_time_min"],
         summary["stopped"],
+        read_back=True,
     )
     return training, result, about
+
+
+def fit_or_read(
+    training: Training, loaders: dict, info: RunInfo, outputs: str | Path, read_back: str | None = None
+) -> TrainResult:
+    """Train into a new run's folder, or read a finished run back (its name under `outputs/runs/`) in its place."""
+    if read_back:
+        folder = Path(outputs) / "runs" / read_back
+        if read_json(folder / "split.json") != info.split:
+            raise ValueError(f"{read_back} was trained on other photographs; set photos_dir to their folder")
+        finished, result, _ = read_run(folder, training.device)
+        training.net.load_state_dict(finished.net.state_dict())
+        print(f"Read {read_back} back: {len(result.history)} epochs, {result.seconds / 60:.1f} minutes of training.")
+        return result
+    return fit(training, loaders, start_run(outputs, "notebook", info))
+
+
+def start_run(outputs: str | Path, name: str, info: RunInfo) -> Path:
+    """Make the folder of a new run, with its settings in it."""
+    previous = latest_run(outputs)
+    folder = new_run(outputs, name)
+    write_config(folder, info, previous.name if previous else None)
+    print(f"Run {folder.name} on {info.device}, perceptual features: {info.perceptual_weights}.")
+    return folder
 
 
 def run_split(folder: str | Path, photos_dir: str | Path) -> dict[str, list[Path]]:
@@ -122,10 +165,15 @@ def run_split(folder: str | Path, photos_dir: str | Path) -> dict[str, list[Path
     Raises:
         ValueError: photographs of the split are not there.
     """
-    split = {part: [Path(photos_dir) / name for name in names] for part, names in read_json(Path(folder) / "split.json").items()}
+    split = {
+        part: [Path(photos_dir) / name for name in names]
+        for part, names in read_json(Path(folder) / "split.json").items()
+    }
     missing = [path.name for paths in split.values() for path in paths if not path.is_file()]
     if missing:
-        raise ValueError(f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; name the folder with --photos")
+        raise ValueError(
+            f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; name the folder with --photos"
+        )
     return split
 
 

@@ -3,7 +3,7 @@
 import importlib.util
 import warnings
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,15 @@ from fontTools.ttLib import TTCollection, TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont, features
 
 PHRASES: dict[str, tuple[str, ...]] = {
-    "en": ("SAMPLE", "Do Not Copy", "© All Rights Reserved", "Proof Only", "CONFIDENTIAL", "Stock Photo", "www.example.com"),
+    "en": (
+        "SAMPLE",
+        "Do Not Copy",
+        "© All Rights Reserved",
+        "Proof Only",
+        "CONFIDENTIAL",
+        "Stock Photo",
+        "www.example.com",
+    ),
     "es": ("Muestra", "No copiar", "Derechos reservados", "Fotografía de archivo"),
     "fr": ("Échantillon", "Ne pas copier", "Tous droits réservés", "Aperçu"),
     "de": ("Entwurf", "Nicht kopieren", "Alle Rechte vorbehalten", "Musterbild für Prüfung"),
@@ -23,7 +31,10 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "hi": ("नमूना", "प्रतिलिपि न करें", "सर्वाधिकार सुरक्षित", "गोपनीय"),
 }
 RIGHT_TO_LEFT = ("ar",)
-SHAPED = {"ar": ("arab",), "hi": ("deva", "dev2")}  # languages whose letters join or reorder, and their OpenType scripts
+SHAPED = {
+    "ar": ("arab",),
+    "hi": ("deva", "dev2"),
+}  # languages whose letters join or reorder, and their OpenType scripts
 CJK_FACES = {"zh": "SC", "ja": "JP", "ko": "KR"}  # the face of a pan-CJK collection that draws each language's forms
 FONT_PACKAGES = (
     "manimgx_fonts",
@@ -118,11 +129,15 @@ def _faces_of(path: Path, language: str, letters: frozenset[str]) -> list[Face]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def _describe(path: Path) -> tuple[tuple[str, frozenset[int], frozenset[str], bool], ...]:
     """(family, code points, OpenType scripts, has a weight axis) of each face in a file; nothing for a damaged file."""
     try:
-        collection = TTCollection(path, lazy=True).fonts if path.suffix.lower() in (".ttc", ".otc") else [TTFont(path, lazy=True)]
+        collection = (
+            TTCollection(path, lazy=True).fonts
+            if path.suffix.lower() in (".ttc", ".otc")
+            else [TTFont(path, lazy=True)]
+        )
         return tuple(_describe_face(font) for font in collection)
     except (TTLibError, OSError, AssertionError, KeyError, ValueError):
         return ()
@@ -139,7 +154,10 @@ def _describe_face(font: TTFont) -> tuple[str, frozenset[int], frozenset[str], b
 def _open_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(face.path, size, index=face.index)
     if face.weight is not None:
-        axes = [face.weight if axis["name"] in (b"Weight", "Weight") else axis["default"] for axis in font.get_variation_axes()]
+        axes = [
+            face.weight if axis["name"] in (b"Weight", "Weight") else axis["default"]
+            for axis in font.get_variation_axes()
+        ]
         font.set_variation_by_axes(axes)
     return font
 

@@ -46,9 +46,13 @@ def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS
         with image:
             width, height = image.size
             if width * height > max_pixels:
-                raise ImageError(f"{path.name}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels")
+                raise ImageError(
+                    f"{path.name}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels"
+                )
             if min(width, height) < min_side:
-                raise ImageError(f"{path.name}: {width} x {height} is too small, the shorter side must be {min_side} px")
+                raise ImageError(
+                    f"{path.name}: {width} x {height} is too small, the shorter side must be {min_side} px"
+                )
             if shrink_to:
                 image.draft("RGB", (shrink_to, shrink_to))
             return np.array(_upright_rgb(image))

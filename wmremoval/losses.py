@@ -14,7 +14,15 @@ from torch import Tensor, nn
 
 from .metrics import ssim
 
-VGG_CONVOLUTIONS = {0: (3, 64), 2: (64, 64), 5: (64, 128), 7: (128, 128), 10: (128, 256), 12: (256, 256), 14: (256, 256)}
+VGG_CONVOLUTIONS = {
+    0: (3, 64),
+    2: (64, 64),
+    5: (64, 128),
+    7: (128, 128),
+    10: (128, 256),
+    12: (256, 256),
+    14: (256, 256),
+}
 VGG_POOLS = (4, 9)
 VGG_LENGTH = 16  # layers of torchvision's vgg16().features up to the ReLU after conv3_3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -137,7 +145,9 @@ def _load_slice(vgg: VGG16Features, path: Path) -> VGG16Features:
     try:
         vgg.features.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path} does not hold VGG16 conv1_1 to conv3_3 ({str(error).splitlines()[0]}); delete or replace it") from None
+        raise ValueError(
+            f"{path} does not hold VGG16 conv1_1 to conv3_3 ({str(error).splitlines()[0]}); delete or replace it"
+        ) from None
     return vgg
 
 

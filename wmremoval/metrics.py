@@ -11,8 +11,12 @@ PSNR_CAP = 100.0  # dB; stands for "reproduced exactly" wherever a finite number
 
 def _check(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
     if pred.ndim != 4 or pred.shape != target.shape:
-        raise ValueError(f"expected two (B, C, H, W) tensors of one shape, got {tuple(pred.shape)} and {tuple(target.shape)}")
-    if mask is not None and (mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[::2] + mask.shape[3:] != pred.shape[::2] + pred.shape[3:]):
+        raise ValueError(
+            f"expected two (B, C, H, W) tensors of one shape, got {tuple(pred.shape)} and {tuple(target.shape)}"
+        )
+    if mask is not None and (
+        mask.ndim != 4 or mask.shape[1] != 1 or mask.shape[::2] + mask.shape[3:] != pred.shape[::2] + pred.shape[3:]
+    ):
         raise ValueError(f"expected a (B, 1, H, W) mask for {tuple(pred.shape)}, got {tuple(mask.shape)}")
 
 

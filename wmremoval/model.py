@@ -1,11 +1,14 @@
 """`HeterogeneousUNet` and its blocks: photographs with a watermark in, photographs without it out."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 ENCODER_WIDTHS = (48, 96, 144)  # channels at full, half and quarter resolution
 BOTTLENECK_WIDTH = 256  # channels at an eighth of the resolution
+MASK_PRIOR = 0.06  # share of pixels under a mark before anything is learnt; about the mean of the synthetic marks
 STRIDE = 8  # three poolings: inputs are padded to a multiple of this
 
 
@@ -89,7 +92,7 @@ class HeterogeneousUNet(nn.Module):
     Args:
         composite: if True, the finest attention gate `m` says where the watermark is and the output is
             `m * prediction + (1 - m) * input`, so that unmarked pixels come through untouched (SLBR,
-            arXiv 2108.05054, section 3). If False, the output is the prediction itself, as in the
+            arXiv 2108.03581, section 3). If False, the output is the prediction itself, as in the
             document. Both forms have the same parameters.
     """
 
@@ -107,6 +110,9 @@ class HeterogeneousUNet(nn.Module):
             DecoderStage(w2, w1),
         )
         self.out = nn.Conv2d(w1, 3, 1)
+        if composite:
+            # Start near the input instead of half repainted (the prior of Lin et al. 2017, arXiv 1708.02002, section 3.3).
+            nn.init.constant_(self.dec3.gate.logits[-1].bias, math.log(MASK_PRIOR / (1 - MASK_PRIOR)))
 
     def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
         """Restore photographs of any height and width.

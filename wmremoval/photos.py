@@ -123,10 +123,14 @@ class PhotoSet:
 
     def names(self) -> dict[str, list[str]]:
         """The split as paths relative to the folder, for `split.json`."""
-        return {part: [path.relative_to(self.folder).as_posix() for path in paths] for part, paths in self.split.items()}
+        return {
+            part: [path.relative_to(self.folder).as_posix() for path in paths] for part, paths in self.split.items()
+        }
 
 
-def gather_photos(folder: str | Path, samples: str | Path | None = None, seed: int = 0, most: int | None = None) -> PhotoSet:
+def gather_photos(
+    folder: str | Path, samples: str | Path | None = None, seed: int = 0, most: int | None = None
+) -> PhotoSet:
     """Find and split the photographs of a run.
 
     Args:
@@ -143,7 +147,9 @@ def gather_photos(folder: str | Path, samples: str | Path | None = None, seed: i
         split = ensure_sample_photos(samples)
         source = "sample photographs from scikit-image"
         print(f"{folder.name}/ holds no photographs: using {sum(map(len, split.values()))} tiles of {source}.")
-        return PhotoSet(split, {"source": source, "usable": sum(map(len, split.values())), "skipped": {}}, Path(samples))
+        return PhotoSet(
+            split, {"source": source, "usable": sum(map(len, split.values())), "skipped": {}}, Path(samples)
+        )
     scan = find_photos(folder)
     paths = scan.paths
     if most is not None and most < len(paths):

@@ -14,25 +14,30 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from torch import Tensor
 
-from .images import to_image
 from .metrics import local_psnr_map as psnr_map
 from .metrics import local_ssim_map as ssim_map
 from .metrics import psnr
+from .panels import (
+    BLUE,
+    GREY,
+    ORANGE,
+    QUALITY_MAP,
+    SIGNED_MAP,
+    SMALL,
+    TERM_NAMES,
+    TEXT,
+    TITLE,
+    finish_panel,
+    heat_panel,
+    image_grid,
+    image_panel,
+    new_figure,
+    outline,
+    percentile_limits,
+)
 
-# Okabe and Ito's palette and matplotlib's perceptual maps: told apart by colour-blind readers and in grey print.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
-ERROR_MAP, QUALITY_MAP, SIGNED_MAP = "inferno", "viridis", "PuOr_r"
-TITLE, TEXT, SMALL = 11, 10, 9  # points
 GREY_LEVEL = 1 / 255  # a scale narrower than what 8 bits hold would show rounding as error
 VISIBLE_DB = 50.0  # above, the error is under one grey level; untouched regions would take the whole scale
-TERM_NAMES = {
-    "masked_l1": "masked L1",
-    "perceptual": "perceptual",
-    "lab": "LAB",
-    "ssim": "SSIM",
-    "laplacian": "Laplacian",
-    "mask_bce": "mask BCE",
-}
 
 
 def training_progress(history: list[dict]) -> Figure:
@@ -47,7 +52,7 @@ def loss_psnr_ssim(history: list[dict]) -> Figure:
 
 def learning_rate(history: list[dict], scheduled: list[float] | None = None) -> Figure:
     """The learning rate after each epoch, over the planned rates of epochs 1, 2, ... if given."""
-    figure, (axes,) = _figure(1, 1, 8.0, 4.2)
+    figure, (axes,) = new_figure(1, 1, 8.0, 4.2)
     rates = _column(history, "lr")
     planned = np.array(scheduled or [], dtype=float)
     if planned.size:
@@ -64,7 +69,7 @@ def learning_rate(history: list[dict], scheduled: list[float] | None = None) -> 
 
 
 def _curves(history: list[dict], quantities: dict[str, str]) -> Figure:
-    figure, panels = _figure(1, len(quantities), 5.0 * len(quantities), 4.0)
+    figure, panels = new_figure(1, len(quantities), 5.0 * len(quantities), 4.0)
     epochs = _column(history, "epoch")
     best = _best_row(history)
     for axes, (key, name) in zip(panels, quantities.items(), strict=True):
@@ -104,7 +109,7 @@ def _best_row(history: list[dict]) -> int | None:
 
 def loss_shares(terms: dict[str, float]) -> Figure:
     """Each weighted loss term as a bar with its value and its share of the total."""
-    figure, (axes,) = _figure(1, 1, 8.0, 1.4 + 0.45 * len(terms))
+    figure, (axes,) = new_figure(1, 1, 8.0, 1.4 + 0.45 * len(terms))
     names, values = [TERM_NAMES.get(key, key) for key in terms], [float(value) for value in terms.values()]
     total = sum(values)
     bars = axes.barh(names, values, color=BLUE)
@@ -134,14 +139,14 @@ def _local_maps(batch: dict[str, Tensor], index: int, measure, name: str, unit: 
     clean = batch["clean"][[index]]
     keys = ("watermarked", "restored")
     maps = {key: measure(batch[key][[index]], clean)[0, 0].numpy() for key in keys}
-    low, high = _limits(np.stack(list(maps.values())))
+    low, high = percentile_limits(np.stack(list(maps.values())))
     limits = (min(low, 0.9 * highest), min(high, highest))
-    figure, panels = _image_grid(2, 2, clean[0], 4.2, bars=1)
+    figure, panels = image_grid(2, 2, clean[0], 4.2, bars=1)
     for row, key in enumerate(keys):
         left, right = panels[2 * row : 2 * row + 2]
-        _image_panel(left, batch[key][index], f"{key}: {_db(batch[key][[index]], clean)}")
+        image_panel(left, batch[key][index], f"{key}: {_db(batch[key][[index]], clean)}")
         title = f"{name}: 5 % of pixels under {np.percentile(maps[key], 5):.3g} {unit}".rstrip()
-        _heat_panel(right, maps[key], title, limits, QUALITY_MAP, f"{name} {unit}".rstrip())
+        heat_panel(right, maps[key], title, limits, QUALITY_MAP, f"{name} {unit}".rstrip())
     return figure
 
 
@@ -150,7 +155,7 @@ def residual_histogram(batch: dict[str, Tensor]) -> Figure:
     errors = {key: (batch[key] - batch["clean"]).abs() for key in ("restored", "watermarked")}
     inside = (batch["mask"] > 0.5).expand_as(batch["clean"])
     edges = np.linspace(0, max(GREY_LEVEL, *(float(error.max()) for error in errors.values())), 65)
-    figure, panels = _figure(1, 2, 12.0, 4.2)
+    figure, panels = new_figure(1, 2, 12.0, 4.2)
     for axes, where in zip(panels, ("whole image", "inside the watermark"), strict=True):
         restored, nothing = (e.flatten() if where == "whole image" else e[inside] for e in errors.values())
         axes.set_xlabel("|difference from clean|, 0 to 1", fontsize=TEXT)
@@ -179,25 +184,25 @@ def side_by_side(batch: dict[str, Tensor], rows: int = 4) -> Figure:
     rows = min(rows, len(batch["clean"]))
     errors = [_residual(batch["restored"][i], batch["clean"][i]) for i in range(rows)]
     limits = _error_limits(np.stack(errors))
-    figure, panels = _image_grid(rows, 4, batch["clean"][0], 3.0, bars=1)
+    figure, panels = image_grid(rows, 4, batch["clean"][0], 3.0, bars=1)
     for i, row in enumerate(panels.reshape(rows, 4)):
         clean = batch["clean"][[i]]
         for axes, key in zip(row, ("watermarked", "restored", "clean"), strict=False):
             decibels = "" if key == "clean" else f": {_db(batch[key][[i]], clean)}"
-            _image_panel(axes, batch[key][i], key + decibels)
+            image_panel(axes, batch[key][i], key + decibels)
         title = f"error × {1 / limits[1]:.3g}: mean {errors[i].mean():.4f}"
-        _heat_panel(row[3], errors[i], title, limits, label="|restored − clean|")
+        heat_panel(row[3], errors[i], title, limits, label="|restored − clean|")
     return figure
 
 
 def batch_processing(batch: dict[str, Tensor], columns: int = 8) -> Figure:
     """Inputs, references and predictions of up to `columns` items, in three rows."""
     columns = min(columns, len(batch["watermarked"]))
-    figure, panels = _image_grid(3, columns, batch["watermarked"][0], 1.9 if columns > 2 else 3.0)
+    figure, panels = image_grid(3, columns, batch["watermarked"][0], 1.9 if columns > 2 else 3.0)
     rows = {"watermarked": "input", "reference": "reference", "restored": "predicted"}
     for row, (key, name) in zip(panels.reshape(3, columns), rows.items(), strict=True):
         for i, axes in enumerate(row):
-            _image_panel(axes, batch[key][i], _db(batch[key][[i]], batch["clean"][[i]]))
+            image_panel(axes, batch[key][i], _db(batch[key][[i]], batch["clean"][[i]]))
         row[0].set_ylabel(name, fontsize=TITLE)
     figure.suptitle("PSNR against the clean photograph", fontsize=TITLE)
     return figure
@@ -207,11 +212,11 @@ def watermark_residual(batch: dict[str, Tensor], index: int = 0, threshold: floa
     """What remains, |restored - clean|; where that exceeds `threshold`; what was removed, |watermarked - restored|."""
     restored, clean = batch["restored"][index], batch["clean"][index]
     left, removed = _residual(restored, clean), _residual(batch["watermarked"][index], restored)
-    figure, panels = _image_grid(1, 3, clean, 3.8, bars=2)
-    _heat_panel(panels[0], left, f"residual: mean {left.mean():.4f}", _error_limits(left), label="|restored − clean|")
+    figure, panels = image_grid(1, 3, clean, 3.8, bars=2)
+    heat_panel(panels[0], left, f"residual: mean {left.mean():.4f}", _error_limits(left), label="|restored − clean|")
     _mask_panel(panels[1], left > threshold, threshold, batch["mask"][index])
     title = f"removed: mean {removed.mean():.4f}"
-    _heat_panel(panels[2], removed, title, _error_limits(removed), label="|watermarked − restored|")
+    heat_panel(panels[2], removed, title, _error_limits(removed), label="|watermarked − restored|")
     return figure
 
 
@@ -219,85 +224,27 @@ def residual_error(batch: dict[str, Tensor], index: int = 0, threshold: float = 
     """|restored - clean|; where it exceeds `threshold`; both photographs overlaid in grey, differences in colour."""
     restored, clean = batch["restored"][index], batch["clean"][index]
     residual = _residual(restored, clean)
-    figure, panels = _image_grid(1, 3, clean, 3.8, bars=2)
+    figure, panels = image_grid(1, 3, clean, 3.8, bars=2)
     title = f"residual: mean {residual.mean():.4f}, max {residual.max():.3f}"
-    _heat_panel(panels[0], residual, title, _error_limits(residual), label="|restored − clean|")
+    heat_panel(panels[0], residual, title, _error_limits(residual), label="|restored − clean|")
     _mask_panel(panels[1], residual > threshold, threshold, batch["mask"][index])
     signed = (restored - clean).mean(0).numpy()
     top = _error_limits(np.abs(signed))[1]
     panels[2].imshow((restored + clean).mean(0).numpy() / 2, cmap="gray", vmin=0, vmax=1)
     title = f"original and predicted overlaid: {_db(restored[None], clean[None])}"
     opacity = np.clip(np.nan_to_num(np.abs(signed)) / top, 0, 1)
-    _heat_panel(panels[2], signed, title, (-top, top), SIGNED_MAP, "predicted − original", opacity)
+    heat_panel(panels[2], signed, title, (-top, top), SIGNED_MAP, "predicted − original", opacity)
     return figure
-
-
-def _figure(
-    rows: int, columns: int, width: float, height: float, layout: str = "constrained"
-) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(width, height), dpi=120, layout=layout)
-    return figure, figure.subplots(rows, columns, squeeze=False).ravel()
-
-
-def _image_grid(rows: int, columns: int, image: Tensor, width: float, bars: int = 0) -> tuple[Figure, np.ndarray]:
-    """Panels `width` inches wide, as high as a (3, H, W) photograph needs; room for titles and colour bar columns."""
-    height = width * min(max(image.shape[-2] / image.shape[-1], 0.4), 2.0)
-    return _figure(rows, columns, columns * width + 0.8 * bars, rows * (height + 0.35), "compressed")
-
-
-def _image_panel(axes: Axes, image: Tensor, title: str) -> None:
-    axes.imshow(to_image(image))
-    _finish_panel(axes, title)
-
-
-def _heat_panel(
-    axes: Axes,
-    values: np.ndarray,
-    title: str,
-    limits: tuple[float, float] | None = None,
-    cmap: str = ERROR_MAP,
-    label: str = "",
-    opacity: float | np.ndarray | None = None,
-) -> None:
-    low, high = limits or _limits(values)
-    picture = axes.imshow(values, cmap=cmap, vmin=low, vmax=high, alpha=opacity)
-    slack = 1e-3 * (high - low)  # float noise is not "beyond the scale"
-    below, above = bool((values < low - slack).any()), bool((values > high + slack).any())
-    extend = ("neither", "min", "max", "both")[below + 2 * above]
-    bar = axes.figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02, extend=extend)
-    bar.set_label(label, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    _finish_panel(axes, title)
 
 
 def _mask_panel(axes: Axes, exceeds: np.ndarray, threshold: float, watermark: Tensor) -> None:
     axes.imshow(exceeds, cmap="gray", vmin=0, vmax=1)
-    _outline(axes, watermark)  # without it a good restoration would be a black square
-    _finish_panel(axes, f"residual > {threshold:g}: {exceeds.mean():.2%} of pixels")
-
-
-def _outline(axes: Axes, mask: Tensor) -> None:
-    """Draw the border of a (1, H, W) mask."""
-    inside = mask[0].cpu().numpy() > 0.5
-    if 0 < inside.mean() < 1:
-        axes.contour(inside, levels=[0.5], colors="#56B4E9", linewidths=0.8)
-
-
-def _finish_panel(axes: Axes, title: str) -> None:
-    axes.set_title(title, fontsize=TEXT)
-    axes.set_xticks([])
-    axes.set_yticks([])
-
-
-def _limits(values: np.ndarray, low: float = 1, high: float = 99) -> tuple[float, float]:
-    """Percentiles, so that a single corner does not blacken the rest; never an empty range."""
-    finite = values[np.isfinite(values)]
-    bottom, top = np.percentile(finite, [low, high]) if finite.size else (0.0, 1.0)
-    return (float(bottom), float(top)) if top > bottom else (float(bottom) - 1e-6, float(top) + 1e-6)
+    outline(axes, watermark)  # without it a good restoration would be a black square
+    finish_panel(axes, f"residual > {threshold:g}: {exceeds.mean():.2%} of pixels")
 
 
 def _error_limits(values: np.ndarray) -> tuple[float, float]:
-    return 0.0, max(_limits(values, high=99.5)[1], GREY_LEVEL)
+    return 0.0, max(percentile_limits(values, high=99.5)[1], GREY_LEVEL)
 
 
 def _residual(image: Tensor, other: Tensor) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from . import diagnostics, plots
+from . import diagnostics, diagrams, plots
 from .config import learning_rates
 from .data import SampleConfig, WatermarkDataset
 from .evaluation import restore_samples
@@ -36,8 +36,8 @@ def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -
     weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
     scheduled = learning_rates(training.config, training.steps_per_epoch)
     return {
-        "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagnostics.architecture(net),
-        "lossfunctiondiagram.png": lambda: diagnostics.loss_diagram(weights),
+        "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagrams.architecture(net),
+        "lossfunctiondiagram.png": lambda: diagrams.loss_diagram(weights),
         "lossshares.png": lambda: plots.loss_shares(loss_terms(training, batch)),
         "residualhistogram.png": lambda: plots.residual_histogram(batch),
         "local_psnr_map.png": lambda: plots.local_psnr_map(batch),

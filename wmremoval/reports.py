@@ -27,7 +27,7 @@ class RunInfo:
     sources: dict[str, str] = field(default_factory=dict)  # folders, for resuming; never published
 
 
-def write_config(folder: str | Path, info: RunInfo) -> None:
+def write_config(folder: str | Path, info: RunInfo, previous: str | None = None) -> None:
     """Leave `config.json` and `split.json` before the first step, so that any stop leaves a run that can be read."""
     about = {
         "train": info.config.to_dict(),
@@ -38,6 +38,7 @@ def write_config(folder: str | Path, info: RunInfo) -> None:
         "steps_per_epoch": info.steps_per_epoch,
         "fonts_missing": info.fonts_missing,
         "sources": info.sources,
+        "previous_run": previous,
         "environment": environment(),
         "started": f"{datetime.now():%Y-%m-%d %H:%M:%S}",
     }
@@ -92,45 +93,52 @@ def summarise_training(result, info: RunInfo) -> dict[str, Any]:
 
 
 def write_training_reports(result, info: RunInfo) -> dict[str, Any]:
-    """Leave `training_summary.json` and the history in the run's folder; gives the summary."""
+    """Leave `training_summary.json` and the history in the run's folder and give the summary; a run read back keeps its own."""
+    if result.read_back:
+        return read_json(result.folder / "training_summary.json")
     summary = summarise_training(result, info)
     write_json(result.folder / "training_summary.json", summary)
     write_history(result.folder, result.history)
     return summary
 
 
-def write_changelog(folder: str | Path, previous: str | Path | None = None) -> str:
-    """Leave `CHANGELOG.md`: an entry for this run on top of the entries of the one before.
+def write_changelog(folder: str | Path) -> str:
+    """Leave `CHANGELOG.md`: an entry for this run on top of the entries of the run before it.
 
     Args:
         folder: a run with its config, summary and, if it was tested, test results.
-        previous: the run before, for what changed since.
 
     Returns:
         this run's entry.
     """
     folder = Path(folder)
     config, summary = read_json(folder / "config.json"), read_json(folder / "training_summary.json")
+    previous = folder.parent / config["previous_run"] if config.get("previous_run") else None
     lines = [f"## {summary['finished'][:16]} {folder.name}", ""]
-    lines += ["Settings: " + ", ".join(f"{name} {_short(value)}" for name, value in config["train"].items()), ""]
-    lines += [f"Photographs: {config['photos'].get('source', 'a folder')}; perceptual weights: {config['perceptual_weights']}.", ""]
+    lines += ["Settings: " + ", ".join(f"{name} {_short(value)}" for name, value in config["train"].items()) + ".", ""]
+    lines += [
+        f"Photographs: {config['photos'].get('source', 'a folder')}; perceptual weights: {config['perceptual_weights']}.",
+        "",
+    ]
     lines += [f"Changed since the last run: {_changes(config, previous)}.", ""]
     lines += [f"Results: {_results(folder, summary)}.", ""]
     entry = "\n".join(lines)
-    older = Path(previous) / "CHANGELOG.md" if previous else None
+    older = previous / "CHANGELOG.md" if previous else None
     tail = older.read_text(encoding="utf-8").split("\n", 2)[2] if older and older.exists() else ""
     write_text(folder / "CHANGELOG.md", f"# Changelog\n\n{entry}\n{tail}".rstrip() + "\n")
     return entry
 
 
-def _changes(config: dict, previous: str | Path | None) -> str:
-    if previous is None or not (Path(previous) / "config.json").exists():
+def _changes(config: dict, previous: Path | None) -> str:
+    if previous is None or not (previous / "config.json").exists():
         return "first run"
-    before = read_json(Path(previous) / "config.json")
+    before = read_json(previous / "config.json")
     flat_now = config["train"] | {"photographs": config["photos"].get("source"), "vgg": config["perceptual_weights"]}
     flat_then = before["train"] | {"photographs": before["photos"].get("source"), "vgg": before["perceptual_weights"]}
     changed = [
-        f"{name} {_short(flat_then.get(name))} to {_short(value)}" for name, value in flat_now.items() if flat_then.get(name) != value
+        f"{name} {_short(flat_then.get(name))} to {_short(value)}"
+        for name, value in flat_now.items()
+        if flat_then.get(name) != value
     ]
     return ", ".join(changed) or "nothing but the code"
 
@@ -139,7 +147,9 @@ def _results(folder: Path, summary: dict) -> str:
     parts = [f"{summary['epochs_run']} epochs ({summary['stopped']}) in {summary['training_time_min']:.1f} minutes"]
     if summary["best_loss"] is not None:
         parts.append(f"best validation loss {summary['best_loss']:.4f} in epoch {summary['best_epoch']}")
-        parts.append(f"last validation PSNR {_number(summary['val_psnr_final'])} dB and SSIM {_number(summary['val_ssim_final'], 4)}")
+        parts.append(
+            f"last validation PSNR {_number(summary['val_psnr_final'])} dB and SSIM {_number(summary['val_ssim_final'], 4)}"
+        )
     test = folder / "test_results.json"
     if test.exists():
         scores = read_json(test)
@@ -155,6 +165,33 @@ def _number(value: float | None, digits: int = 2) -> str:
 
 def _short(value: Any) -> str:
     return Path(value).name if isinstance(value, str) and ("/" in value or "\\" in value) else str(value)
+
+
+def format_table(rows: list[dict]) -> str:
+    """Rows as an aligned text table under the keys of the first; floats with three significant decimals, None as a dash."""
+    cells = [list(rows[0])] + [[_cell(row.get(name)) for name in rows[0]] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells
+    )
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def score_table(summary: dict[str, Any]) -> str:
+    """The test scores of a network beside doing nothing, over all photographs and by size of the mark."""
+    groups = {"all": summary} | summary["by_mask_area"]
+    names = ("psnr", "ssim", "rmse", "masked_psnr", "masked_rmse", "mask_iou", "mask_f1")
+    rows = []
+    for label, scores in groups.items():
+        for who, prefix in (("restored", ""), ("do nothing", "input_")):
+            means = {name: scores.get(prefix + name, {}).get("mean") for name in names}
+            rows.append({"mark": label, "images": scores["images"], "": who, **means})
+    return format_table(rows)
 
 
 def compare_runs(outputs: str | Path) -> list[dict]:

@@ -19,9 +19,13 @@ PACKAGES = ("torch", "torchvision", "albumentations", "numpy", "pillow", "matplo
 
 
 def find_root() -> Path:
-    """The repository's root, wherever the notebook or the command was started."""
-    root = Path(__file__).resolve().parents[1]
-    return root if (root / "pyproject.toml").exists() else Path.cwd()
+    """The folder that holds `data/` and `outputs/`, wherever the notebook or the command was started.
+
+    The repository's root, unless the environment variable WMREMOVAL_ROOT names another folder.
+    """
+    named = os.environ.get("WMREMOVAL_ROOT")
+    root = Path(named) if named else Path(__file__).resolve().parents[1]
+    return root.resolve() if named or (root / "pyproject.toml").exists() else Path.cwd()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Seeds, device, the AMP training loop with warm-up and OneCycleLR, checkpoints and history."""
+"""Seeds, device, the AMP training loop with warm-up and OneCycleLR, and its history."""
 
 import math
 import os
@@ -10,20 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .checkpoints import BEST_MODEL, STATE, load_state, load_weights, save_best, save_state
 from .config import TrainConfig, drop_factor, onecycle
 from .losses import ColorAwareLoss, mask_bce_loss
 from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet
-from .runs import atomic_path, write_json
-
-BEST_MODEL = "wm_best_model.pth"
-BEST_WEIGHTS = "wm_best_model.safetensors"
-STATE = "training_state.pt"
+from .runs import write_json
 
 
 def seed_everything(seed: int) -> None:
@@ -44,7 +40,9 @@ def pick_device(name: str = "auto") -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver")
+        raise ValueError(
+            "no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver"
+        )
     device = torch.device(name)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
@@ -108,7 +106,9 @@ class Training:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             return self.forward(watermarked)
 
-    def objective(self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+    def objective(
+        self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
         total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
         if self.config.mask_weight:
@@ -138,6 +138,7 @@ class TrainResult:
     best_loss: float = math.inf
     seconds: float = 0.0  # over all sittings of a resumed run
     stopped: str = "finished"  # or "early", "interrupted"
+    read_back: bool = False  # read from its folder instead of trained here
 
 
 def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, resume: bool = False) -> TrainResult:
@@ -154,7 +155,7 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
     training.reset()
     result = TrainResult(Path(folder))
     if resume:
-        _load_state(training, result)
+        load_state(training, result)
     config, before, started = training.config, result.seconds, time.monotonic()
     try:
         for epoch in range(len(result.warmup_losses) + 1, config.warmup_epochs + 1):
@@ -162,7 +163,7 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
             result.warmup_losses.append(means["loss"])
             print(f"Warmup Epoch {epoch} | Loss: {means['loss']:.5f}")
             result.seconds = before + time.monotonic() - started
-            _save_state(training, result)
+            save_state(training, result)
         for epoch in range(len(result.history) + 1, config.epochs + 1):
             if len(result.history) - result.best_epoch >= config.early_stop_patience:
                 result.stopped = "early"
@@ -170,14 +171,15 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
                 break
             _main_epoch(training, loaders, epoch, result)
             result.seconds = before + time.monotonic() - started
-            _save_state(training, result)
+            save_state(training, result)
+            write_json(result.folder / "training_history.json", result.history)  # to watch a long run by
     except KeyboardInterrupt:
         result.stopped = "interrupted"
         print(f"Interrupted after {len(result.history)} epochs; what was trained is kept in {result.folder.name}.")
     result.seconds = before + time.monotonic() - started
     print(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
     if not result.history:
-        _save_best(training, result)  # interrupted before the first validation: the last weights are the best there are
+        save_best(training, result)  # interrupted before the first validation: the last weights are the best there are
     if result.stopped != "interrupted":
         (result.folder / STATE).unlink(missing_ok=True)
     load_weights(training.net, result.folder / BEST_MODEL)
@@ -205,7 +207,7 @@ def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, 
         print(f"Lowering learning rate by {1 / config.lr_drop_factor:g}x for fine-tuning phase.")
     if row["val_loss"] < result.best_loss:
         result.best_epoch, result.best_loss = epoch, row["val_loss"]
-        _save_best(training, result)
+        save_best(training, result)
 
 
 def run_epoch(
@@ -272,83 +274,3 @@ def _check_finite(loss: Tensor, terms: dict[str, Tensor], label: str, step: int)
         raise NonFiniteLossError(
             f"{label}, step {step}: the loss is {loss.item()} ({values}); lower the learning rate or set amp='off'"
         )
-
-
-# Checkpoints.
-
-
-def _save_best(training: Training, result: TrainResult) -> None:
-    weights = {name: x.detach().cpu().contiguous() for name, x in training.net.state_dict().items()}
-    about = {"epoch": result.best_epoch, "val_loss": result.best_loss, "perceptual_weights": training.criterion.perceptual_source}
-    with atomic_path(result.folder / BEST_MODEL) as path:
-        torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
-    with atomic_path(result.folder / BEST_WEIGHTS) as path:
-        save_file(weights, path, metadata={"composite": str(training.config.composite).lower()})
-
-
-def _save_state(training: Training, result: TrainResult) -> None:
-    parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
-    state = {name: getattr(training, name).state_dict() for name in parts}
-    state["config"] = training.config.to_dict()
-    state["perceptual_weights"] = training.criterion.perceptual_source
-    state["torch_rng"] = torch.get_rng_state()
-    state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
-    with atomic_path(result.folder / STATE) as path:
-        torch.save(state, path)
-    write_json(result.folder / "training_history.json", result.history)
-
-
-def _load_state(training: Training, result: TrainResult) -> None:
-    path = result.folder / STATE
-    if not path.exists():
-        raise ValueError(f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch")
-    state = torch.load(path, map_location=training.device, weights_only=True)
-    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
-    if changed:
-        raise ValueError(f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config")
-    if state["perceptual_weights"] != training.criterion.perceptual_source:
-        raise ValueError(
-            f"{path} was trained with {state['perceptual_weights']} perceptual features, this start loaded "
-            f"{training.criterion.perceptual_source}; losses would not be comparable"
-        )
-    for name in ("net", "warmup_optimizer", "optimizer", "scheduler"):
-        getattr(training, name).load_state_dict(state[name])
-    if state["scaler"] and training.scaler.is_enabled():  # a scaler that is off saves nothing, and none can be loaded from that
-        training.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["torch_rng"].cpu())
-    vars(result).update(state["progress"])
-    result.stopped = "finished"
-
-
-def load_weights(net: nn.Module, path: str | Path) -> dict:
-    """Load a `wm_best_model.pth` into a network and give the rest of what the file says.
-
-    Raises:
-        ValueError: missing, damaged, or of another network; the message names the file.
-    """
-    path = Path(path)
-    try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-        net.load_state_dict(saved.pop("model"))
-        return saved
-    except FileNotFoundError:
-        raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
-    except Exception as error:  # torch.load has no closed list of what damaged files raise
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
-
-
-def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
-    """Rebuild a trained network, in evaluation mode, from its checkpoint alone.
-
-    Args:
-        path: a `wm_best_model.pth`, or the folder of a run that holds one.
-
-    Returns:
-        the network and what else the checkpoint says: `config`, `epoch`, `val_loss`, `perceptual_weights`.
-    """
-    path = Path(path)
-    net = HeterogeneousUNet()
-    saved = load_weights(net, path / BEST_MODEL if path.is_dir() else path)
-    net.composite = bool(saved["config"]["composite"])
-    return net.to(device, memory_format=torch.channels_last).eval(), saved

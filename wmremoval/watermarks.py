@@ -83,7 +83,9 @@ def draw_mark(
     elif len(logos) and (kind < config.shape_share + config.logo_share or not fonts.faces):
         stamp, scale = _logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
     else:
-        stamp, scale = _text_stamp(rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config)
+        stamp, scale = _text_stamp(
+            rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config
+        )
     if rng.random() < config.jitter_share:
         stamp = _jitter(rng, stamp)
     layer = _place(rng, stamp, scale, height, width, tiled)  # (H, W, 4) premultiplied
@@ -126,7 +128,9 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
 # Stamps: (h, w, 4) RGBA float32, premultiplied, and the factor that brings them to their size in the photograph.
 
 
-def _text_stamp(rng: np.random.Generator, fonts: FontBook, em: float, config: WatermarkConfig) -> tuple[np.ndarray, float]:
+def _text_stamp(
+    rng: np.random.Generator, fonts: FontBook, em: float, config: WatermarkConfig
+) -> tuple[np.ndarray, float]:
     languages = list(fonts.faces)
     weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
     language = languages[rng.choice(len(languages), p=weights / weights.sum())]
@@ -156,7 +160,9 @@ def _shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
     elif kind == 1:  # rectangle, drawn or filled
         bottom = int(extent * rng.uniform(0.3, 1.0)) - thickness
         filled = rng.random() < 0.3
-        cv2.rectangle(cover, (thickness, thickness), (extent - thickness, bottom), 255, -1 if filled else thickness, cv2.LINE_AA)
+        cv2.rectangle(
+            cover, (thickness, thickness), (extent - thickness, bottom), 255, -1 if filled else thickness, cv2.LINE_AA
+        )
     elif kind == 2:  # circle, drawn or filled
         radius = max(2, int(extent * rng.uniform(0.25, 0.48)) - thickness)
         cv2.circle(cover, (extent // 2, extent // 2), radius, 255, -1 if rng.random() < 0.3 else thickness, cv2.LINE_AA)
@@ -216,7 +222,9 @@ def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     return top + bottom * (1.0 - top[..., 3:])
 
 
-def _place(rng: np.random.Generator, stamp: np.ndarray, scale: float, height: int, width: int, tiled: bool) -> np.ndarray:
+def _place(
+    rng: np.random.Generator, stamp: np.ndarray, scale: float, height: int, width: int, tiled: bool
+) -> np.ndarray:
     """Scale, rotate and move the stamp into the photograph, once or as an endless brick pattern."""
     h, w = stamp.shape[:2]
     longest = w * scale / width

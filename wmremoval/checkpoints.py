@@ -1,0 +1,107 @@
+"""Checkpoints: the best model, which alone rebuilds the network, and the state from which training resumes."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from .model import HeterogeneousUNet
+from .runs import atomic_path
+
+BEST_MODEL = "wm_best_model.pth"
+BEST_WEIGHTS = "wm_best_model.safetensors"
+STATE = "training_state.pt"  # only while a run is unfinished
+
+
+def save_best(training, result) -> None:
+    """Write the network of a `Training` as it is now: `wm_best_model.pth` with its config, and bare safetensors."""
+    weights = {name: x.detach().cpu().contiguous() for name, x in training.net.state_dict().items()}
+    about = {
+        "epoch": result.best_epoch,
+        "val_loss": result.best_loss,
+        "perceptual_weights": training.criterion.perceptual_source,
+    }
+    with atomic_path(result.folder / BEST_MODEL) as path:
+        torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
+    with atomic_path(result.folder / BEST_WEIGHTS) as path:
+        save_file(weights, path, metadata={"composite": str(training.config.composite).lower()})
+
+
+def save_state(training, result) -> None:
+    """Write everything that the next epoch of a `Training` depends on, and what its `TrainResult` holds so far."""
+    parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
+    state = {name: getattr(training, name).state_dict() for name in parts}
+    state["config"] = training.config.to_dict()
+    state["perceptual_weights"] = training.criterion.perceptual_source
+    state["torch_rng"] = torch.get_rng_state()
+    state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
+    with atomic_path(result.folder / STATE) as path:
+        torch.save(state, path)
+
+
+def load_state(training, result) -> None:
+    """Put a `Training` and its `TrainResult` back to where `save_state` left them.
+
+    Raises:
+        ValueError: there is no state, or it belongs to other settings; the message names them.
+    """
+    path = result.folder / STATE
+    if not path.exists():
+        raise ValueError(
+            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch"
+        )
+    state = torch.load(path, map_location=training.device, weights_only=True)
+    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
+    if changed:
+        raise ValueError(
+            f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config"
+        )
+    if state["perceptual_weights"] != training.criterion.perceptual_source:
+        raise ValueError(
+            f"{path} was trained with {state['perceptual_weights']} perceptual features, this start loaded "
+            f"{training.criterion.perceptual_source}; losses would not be comparable"
+        )
+    for name in ("net", "warmup_optimizer", "optimizer", "scheduler"):
+        getattr(training, name).load_state_dict(state[name])
+    if (
+        state["scaler"] and training.scaler.is_enabled()
+    ):  # a scaler that is off saves nothing, and none can be loaded from that
+        training.scaler.load_state_dict(state["scaler"])
+    torch.set_rng_state(state["torch_rng"].cpu())
+    vars(result).update(state["progress"])
+    result.stopped = "finished"
+
+
+def load_weights(net: nn.Module, path: str | Path) -> dict:
+    """Load a `wm_best_model.pth` into a network and give the rest of what the file says.
+
+    Raises:
+        ValueError: missing, damaged, or of another network; the message names the file.
+    """
+    path = Path(path)
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        net.load_state_dict(saved.pop("model"))
+        return saved
+    except FileNotFoundError:
+        raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
+    except Exception as error:  # torch.load has no closed list of what damaged files raise
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
+
+
+def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
+    """Rebuild a trained network, in evaluation mode, from its checkpoint alone.
+
+    Args:
+        path: a `wm_best_model.pth`, or the folder of a run that holds one.
+
+    Returns:
+        the network and what else the checkpoint says: `config`, `epoch`, `val_loss`, `perceptual_weights`.
+    """
+    path = Path(path)
+    net = HeterogeneousUNet()
+    saved = load_weights(net, path / BEST_MODEL if path.is_dir() else path)
+    net.composite = bool(saved["config"]["composite"])
+    return net.to(device, memory_format=torch.channels_last).eval(), saved
