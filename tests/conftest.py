@@ -1,5 +1,11 @@
 """Photographs of natural content, written once a session, and the packaged fonts."""
 
+import os
+
+# Before PyTorch is imported: on small tensors and busy cores its threads wait for each other far longer than they
+# work. The notebook's kernel inherits it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 from PIL import Image

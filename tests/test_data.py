@@ -183,7 +183,7 @@ def test_about_as_many_samples_are_unmarked_as_configured(photos):
 def test_a_degradation_is_shared_by_all_views_and_changes_the_clean_one(photos, fonts):
     plain = WatermarkDataset(photos, RANDOM, fonts)
     degraded = WatermarkDataset(photos, replace(RANDOM, degraded_share=1), fonts)
-    altered = jpeg = 0
+    altered = blurred = 0
     for epoch in range(3):
         plain.epoch = degraded.epoch = epoch
         for before, after in zip(samples(plain), samples(degraded), strict=True):
@@ -195,10 +195,13 @@ def test_a_degradation_is_shared_by_all_views_and_changes_the_clean_one(photos, 
                 assert (after[mask] >= before[mask]).all()
                 outside = (after[mask] == 0).expand(3, -1, -1)
                 difference = (after[view] - after["clean"]).abs()[outside]
-                assert difference.mean() < 0.02  # JPEG rings around the mark, blur stays inside
-                jpeg += bool(difference.any())
+                if torch.equal(after[mask], before[mask]):
+                    assert difference.mean() < 0.02  # JPEG rings around the mark
+                else:
+                    assert not difference.any()  # a blur reaches one pixel further, and so does the mask
+                    blurred += 1
     assert altered >= 30  # the mildest blur rounds away
-    assert 0 < jpeg < 72
+    assert 10 <= blurred <= 40  # of 72 views
 
 
 def test_unmarked_degraded_samples_stay_without_a_mark(photos, fonts):
@@ -287,7 +290,9 @@ def test_augmentations_do_what_the_document_lists_and_stay_mild():
             alone = wmremoval.data.A.Compose([step])
             alone.set_random_seed(seed)
             error.append(np.mean((alone(image=image)["image"] / 255 - image / 255) ** 2))
-        assert 1e-6 < np.mean(error) < 0.03, type(step).__name__  # 0.03: 15 dB
+        coarse = ("ColorJitter", "ToGray", "RandomGamma", "RandomShadow", "RandomRain")
+        mildest = 18 if type(step).__name__ in coarse else 27  # dB
+        assert mildest < -10 * np.log10(np.mean(error)) < 60, type(step).__name__
 
 
 # The plain view
@@ -304,11 +309,11 @@ def test_a_portrait_is_cut_above_and_below():
 
 
 def test_shrinking_averages():
-    image = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
-    halves = image.reshape(32, 2, 64, 2, 3).mean(axis=(1, 3))[:, 16:48]
+    image = np.random.default_rng(0).integers(0, 256, (96, 192, 3), dtype=np.uint8)
+    thirds = image.reshape(32, 3, 64, 3, 3).mean(axis=(1, 3))[:, 16:48]
     view = resize_and_crop(image, 32)
     assert view.shape == (32, 32, 3) and view.dtype == np.uint8
-    assert np.abs(view - halves).max() <= 0.5 + 1e-6
+    assert np.abs(view - thirds).max() <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("shape", [(20, 30), (31, 20), (20, 20), (33, 200), (401, 402), (64, 999)])

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
-from fontTools.ttLib import TTCollection, TTFont
+from fontTools.ttLib import TTCollection
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, features
 
-from wmremoval.fonts import BOLD, PHRASES, RASTERS_KEPT, Face, load_fonts, text_raster
+from wmremoval.fonts import PHRASES, RASTERS_KEPT, WEIGHTS, Face, load_fonts, text_raster
 
 LANGUAGES = ("en", "es", "fr", "de", "zh", "ja", "ko", "ru", "ar", "hi")
 SCRIPTS = {
@@ -126,7 +126,7 @@ def test_every_phrase_has_ink_and_none_is_cut_off_at_its_border(fonts):
 
 def test_the_em_is_the_size_asked_for(fonts):
     """Noto Sans: capitals are 714 units of 1000 high."""
-    face = next(face for face in fonts.faces["en"] if "NotoSans[wght]" in face.path and face.weight is None)
+    face = next(face for face in fonts.faces["en"] if "NotoSans[wght]" in face.path and face.weight == WEIGHTS[0])
     for size in (32, 64, 128):
         assert ink_box(text_raster("H", "en", face, size)).shape[0] == pytest.approx(0.714 * size, abs=1.5)
 
@@ -169,6 +169,13 @@ def test_the_first_arabic_letter_stands_at_the_right(fonts):
         assert column > 0.8 * raster.shape[1]
 
 
+def test_a_sign_at_the_end_of_an_arabic_phrase_stands_at_its_left(fonts):
+    for face in fonts.faces["ar"]:
+        tall = plain_font(face, 64).getbbox("!")[3] - plain_font(face, 64).getbbox("!")[1]
+        raster = ink_box(text_raster("ببب !", "ar", face, 64))
+        assert raster.shape[0] >= tall and np.nonzero(raster[0])[0].max() < 0.2 * raster.shape[1]
+
+
 def test_devanagari_is_shaped(fonts):
     for face in fonts.faces["hi"]:
         # The vowel sign I is written before the consonant it follows in memory.
@@ -206,8 +213,8 @@ def test_variable_fonts_are_written_in_two_weights(fonts):
     pairs = 0
     for language, faces in fonts.faces.items():
         for face in faces:
-            if face.weight is None and "fvar" in TTFont(face.path, fontNumber=face.index, lazy=True):
-                bold = Face(face.path, face.index, BOLD)
+            if face.weight == WEIGHTS[0]:
+                bold = Face(face.path, face.index, WEIGHTS[1])
                 assert bold in faces
                 light, heavy = (text_raster(PHRASES[language][0], language, each, 64) for each in (face, bold))
                 assert heavy.sum(dtype=float) > 1.15 * light.sum(dtype=float)

@@ -813,6 +813,13 @@ def test_resuming_with_other_perceptual_features_is_an_error(monkeypatch, loader
         fit(other, loaders, tmp_path, resume=True)
 
 
+def test_resuming_with_another_number_of_batches_is_an_error(monkeypatch, loaders, tmp_path):
+    interrupt_after(monkeypatch, 1)
+    fit(make_training(steps=3), loaders, tmp_path)
+    with pytest.raises(ValueError, match="photographs"):  # else the cycle of the old number goes on with other samples
+        fit(make_training(steps=4), loaders, tmp_path, resume=True)
+
+
 def test_there_is_nothing_to_resume_in_an_empty_or_a_finished_run(loaders, finished, tmp_path):
     for folder in (tmp_path, finished[0]):
         with pytest.raises(ValueError, match="resume from"):

@@ -85,6 +85,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     from .experiment import choose_config, describe, open_loaders, open_photos, score, start_run
     from .publishing import draw_visuals
     from .reports import read_config, write_changelog, write_training_reports
+    from .runs import read_json
     from .training import Training, fit, pick_device
 
     device = pick_device(arguments.device)
@@ -93,6 +94,7 @@ def run_train(arguments: argparse.Namespace) -> int:
         folder = _from_root(arguments.resume)
         about = read_config(folder)
         config, photos_dir, logos_dir = about["train"], about["sources"]["photos"], about["sources"].get("logos")
+        wanted = read_json(folder / "split.json")
     else:
         given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
         config = choose_config(arguments.profile, device, **given)
@@ -101,6 +103,10 @@ def run_train(arguments: argparse.Namespace) -> int:
     loaders = open_loaders(photos, config, device, logos_dir)
     training = Training(config, len(loaders["train"]), device)
     info = describe(training, photos, loaders, logos_dir)
+    if arguments.resume and info.split != wanted:
+        raise ValueError(
+            f"the photographs in {photos_dir} are not those that {folder.name} began with; put them back to resume"
+        )
     if not arguments.resume:
         folder = start_run(output, arguments.name, info)
     result = fit(training, loaders, folder, resume=bool(arguments.resume))

@@ -32,7 +32,7 @@ def save_state(training, result) -> None:
     """Write everything that the next epoch of a `Training` depends on, and what its `TrainResult` holds so far."""
     parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
     state = {name: getattr(training, name).state_dict() for name in parts}
-    state["config"] = training.config.to_dict()
+    state |= {"config": training.config.to_dict(), "steps_per_epoch": training.steps_per_epoch}
     state["perceptual_weights"] = training.criterion.perceptual_source
     state["torch_rng"] = torch.get_rng_state()
     state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
@@ -51,11 +51,15 @@ def load_state(training, result) -> None:
         raise ValueError(
             f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch"
         )
-    state = torch.load(path, map_location=training.device, weights_only=True)
+    state = _read(path, training.device)
     changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
     if changed:
         raise ValueError(
             f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config"
+        )
+    if state["steps_per_epoch"] != training.steps_per_epoch:
+        raise ValueError(
+            f"{path} was trained with {state['steps_per_epoch']} steps an epoch; resume with the same photographs"
         )
     if state["perceptual_weights"] != training.criterion.perceptual_source:
         raise ValueError(
@@ -79,16 +83,25 @@ def load_weights(net: nn.Module, path: str | Path) -> dict:
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    path = Path(path)
+    saved = _read(Path(path), "cpu")
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
         net.load_state_dict(saved.pop("model"))
-        return saved
+        saved["config"]["composite"]
+    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
+    return saved
+
+
+def _read(path: Path, device: torch.device | str) -> dict:
+    """Unpickle nothing but tensors and plain values."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
     except Exception as error:  # torch.load has no closed list of what damaged files raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
+        raise ValueError(f"{path} is not a readable checkpoint ({reason})") from None
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:

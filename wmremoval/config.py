@@ -1,5 +1,6 @@
 """`TrainConfig`: every setting of a training run, with its unit and reason, and the learning rates it plans."""
 
+import math
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -18,7 +19,7 @@ class TrainConfig:
     # --- objective ---
     target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
     composite: bool = True  # blend the prediction into the input through the finest attention gate
-    mask_weight: float = 1.0  # weight of the mask's cross-entropy; 0 leaves the gate without supervision
+    mask_weight: float = 10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
     beta: float = 0.3  # weight of the LAB loss
     gamma: float = 0.4  # weight of 1 - SSIM
@@ -44,17 +45,19 @@ class TrainConfig:
         for name, allowed in {"target": ("reference", "clean"), "amp": ("auto", "bf16", "fp16", "off")}.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("image_size", "batch_size", "epochs", "early_stop_patience"):
-            if not (isinstance(getattr(self, name), int) and getattr(self, name) >= 1):
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if self.image_size < 32:
-            raise ValueError(f"image_size must be at least 32 px, got {self.image_size}")
+        whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
+        whole |= {"workers": 0, "seed": 0, "warmup_epochs": 0}
+        whole |= {name: 0 for name in ("lr_drop_epoch", "max_photos") if getattr(self, name) is not None}
+        for name, least in whole.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        for name in ("workers", "warmup_epochs", "weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)!r}")
+            if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
+        for name in ("weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"):
+            if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
 
     def to_dict(self) -> dict:
         """Plain values for JSON and checkpoints."""
@@ -67,6 +70,10 @@ class TrainConfig:
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
         return cls(**values)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 # The document's text to the letter: direct image, no mask term, a second watermarked view as the target.

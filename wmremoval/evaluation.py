@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, SequentialSampler
 from tqdm.auto import tqdm
 
 from .data import WatermarkDataset
@@ -51,6 +51,8 @@ def evaluate(
         `input_psnr_reference` against the second view, `mask_iou`, `mask_f1`. NaN where there is no mark;
         PSNR at most `PSNR_CAP`. And the summary of `summarise`.
     """
+    if not isinstance(loader.sampler, SequentialSampler):
+        raise ValueError("only samples in order can be scored: give the validation or test loader")
     net.eval()
     files = iter(loader.dataset.paths)
     rows: list[dict] = []

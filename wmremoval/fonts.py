@@ -2,6 +2,7 @@
 
 import importlib.util
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -48,17 +49,18 @@ FONT_PACKAGES = (
 )
 FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")
 MAX_SYSTEM_FILES = 48  # font files; reading the character tables of hundreds would take minutes
-BOLD = 700.0  # OpenType weight of the second face taken from a variable font
+WEIGHTS = (400.0, 700.0)  # OpenType weights taken from a variable font: regular and bold
+MOST_SHARED = 50  # letters; a glyph that stands for as many is a placeholder
 RASTERS_KEPT = 384  # rasters; at most about 60 MB, since the largest size is 128 px
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Face:
     """One way of writing: a font file, the index of the face inside it, and a weight for variable fonts."""
 
     path: str
     index: int = 0
-    weight: float | None = None  # OpenType units; None leaves the file's default
+    weight: float | None = None  # OpenType units; None where the file has one weight
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,8 @@ def load_fonts(system: bool = False) -> FontBook:
         if language in SHAPED and not shaping:
             missing[language] = "Pillow finds no FriBiDi for shaping (install the system's fribidi library)"
             continue
-        found = tuple(face for path in files for face in _faces_of(path, language, frozenset("".join(phrases))))
+        letters = frozenset("".join(phrases))
+        found = tuple(face for path in files for face in _faces_of(path, language, letters) if _draws(face, phrases[0]))
         if found:
             faces[language] = found
         else:
@@ -123,10 +126,16 @@ def _faces_of(path: Path, language: str, letters: frozenset[str]) -> list[Face]:
             continue
         if language in SHAPED and not scripts.intersection(SHAPED[language]):
             continue
-        found.append(Face(str(path), index))
-        if variable:
-            found.append(Face(str(path), index, BOLD))
+        found += [Face(str(path), index, weight) for weight in (WEIGHTS if variable else (None,))]
     return found
+
+
+def _draws(face: Face, phrase: str) -> bool:
+    """Whether FreeType opens the face and draws with it; a damaged outline table shows only then."""
+    try:
+        return bool(_open_face(face, 16).getmask(phrase).getbbox())
+    except (OSError, ValueError):
+        return False
 
 
 @cache
@@ -146,8 +155,13 @@ def _describe(path: Path) -> tuple[tuple[str, frozenset[int], frozenset[str], bo
 def _describe_face(font: TTFont) -> tuple[str, frozenset[int], frozenset[str], bool]:
     scripts = font["GSUB"].table.ScriptList if "GSUB" in font else None
     tags = frozenset(record.ScriptTag for record in scripts.ScriptRecord) if scripts else frozenset()
-    weight = "fvar" in font and any(axis.axisTag == "wght" and axis.maxValue >= BOLD for axis in font["fvar"].axes)
-    return font["name"].getDebugName(1) or "", frozenset(font.getBestCmap() or ()), tags, weight
+    weight = "fvar" in font and any(
+        axis.axisTag == "wght" and axis.maxValue >= WEIGHTS[-1] for axis in font["fvar"].axes
+    )
+    letters = font.getBestCmap() or {}
+    shared = Counter(letters.values())  # a last-resort font shows one box for thousands of letters
+    drawn = frozenset(letter for letter, glyph in letters.items() if shared[glyph] < MOST_SHARED)
+    return font["name"].getDebugName(1) or "", drawn, tags, weight
 
 
 @lru_cache(maxsize=128)

@@ -5,15 +5,36 @@ float32 in [0, 1]. A mask is 1 where the watermark is.
 """
 
 import os
+import struct
 import warnings
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+TURNS = {  # EXIF orientation to what puts the picture upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+ORIENTATION = 0x0112  # EXIF tag
+DAMAGED = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    EOFError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    struct.error,
+)  # Pillow raises all
 MIN_SIDE = 64  # pixels; a smaller picture is an icon, not a photograph
 MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded, more than any current camera's single shot
 
@@ -60,14 +81,15 @@ def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS
         raise
     except Image.DecompressionBombError:
         raise ImageError(f"{path.name}: over the limit of {max_pixels / 1e6:g} megapixels") from None
-    except (OSError, ValueError, SyntaxError, EOFError, TypeError, IndexError, KeyError, OverflowError) as error:
-        # Pillow's decoders raise all of these on damaged files.
+    except DAMAGED as error:
         reason = str(error).replace(str(path), "").splitlines() or [type(error).__name__]
         raise ImageError(f"{path.name}: not a readable image ({reason[0].strip()})") from None
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    image = ImageOps.exif_transpose(image)
+    turn = TURNS.get(image.getexif().get(ORIENTATION))  # ImageOps would also rewrite the tags, and fail on odd ones
+    if turn is not None:
+        image = image.transpose(turn)
     if image.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:

@@ -1,7 +1,7 @@
 """`ColorAwareLoss` and its five terms, the mask term, and the frozen VGG16 features behind one of them."""
 
+import http.client
 import socket
-import urllib.error
 import warnings
 from pathlib import Path
 
@@ -130,7 +130,7 @@ def load_vgg(perceptual_weights: str | Path, seed: int = 0) -> tuple[VGG16Featur
         if not vgg_cache().exists():
             _download_slice(vgg_cache())
         return _load_slice(vgg, vgg_cache()), "imagenet"
-    except (OSError, urllib.error.URLError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         warnings.warn(
             f"VGG16 weights could not be downloaded ({reason}); the perceptual loss uses seeded random features instead",

@@ -106,7 +106,7 @@ def _overlap(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def local_psnr_map(pred: Tensor, target: Tensor, window: int = 15) -> Tensor:
     """PSNR of the window around every pixel, (B, 1, H, W), dB, at most `PSNR_CAP`."""
     _check(pred, target)
-    squared = (pred - target).square().mean(1, keepdim=True)  # (B, 1, H, W)
+    squared = (pred.float() - target.float()).square().mean(1, keepdim=True)  # (B, 1, H, W)
     local = F.avg_pool2d(squared, window, stride=1, padding=window // 2, count_include_pad=False)
     return -10.0 * torch.log10(local.clamp_min(10 ** (-PSNR_CAP / 10)))
 
@@ -114,4 +114,5 @@ def local_psnr_map(pred: Tensor, target: Tensor, window: int = 15) -> Tensor:
 def local_ssim_map(pred: Tensor, target: Tensor, window: int = 11) -> Tensor:
     """SSIM of the Gaussian window around every pixel, (B, 1, H, W), mean over RGB; sides at least `window` // 2 + 1."""
     _check(pred, target)
-    return kornia.metrics.ssim(pred.float(), target.float(), window_size=window).mean(1, keepdim=True)
+    with torch.autocast(pred.device.type, enabled=False):
+        return kornia.metrics.ssim(pred.float(), target.float(), window_size=window).mean(1, keepdim=True)

@@ -1,9 +1,9 @@
 """Find photographs and split them; write the sample photographs; download a real set."""
 
+import http.client
 import os
 import shutil
 import socket
-import urllib.error
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -58,7 +58,8 @@ def list_photos(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; set photos_dir (or --photos) to a folder of photographs")
     files = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    return sorted(path for path in files if not path.name.startswith("."))
+    # Hidden folders hold thumbnails, which would carry a photograph from one part of the split into another.
+    return sorted(path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS) -> PhotoScan:
@@ -71,7 +72,8 @@ def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS) -> PhotoScan:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         checks = pool.map(lambda path: _reason_to_skip(path, max_pixels), files)
         reasons = list(tqdm(checks, total=len(files), desc="Checking photographs", leave=False))
-    skipped = {path.name: reason for path, reason in zip(files, reasons, strict=True) if reason}
+    root = Path(folder).expanduser()
+    skipped = {path.relative_to(root).as_posix(): reason for path, reason in zip(files, reasons, strict=True) if reason}
     for reason in skipped.values():
         print(f"skipped {reason}")
     paths = tuple(path for path, reason in zip(files, reasons, strict=True) if not reason)
@@ -210,12 +212,14 @@ def download_photos(dataset: str, limit: int, folder: str | Path, cache: str | P
     Raises:
         ConnectionError: the set could not be downloaded; the message is one line that says what to do.
     """
+    if dataset not in DATASETS:
+        raise ValueError(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
     source = Path(cache) / dataset
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_SILENCE)
     try:
         _fetch(dataset, source)
-    except (urllib.error.URLError, OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, http.client.HTTPException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ConnectionError(
             f"could not download {dataset} ({reason}); check the connection and run the command again, "
@@ -231,17 +235,18 @@ def _fetch(dataset: str, source: Path) -> None:
 
     source.mkdir(parents=True, exist_ok=True)
     if dataset == "imagenette":
-        # torchvision refuses to download onto an extracted copy
-        if not any(source.glob("imagenette2-320/train/*/*")):
+        # torchvision refuses to unpack onto anything that is there, be it whole or the rest of an interrupted try
+        whole = source / ".complete"
+        if not whole.exists():
+            shutil.rmtree(source / "imagenette2-320", ignore_errors=True)
             datasets.Imagenette(source, split="train", size="320px", download=True)
+            whole.touch()
     elif dataset == "oxford_pets":
         datasets.OxfordIIITPet(source, split="trainval", download=True)
     elif dataset == "flowers102":
         datasets.Flowers102(source, split="train", download=True)
-    elif dataset == "dtd":
-        datasets.DTD(source, split="train", download=True)
     else:
-        raise ValueError(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
+        datasets.DTD(source, split="train", download=True)
 
 
 def _copy_choice(source: Path, folder: Path, dataset: str, limit: int, seed: int) -> int:
@@ -254,4 +259,4 @@ def _copy_choice(source: Path, folder: Path, dataset: str, limit: int, seed: int
             part = target.with_suffix(".part")
             shutil.copyfile(photos[i], part)
             part.replace(target)
-    return len(chosen)
+    return len(list(folder.glob(f"{dataset}_*.jpg")))

@@ -99,6 +99,8 @@ def save_figure(figure, path: str | Path) -> Path:
 def new_run(outputs: str | Path, name: str = "run") -> Path:
     """Make `outputs/runs/<date>_<name>/`, never one that exists, and note it in `outputs/latest.txt`."""
     outputs = Path(outputs)
+    if not name or set(name) & set("/\\"):
+        raise ValueError(f"the name of a run must be a bare word, got {name!r}")
     stem = f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}"
     for attempt in range(1, 1000):
         folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}-{attempt}")

@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from .fonts import PHRASES, FontBook, text_raster
-from .images import to_uint8
+from .images import DAMAGED, to_uint8
 
 RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
 LOGO_SIDE = 256  # pixels; logos are kept at most this large
@@ -79,7 +80,7 @@ def draw_mark(
     tiled = rng.random() < config.tiled_share
     side = min(height, width)
     if kind < config.shape_share or not (fonts.faces or len(logos)):
-        stamp, scale = _shape_stamp(rng, side), 1.0
+        stamp, scale = _shape_stamp(rng, max(32, side * 3 // 10) if tiled else side), 1.0
     elif len(logos) and (kind < config.shape_share + config.logo_share or not fonts.faces):
         stamp, scale = _logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
     else:
@@ -93,10 +94,12 @@ def draw_mark(
         layer = _with_shadow(rng, layer, side)
     if rng.random() < config.distorted_share:
         layer = _distort(rng, layer)
-    strength = _opacity(rng, height, width, config)
     alpha = layer[..., 3].clip(0.0, 1.0)
     colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
-    return Mark(alpha * strength, colour)
+    alpha = alpha * _opacity(rng, height, width, config)
+    if rng.random() < config.occluded_share:
+        _occlude(rng, alpha)
+    return Mark(alpha, colour)
 
 
 def load_logos(folder: str | Path) -> list[np.ndarray]:
@@ -105,8 +108,6 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
     Raises:
         ValueError: the folder holds no picture with transparency.
     """
-    from PIL import Image, UnidentifiedImageError
-
     logos = []
     for path in sorted(Path(folder).expanduser().glob("*")):
         if path.suffix.lower() not in (".png", ".webp"):
@@ -115,10 +116,10 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
             with Image.open(path) as image:
                 image.thumbnail((LOGO_SIDE, LOGO_SIDE))
                 array = np.array(image.convert("RGBA"))
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            print(f"skipped logo {path.name}: {str(error).splitlines()[0]}")
+        except (*DAMAGED, Image.DecompressionBombError) as error:
+            print(f"skipped logo {path.name}: {(str(error) or type(error).__name__).splitlines()[0]}")
             continue
-        if 0 < np.count_nonzero(array[..., 3] > 128) < array[..., 3].size:  # a filled rectangle is no logo
+        if np.ptp(array[..., 3]):  # a filled rectangle is no logo
             logos.append(array)
     if not logos:
         raise ValueError(f"no RGBA logos in {folder}; give a folder of PNG or WebP files with transparency")
@@ -174,13 +175,14 @@ def _shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def _logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
     logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
+    logo[..., :3] *= logo[..., 3:]  # before any resampling: the colour of transparent pixels must not bleed in
     scale = target / max(logo.shape[:2])
     if scale < 0.5:  # the placing warp samples four pixels: shrink first, averaging
         size = (max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale)))
         logo, scale = cv2.resize(logo, size, interpolation=cv2.INTER_AREA), 1.0
     if rng.random() < 0.35:
         return _paint(rng, logo[..., 3]), scale
-    return np.concatenate([logo[..., :3] * logo[..., 3:], logo[..., 3:]], axis=-1), scale
+    return logo, scale
 
 
 def _paint(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
@@ -275,15 +277,19 @@ def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
 
 
 def _opacity(rng: np.random.Generator, height: int, width: int, config: WatermarkConfig) -> np.ndarray:
-    """A smooth map (H, W) that multiplies the coverage, with a piece cut out where the mark is occluded."""
+    """A smooth map (H, W) that multiplies the coverage."""
     if rng.random() < config.opaque_share:
         strength = np.ones((height, width), np.float32)
     else:
         grid = rng.uniform(rng.choice((0.6, 1.0)), 1.0, (3, 3)).astype(np.float32)
         strength = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
         strength *= np.float32(rng.uniform(*config.opacity))
-    if rng.random() < config.occluded_share:
-        centre = tuple(int(v) for v in rng.uniform(0, 1, 2) * (width, height))
-        axes = tuple(int(v) for v in rng.uniform(0.05, 0.3, 2) * (width, height))
-        cv2.ellipse(strength, centre, axes, float(rng.uniform(0, 180)), 0, 360, 0.0, -1)
     return strength
+
+
+def _occlude(rng: np.random.Generator, alpha: np.ndarray) -> None:
+    """Cut an ellipse out of the mark, somewhere on it, as if a thing in the photograph stood before it."""
+    x, y, w, h = cv2.boundingRect((alpha > 0).view(np.uint8))
+    centre = int(x + w * rng.random()), int(y + h * rng.random())
+    axes = int(w * rng.uniform(0.1, 0.3)) + 1, int(h * rng.uniform(0.3, 0.8)) + 1
+    cv2.ellipse(alpha, centre, axes, float(rng.uniform(0, 180)), 0, 360, 0.0, -1)
