@@ -19,7 +19,9 @@ class TrainConfig:
     # --- objective ---
     target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
     composite: bool = True  # blend the prediction into the input through the finest attention gate
-    mask_weight: float = 10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
+    mask_weight: float = (
+        10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
+    )
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
     beta: float = 0.3  # weight of the LAB loss
     gamma: float = 0.4  # weight of 1 - SSIM

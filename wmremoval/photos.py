@@ -40,7 +40,7 @@ class PhotoScan:
 
     folder: Path
     paths: tuple[Path, ...]
-    skipped: dict[str, str] = field(default_factory=dict)  # file name to reason
+    skipped: dict[str, str] = field(default_factory=dict)  # path in the folder to reason
     counts: dict[str, int] = field(default_factory=dict)  # "jpg", "png", "webp" among the usable files
 
     def report(self) -> dict:

@@ -93,8 +93,12 @@ def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
         with atomic_path(outputs / name) as temporary:
             shutil.copyfile(run / name, temporary)
         written.append(outputs / name)
-    for name in ("training_summary.json", "config.json", "split.json"):
-        write_json(outputs / name, _bare(read_json(run / name)))
+    reports = {name: _without_folders(read_json(run / name)) for name in ("training_summary.json", "config.json")}
+    reports["split.json"] = {
+        part: [Path(name).name for name in names] for part, names in read_json(run / "split.json").items()
+    }
+    for name, report in reports.items():
+        write_json(outputs / name, report)
         written.append(outputs / name)
     trained_on_samples = "sample photographs" in str(about["photos"].get("source"))
     unseen = {scene for scene, part in SAMPLE_SPLIT.items() if part == "test" or not trained_on_samples}
@@ -102,12 +106,12 @@ def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
     return written + draw_visuals(training, result.history, batch, outputs)
 
 
-def _bare(value: Any) -> Any:
-    """Without folders: paths become file names, and the sources of a run are left out."""
-    if isinstance(value, dict):
-        return {key: _bare(item) for key, item in value.items() if key != "sources"}
-    if isinstance(value, list):
-        return [_bare(item) for item in value]
-    if isinstance(value, str) and ("/" in value or "\\" in value) and " " not in value:
-        return value.replace("\\", "/").rsplit("/", 1)[-1]
-    return value
+def _without_folders(report: dict[str, Any]) -> dict[str, Any]:
+    """A report with bare file names: no sources, and of every path its last part."""
+    report = {key: value for key, value in report.items() if key != "sources"}
+    if "train" in report:
+        report["train"] = report["train"] | {"perceptual_weights": Path(report["train"]["perceptual_weights"]).name}
+    if "photos" in report:
+        skipped = {Path(name).name: reason for name, reason in report["photos"]["skipped"].items()}
+        report["photos"] = report["photos"] | {"skipped": skipped}
+    return report
