@@ -16,7 +16,18 @@ from wmremoval.experiment import choose_config, read_run
 from wmremoval.photos import sample_scenes
 from wmremoval.reports import compare_runs, read_config
 
-TINY = ["--image-size", "32", "--batch-size", "4", "--epochs", "2", "--warmup-epochs", "1", "--perceptual-weights", "random"]
+TINY = [
+    "--image-size",
+    "32",
+    "--batch-size",
+    "4",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "1",
+    "--perceptual-weights",
+    "random",
+]
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +92,7 @@ def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, 
     whole, mended = (json.loads((r / "training_history.json").read_text()) for r in (run, broken))
     assert [row["val_loss"] for row in mended] == [row["val_loss"] for row in whole]
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(*(load_model(r)[0].state_dict().values() for r in (run, broken)), strict=True)
+        torch.equal(a, b) for a, b in zip(*(load_model(r)[0].state_dict().values() for r in (run, broken)), strict=True)
     )
 
 
@@ -172,7 +182,10 @@ def test_download_without_network_is_one_line_and_status_1(tmp_path, monkeypatch
 
 def test_benchmark_prints_and_writes_its_table(folder, tmp_path, capsys):
     report = tmp_path / "speed.json"
-    assert main(["benchmark", "--photos", str(folder), "--image-size", "64", "--samples", "5", "--report", str(report)]) == 0
+    assert (
+        main(["benchmark", "--photos", str(folder), "--image-size", "64", "--samples", "5", "--report", str(report)])
+        == 0
+    )
     numbers = json.loads(report.read_text())
     assert numbers["photographs"] == 5 and numbers["triplet, mean ms"] > numbers["decoding alone, mean ms"] > 0
     assert "triplets a second" in capsys.readouterr().out

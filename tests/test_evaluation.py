@@ -33,15 +33,6 @@ SSIM_OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two spinning threads on busy cores take 40 times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class Marked(Dataset):
     """Photographs marked by hand: so many rows from the top are brightened in the view, the last eight in the reference."""
 

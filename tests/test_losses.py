@@ -35,15 +35,6 @@ TERMS = ("masked_l1", "perceptual", "lab", "ssim", "laplacian")
 WEIGHTS = {"masked_l1": 1.0, "perceptual": 0.3, "lab": 0.3, "ssim": 0.4, "laplacian": 0.1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two spinning threads on busy cores take 40 times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def photo(name: str, size: int = 48) -> np.ndarray:
     return np.float32(getattr(skimage.data, name)()[120 : 120 + size, 180 : 180 + size]) / np.float32(255)
 

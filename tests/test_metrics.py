@@ -19,15 +19,6 @@ SSIM_OPTIONS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two spinning threads on busy cores take 40 times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def photo(name: str, height: int = 96, width: int = 120) -> np.ndarray:
     return np.float32(getattr(skimage.data, name)()[100 : 100 + height, 150 : 150 + width]) / np.float32(255)
 

@@ -22,15 +22,6 @@ TRAINABLE, VGG, TOTAL = 3_647_878, 1_735_488, 5_383_366  # as the document print
 BLOCKS = ("enc1", "enc2", "enc3", "bottleneck", "attention", "dec1", "dec2", "dec3", "out")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two spinning threads on busy cores take 40 times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def make_net(composite: bool = True) -> HeterogeneousUNet:
     """A seeded network whose BatchNorm statistics are not the neutral ones of a fresh network."""
     torch.manual_seed(0)

@@ -40,15 +40,6 @@ CPU = torch.device("cpu")
 BEST, WEIGHTS, STATE = "wm_best_model.pth", "wm_best_model.safetensors", "training_state.pt"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Two spinning threads on busy cores take 40 times as long as one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 class TinyNet(nn.Module):
     """Stands in for the U-Net: same form, BatchNorm and dropout, so that statistics and random state matter."""
 
