@@ -529,3 +529,10 @@ def test_a_damaged_cache_is_named(cache):
     vgg_cache().write_bytes(b"half a file")
     with pytest.raises(ValueError, match=r"vgg16_relu3_3\.safetensors"):
         load_vgg("imagenet")
+
+
+def test_features_are_not_computed_where_their_weight_is_0(monkeypatch):
+    criterion = ColorAwareLoss(alpha=0.0, perceptual_weights="random")
+    monkeypatch.setattr(criterion.vgg, "forward", lambda image: pytest.fail("VGG16 was run"))
+    total, terms = criterion(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
+    assert terms["perceptual"] == 0 and torch.allclose(total, sum(terms.values()))

@@ -5,6 +5,11 @@ import sys
 import warnings
 from pathlib import Path
 
+# Fields of TrainConfig that are options of the train command, with how they are read.
+SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
+SETTINGS |= {"early_stop_patience": int, "perceptual_weights": str, "target": str, "amp": str}
+SETTINGS |= dict.fromkeys(("learning_rate", "weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"), float)
+
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options; the defaults of training are those of `TrainConfig`."""
@@ -26,9 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--profile", default="full", help="full (default), document (direct image, no mask term) or quick"
     )
-    for name, kind in (("epochs", int), ("image_size", int), ("batch_size", int), ("workers", int), ("seed", int), ("max_photos", int),
-                       ("warmup_epochs", int), ("early_stop_patience", int), ("learning_rate", float), ("weight_decay", float),
-                       ("mask_weight", float), ("perceptual_weights", str), ("target", str), ("amp", str)):  # fmt: skip
+    for name, kind in SETTINGS.items():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
     train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
     train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
