@@ -1,5 +1,6 @@
 """Every picture of a run under the document's file names, and `publish`: a run's reports and pictures for the README."""
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -31,7 +32,7 @@ def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -
         history: rows of `fit`.
         batch: from `restore_samples`.
     """
-    net = training.net.cpu().eval()
+    net = copy.deepcopy(training.net).cpu().eval()  # the training's own stays on its device
     image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
     weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
     scheduled = learning_rates(training.config, training.steps_per_epoch)

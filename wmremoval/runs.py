@@ -125,7 +125,7 @@ def latest_run(outputs: str | Path) -> Path | None:
 
 
 def environment() -> dict[str, Any]:
-    """What this machine is and which packages run on it, read live."""
+    """What this machine is and which packages run on it, read live. Starts CUDA where there is one."""
     gpu = torch.cuda.get_device_properties(0) if torch.cuda.is_available() else None
     return {
         "gpu": gpu.name if gpu else None,
@@ -137,8 +137,13 @@ def environment() -> dict[str, Any]:
         "os": _os_name(),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": package_versions(),
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions of the packages that decide results."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _version(package: str) -> str | None:
