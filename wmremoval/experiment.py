@@ -22,7 +22,7 @@ from .watermarks import load_logos
 
 # What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"image_size": 128, "epochs": 8, "warmup_epochs": 1, "max_photos": 80, "perceptual_weights": "random"},
+    "quick": {"image_size": 128, "epochs": 12, "warmup_epochs": 1, "max_photos": 80, "perceptual_weights": "random"},
     "full": {},
     "document": DOCUMENT_RECIPE.to_dict(),
 }
