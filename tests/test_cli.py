@@ -1,7 +1,9 @@
 """The command line, in process: train, evaluate, publish, download, benchmark, and what goes wrong."""
 
 import json
+import shutil
 import urllib.error
+import warnings
 
 import numpy as np
 import pytest
@@ -94,6 +96,58 @@ def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, 
     assert all(
         torch.equal(a, b) for a, b in zip(*(load_model(r)[0].state_dict().values() for r in (run, broken)), strict=True)
     )
+
+
+def interrupted_run(monkeypatch, output, argv):
+    """The folder of a run that was stopped in its first main epoch."""
+
+    def interrupt(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "_main_epoch", interrupt)
+        assert main(["train", "--output", str(output), *argv]) == 130
+    (broken,) = (output / "runs").iterdir()
+    return broken
+
+
+def test_photographs_added_meanwhile_do_not_enter_a_resumed_run(folder, run, tmp_path, monkeypatch):
+    photos = tmp_path / "photos"
+    shutil.copytree(folder, photos)
+    broken = interrupted_run(monkeypatch, tmp_path, ["--photos", str(photos), *TINY])
+    split = (broken / "split.json").read_text()
+    Image.fromarray(data.chelsea()[:90, :90]).save(photos / "new.png")
+    assert main(["train", "--resume", str(broken), "--output", str(tmp_path)]) == 0
+    assert (broken / "split.json").read_text() == split
+    whole, mended = (json.loads((r / "training_history.json").read_text()) for r in (run, broken))
+    assert [row["val_loss"] for row in mended] == [row["val_loss"] for row in whole]
+
+
+def test_a_photograph_that_is_gone_stops_a_resumed_run(folder, tmp_path, monkeypatch, capsys):
+    photos = tmp_path / "photos"
+    shutil.copytree(folder, photos)
+    broken = interrupted_run(monkeypatch, tmp_path, ["--photos", str(photos), *TINY])
+    (photos / "photo_3.png").unlink()
+    capsys.readouterr()
+    assert main(["train", "--resume", str(broken), "--output", str(tmp_path)]) == 1
+    assert "photo_3.png" in capsys.readouterr().err
+
+
+def test_a_run_on_the_sample_photographs_is_resumed_on_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("WMREMOVAL_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    broken = interrupted_run(monkeypatch, tmp_path / "outputs", [*TINY, "--epochs", "1"])
+    split = json.loads((broken / "split.json").read_text())
+    assert len(split["test"]) > 0 and all(name.startswith("chelsea") for name in split["test"])
+    assert main(["train", "--resume", str(broken), "--output", str(tmp_path / "outputs")]) == 0
+    assert json.loads((broken / "split.json").read_text()) == split
+    assert json.loads((broken / "test_results.json").read_text())["images"] == len(split["test"])
+
+
+def test_warnings_are_shown_as_before_once_a_command_has_ended(capsys):
+    before = warnings.showwarning
+    main(["benchmark", "--photos", "nowhere_at_all"])
+    assert warnings.showwarning is before
 
 
 def test_a_second_run_stands_beside_the_first_and_names_what_changed(folder, tmp_path):

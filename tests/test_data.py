@@ -241,7 +241,7 @@ def test_building_the_augmentations_gives_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pipeline = get_augmentations.__wrapped__(256)
-        pipeline(image=np.ascontiguousarray(data.chelsea()))
+        assert pipeline(image=np.ascontiguousarray(data.chelsea()))["image"].shape == (256, 256, 3)
 
 
 def test_albumentations_names_are_really_checked():

@@ -62,9 +62,10 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Run one command. Returns 0 if all went well, 1 with one line on standard error if not."""
     arguments = build_parser().parse_args(argv)
-    warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
     try:
-        return COMMANDS[arguments.command](arguments)
+        with warnings.catch_warnings():  # puts back the way warnings are shown, too
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            return COMMANDS[arguments.command](arguments)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -85,10 +86,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     """Photographs, loaders, training, reports, test, pictures: the notebook's steps in its order."""
     from .config import TrainConfig
     from .evaluation import restore_samples
-    from .experiment import choose_config, describe, open_loaders, open_photos, score, start_run
+    from .experiment import choose_config, describe, open_loaders, open_photos, run_photos, score, start_run
     from .publishing import draw_visuals
     from .reports import read_config, write_changelog, write_training_reports
-    from .runs import read_json
     from .training import Training, fit, pick_device
 
     device = pick_device(arguments.device)
@@ -96,20 +96,16 @@ def run_train(arguments: argparse.Namespace) -> int:
     if arguments.resume:
         folder = _from_root(arguments.resume)
         about = read_config(folder)
-        config, photos_dir, logos_dir = about["train"], about["sources"]["photos"], about["sources"].get("logos")
-        wanted = read_json(folder / "split.json")
+        config, logos_dir = about["train"], about["sources"].get("logos")
+        photos = run_photos(folder, about)
     else:
         given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
         config = choose_config(arguments.profile, device, **given)
-        photos_dir, logos_dir = _from_root(arguments.photos), arguments.logos and _from_root(arguments.logos)
-    photos = open_photos(photos_dir, config)
+        logos_dir = arguments.logos and _from_root(arguments.logos)
+        photos = open_photos(_from_root(arguments.photos), config)
     loaders = open_loaders(photos, config, device, logos_dir)
     training = Training(config, len(loaders["train"]), device)
     info = describe(training, photos, loaders, logos_dir)
-    if arguments.resume and info.split != wanted:
-        raise ValueError(
-            f"the photographs in {photos_dir} are not those that {folder.name} began with; put them back to resume"
-        )
     if not arguments.resume:
         folder = start_run(output, arguments.name, info)
     result = fit(training, loaders, folder, resume=bool(arguments.resume))
@@ -127,14 +123,14 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score a finished run over its own test photographs, or those of the same names in another folder."""
-    from .experiment import fixed_loader, read_run, run_split, score
+    from .experiment import fixed_loader, read_run, run_photos, score
     from .reports import write_changelog
     from .training import pick_device
 
     folder = _from_root(arguments.run)
     training, _, about = read_run(folder, pick_device(arguments.device))
-    photos = arguments.photos or about["sources"]["photos"]
-    loader = fixed_loader(run_split(folder, photos)["test"], training.config, about["sources"].get("logos"))
+    photos = run_photos(folder, about, arguments.photos)
+    loader = fixed_loader(photos.split["test"], training.config, about["sources"].get("logos"))
     _, summary = score(training, loader, folder)
     _print_scores(summary)
     if not (folder / "CHANGELOG.md").exists():

@@ -71,7 +71,7 @@ def open_loaders(
     photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None
 ) -> dict:
     """Loaders for train, val and test; see `make_loaders`."""
-    logos = load_logos(find_root() / Path(logos_dir).expanduser()) if logos_dir else ()
+    logos = load_logos(_logos_folder(logos_dir)) if logos_dir else ()
     return make_loaders(
         photos.split,
         config.image_size,
@@ -83,10 +83,16 @@ def open_loaders(
     )
 
 
+def _logos_folder(logos_dir: str | Path) -> Path:
+    return find_root() / Path(logos_dir).expanduser()
+
+
 def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str | Path | None = None) -> RunInfo:
     """Collect what the reports of a run say about its making."""
     total, trainable = count_parameters(training.net, training.criterion)
-    sources = {"photos": str(photos.folder)} | ({"logos": str(logos_dir)} if logos_dir else {})
+    sources = {"photos": str(photos.folder.resolve())}
+    if logos_dir:
+        sources["logos"] = str(_logos_folder(logos_dir))
     return RunInfo(
         config=training.config,
         photos=photos.report,
@@ -159,22 +165,26 @@ def start_run(outputs: str | Path, name: str, info: RunInfo) -> Path:
     return folder
 
 
-def run_split(folder: str | Path, photos_dir: str | Path) -> dict[str, list[Path]]:
-    """The paths of a run's split under a folder of photographs.
+def run_photos(folder: str | Path, about: dict, photos_dir: str | Path | None = None) -> PhotoSet:
+    """The photographs a run began with, as its `split.json` has them, whatever else lies in their folder by now.
+
+    Args:
+        folder: the run.
+        about: its `config.json`.
+        photos_dir: where the photographs are now, if they have moved.
 
     Raises:
         ValueError: photographs of the split are not there.
     """
-    split = {
-        part: [Path(photos_dir) / name for name in names]
-        for part, names in read_json(Path(folder) / "split.json").items()
-    }
+    photos_dir = Path(photos_dir or about["sources"]["photos"]).expanduser()
+    names = read_json(Path(folder) / "split.json")
+    split = {part: [photos_dir / name for name in names[part]] for part in names}
     missing = [path.name for paths in split.values() for path in paths if not path.is_file()]
     if missing:
         raise ValueError(
-            f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; name the folder with --photos"
+            f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; put them back"
         )
-    return split
+    return PhotoSet(split, about["photos"], photos_dir)
 
 
 def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None):
