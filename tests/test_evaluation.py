@@ -19,7 +19,7 @@ from wmremoval.config import TrainConfig
 from wmremoval.data import SampleConfig, WatermarkDataset, make_loader
 from wmremoval.evaluation import AREAS, evaluate, restore_samples, summarise, write_test_results
 from wmremoval.fonts import FontBook
-from wmremoval.model import HeterogeneousUNet
+from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training import Training, fit
 
 SIDE = 40
@@ -296,13 +296,16 @@ def test_rows_of_a_fixed_split_carry_the_names_and_marks_of_their_photographs(ph
 
 def test_the_mean_loss_is_the_validation_loss_of_training(photographs, tmp_path, monkeypatch):
     class Tiny(nn.Module):
-        def __init__(self, composite):
+        def __init__(self, composite, decompose=False):
             super().__init__()
             self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
 
         def forward(self, x):
+            return self.parts(x)[:2]
+
+        def parts(self, x):
             y = self.layers(x)
-            return torch.sigmoid(y[:, :3]), y[:, 3:]
+            return Parts(torch.sigmoid(y[:, :3]), y[:, 3:], torch.sigmoid(y[:, :3]))
 
     monkeypatch.setattr(training_module, "HeterogeneousUNet", Tiny)
     config = TrainConfig(image_size=32, batch_size=2, epochs=1, warmup_epochs=0, perceptual_weights="random", amp="off")

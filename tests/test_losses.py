@@ -25,7 +25,9 @@ from wmremoval.losses import (
     lab_loss,
     laplacian_loss,
     load_vgg,
+    mark_loss,
     mask_bce_loss,
+    mask_iou_loss,
     masked_l1_loss,
     perceptual_loss,
     vgg_cache,
@@ -536,3 +538,29 @@ def test_features_are_not_computed_where_their_weight_is_0(monkeypatch):
     monkeypatch.setattr(criterion.vgg, "forward", lambda image: pytest.fail("VGG16 was run"))
     total, terms = criterion(torch.rand(1, 3, 32, 32), torch.rand(1, 3, 32, 32))
     assert terms["perceptual"] == 0 and torch.allclose(total, sum(terms.values()))
+
+
+# Mask and mark
+
+
+def test_the_iou_loss_is_zero_for_the_mask_itself_and_counts_small_marks_as_much_as_large_ones():
+    mask = torch.zeros(1, 1, 20, 20)
+    mask[..., :10, :10] = 1
+    assert mask_iou_loss(100 * (2 * mask - 1), mask) == pytest.approx(0.0, abs=1e-6)
+    half = torch.zeros_like(mask)
+    half[..., :5, :10] = 1
+    # By hand: 50 found of 100, nothing beside: (50 + 1) / (100 + 1), the ones keep an empty mask finite.
+    assert mask_iou_loss(100 * (2 * half - 1), mask).item() == pytest.approx(1 - 51 / 101, abs=1e-5)
+    assert mask_iou_loss(torch.full_like(mask, -100.0), torch.zeros_like(mask)).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_mark_loss_by_hand():
+    alpha = torch.tensor([[[[0.5, 0.0, 0.0, 0.0]]]])
+    colour = torch.ones(1, 3, 1, 4)
+    assert mark_loss(alpha, colour, alpha, colour) == 0
+    assert mark_loss(alpha + 0.1, colour, alpha, colour).item() == pytest.approx(0.2)  # 0.1 inside and 0.1 outside
+    assert mark_loss(alpha, colour - 0.3, alpha, colour).item() == pytest.approx(0.3)
+    wrong = colour.clone()
+    wrong[..., 1:] = 0  # where there is no mark its colour is nobody's business
+    assert mark_loss(alpha, wrong, alpha, colour) == 0
+    assert torch.isfinite(mark_loss(alpha, colour, torch.zeros_like(alpha), colour))

@@ -15,6 +15,7 @@ from wmremoval.model import (
     HeterogeneousUNet,
     SelfAttention,
     count_parameters,
+    invert,
     pad_to_multiple,
 )
 
@@ -357,3 +358,46 @@ def test_every_parameter_gets_a_gradient(composite):
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
         if name not in before_norm:  # BatchNorm subtracts the mean, and a bias with it
             assert parameter.grad.abs().max() > 0, name
+
+
+# Decomposition
+
+
+def test_the_mark_head_has_245_parameters_and_the_documents_form_none():
+    assert count_parameters(HeterogeneousUNet(decompose=True))[0] == 3_647_878 + 245
+    assert count_parameters(HeterogeneousUNet(decompose=False))[0] == 3_647_878
+    with pytest.raises(ValueError, match="composite"):
+        HeterogeneousUNet(composite=False, decompose=True)
+
+
+def test_inverting_undoes_the_blending_where_the_photograph_shows_through():
+    torch.manual_seed(0)
+    clean, colour, alpha = torch.rand(2, 3, 9, 9), torch.rand(2, 3, 9, 9), 0.9 * torch.rand(2, 1, 9, 9)
+    watermarked = (1 - alpha) * clean + alpha * colour
+    assert (invert(watermarked, alpha, colour) - clean).abs().max() < 1e-5
+    assert torch.isfinite(invert(watermarked, torch.ones_like(alpha), colour)).all()
+
+
+def test_the_parts_compose_the_image():
+    torch.manual_seed(0)
+    net = HeterogeneousUNet(decompose=True).eval()
+    for parameter in net.mark.parameters():
+        nn.init.normal_(parameter)
+    watermarked = torch.rand(1, 3, 24, 33)
+    with torch.inference_mode():
+        parts = net.parts(watermarked)
+        image, logits = net(watermarked)
+    assert torch.equal(image, parts.image) and torch.equal(logits, parts.mask_logits)
+    assert parts.alpha.shape == parts.trust.shape == (1, 1, 24, 33) and parts.colour.shape == (1, 3, 24, 33)
+    inverted = ((watermarked - parts.alpha * parts.colour) / (1 - parts.alpha.clamp_max(0.95))).clamp(0, 1)
+    inside = parts.trust * parts.fill + (1 - parts.trust) * inverted
+    gate = torch.sigmoid(logits)
+    assert (image - (gate * inside + (1 - gate) * watermarked)).abs().max() < 1e-5
+
+
+def test_an_untrained_decomposition_begins_near_its_input():
+    torch.manual_seed(0)
+    watermarked = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        image, _ = HeterogeneousUNet(decompose=True).eval()(watermarked)
+    assert (image - watermarked).abs().mean() < 0.05

@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from wmremoval import checkpoints
@@ -22,9 +22,9 @@ from wmremoval.checkpoints import load_model, load_state, load_weights, save_sta
 from wmremoval.config import TrainConfig, learning_rates
 from wmremoval.data import SampleConfig, WatermarkDataset, make_loader
 from wmremoval.fonts import FontBook
-from wmremoval.losses import mask_bce_loss
+from wmremoval.losses import mask_bce_loss, mask_iou_loss
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
-from wmremoval.model import HeterogeneousUNet
+from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training import (
     NonFiniteLossError,
     Training,
@@ -43,7 +43,7 @@ BEST, WEIGHTS, STATE = "wm_best_model.pth", "wm_best_model.safetensors", "traini
 class TinyNet(nn.Module):
     """Stands in for the U-Net: same form, BatchNorm and dropout, so that statistics and random state matter."""
 
-    def __init__(self, composite: bool = True):
+    def __init__(self, composite: bool = True, decompose: bool = False):
         super().__init__()
         self.composite = composite
         self.layers = nn.Sequential(
@@ -52,10 +52,13 @@ class TinyNet(nn.Module):
         self.autocast = set()
 
     def forward(self, x):
+        return self.parts(x)[:2]
+
+    def parts(self, x):
         self.autocast.add(torch.is_autocast_enabled("cpu"))
         y = self.layers(x).float()
-        image, logits = torch.sigmoid(y[:, :3]), y[:, 3:]
-        return (torch.lerp(x, image, torch.sigmoid(logits)) if self.composite else image), logits
+        fill, logits = torch.sigmoid(y[:, :3]), y[:, 3:]
+        return Parts(torch.lerp(x, fill, torch.sigmoid(logits)) if self.composite else fill, logits, fill)
 
 
 @pytest.fixture(autouse=True)
@@ -305,12 +308,13 @@ def test_a_short_batch_counts_by_its_images(monkeypatch, train):
 
 
 class DoNothing(nn.Module):
-    def __init__(self, composite=True):
+    def __init__(self, composite=True, decompose=False):
         super().__init__()
         self.nothing = nn.Parameter(torch.zeros(1))
 
-    def forward(self, x):
-        return x + 0 * self.nothing, torch.full_like(x[:, :1], -20.0) + 0 * self.nothing
+    def parts(self, x):
+        image = x + 0 * self.nothing
+        return Parts(image, torch.full_like(x[:, :1], -20.0) + 0 * self.nothing, image)
 
 
 def test_scores_are_means_over_images_against_clean_and_against_the_target(monkeypatch):
@@ -374,7 +378,7 @@ def test_autocast_wraps_the_network_and_nothing_else(monkeypatch):
     run_epoch(training, Batches([batch]), "x", 0, training.optimizer)
     assert training.net.autocast == {True} and seen == [torch.bfloat16]
     assert outside == [False]
-    image, logits = training.restore(batch["watermarked"])
+    image, logits = training.restore(batch["watermarked"])[:2]
     assert image.dtype == logits.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in training.net.parameters())
 
@@ -394,7 +398,7 @@ def test_a_gate_that_is_sure_and_wrong_still_learns_in_bfloat16():
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, 20.0)
     batch["mask"].zero_()
-    image, logits = training.restore(batch["watermarked"])
+    image, logits = training.restore(batch["watermarked"])[:2]
     total, _ = training.objective(image, logits, batch)
     total.backward()
     assert last.bias.grad.item() == pytest.approx(training.config.mask_weight, rel=0.05)
@@ -411,7 +415,7 @@ def sgd_step(clip_norm: float, scaled: bool) -> tuple[dict, float, float]:
     optimizer = torch.optim.SGD(training.net.parameters(), lr=1.0)
     before = [p.detach().clone() for p in training.net.parameters()]
     batch = random_batch()
-    loss, _ = training.objective(*training.restore(batch["watermarked"]), batch)
+    loss, _ = training.objective(*training.restore(batch["watermarked"])[:2], batch)
     norm = training.step(loss, optimizer)
     update = torch.cat([(p.detach() - q).flatten() for p, q in zip(training.net.parameters(), before, strict=True)])
     return weights_of(training.net), norm, update.norm().item()
@@ -445,7 +449,7 @@ def test_a_step_forgets_the_gradients_of_the_step_before():
     frozen = torch.optim.SGD(training.net.parameters(), lr=0.0)
     norms = []
     for _ in range(2):
-        loss, _ = training.objective(*training.restore(batch["watermarked"]), batch)
+        loss, _ = training.objective(*training.restore(batch["watermarked"])[:2], batch)
         norms.append(training.step(loss, frozen))
     assert norms[1] == pytest.approx(norms[0])
 
@@ -851,7 +855,7 @@ def test_compiling_keeps_the_plain_network_for_the_checkpoint(monkeypatch):
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or (lambda x: ("compiled", net(x))))
     training = make_training(compile=True)
-    assert compiled == [training.net]
+    assert compiled == [training.net.parts]
     assert training.restore(random_batch()["watermarked"])[0] == "compiled"
     assert training.net.state_dict().keys() == TinyNet().state_dict().keys()
 
@@ -900,3 +904,102 @@ def test_half_precision_is_chosen_by_the_hardware(monkeypatch, hardware):
 def test_fp16_on_a_cpu_is_an_error():
     with pytest.raises(ValueError, match="fp16"):
         make_training(amp="fp16")
+
+
+# Averaged weights, fine-tuning, the mark head
+
+
+def test_averaged_weights_follow_the_decay_by_hand_and_are_what_is_validated_and_kept(loaders, tmp_path):
+    training = make_training(ema=0.75, epochs=1, warmup_epochs=0)
+    seen, step = [], training.step
+    names = [name for name, x in training.net.state_dict().items() if x.is_floating_point()]
+
+    def stepped(*args):
+        norm = step(*args)
+        seen.append({name: training.net.state_dict()[name].clone() for name in names})
+        return norm
+
+    training.step = stepped
+    run_epoch(training, loaders["train"], "x", 0, training.optimizer)
+    wanted = seen[0]
+    for weights in seen[1:]:
+        wanted = {name: 0.75 * wanted[name] + 0.25 * weights[name] for name in names}
+    kept = training.kept.state_dict()
+    for name in names:
+        torch.testing.assert_close(kept[name], wanted[name], rtol=1e-5, atol=1e-6)
+    assert not same(kept, training.net.state_dict())
+    training.net.eval()
+    training.kept.eval()
+    x = random_batch()["watermarked"]
+    assert torch.equal(training.restore(x).image, training.kept(x)[0])
+    checkpoints.save_best(training, TrainResult(tmp_path))
+    assert same(torch.load(tmp_path / BEST, weights_only=True)["model"], kept)
+
+
+def test_an_averaged_run_resumes_exactly(pictures, tmp_path):
+    whole = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "whole")
+    training, loaders = make_training(ema=0.9, epochs=3), make_loaders(pictures)
+    save = checkpoints.save_state
+
+    def interrupted(*args):
+        save(*args)
+        if len(args[1].history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "save_state", interrupted)
+        fit(training, loaders, tmp_path / "broken")
+    resumed = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "broken", resume=True)
+    times = {"seconds"}
+    assert [{k: v for k, v in row.items() if k not in times} for row in resumed.history] == [
+        {k: v for k, v in row.items() if k not in times} for row in whole.history
+    ]
+    first, second = (torch.load(tmp_path / name / BEST, weights_only=True)["model"] for name in ("whole", "broken"))
+    assert same(first, second)
+
+
+def test_training_begins_from_given_weights(finished, tmp_path):
+    folder = finished[0]
+    for place in (folder, folder / BEST, folder / WEIGHTS):
+        started = make_training(init=str(place))
+        assert same(started.net.state_dict(), torch.load(folder / BEST, weights_only=True)["model"])
+    save_file({"other.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+    for name in ("other", "broken", "missing"):
+        with pytest.raises(ValueError, match=rf"{name}\.safetensors") as caught:
+            make_training(init=str(tmp_path / f"{name}.safetensors"))
+        assert "\n" not in str(caught.value)
+
+
+def test_the_mark_head_may_begin_anew_on_weights_without_one(real, tmp_path):
+    plain = HeterogeneousUNet()
+    save_file(plain.state_dict(), tmp_path / "plain.safetensors")
+    net = HeterogeneousUNet(decompose=True)
+    checkpoints.load_init(net, tmp_path / "plain.safetensors")
+    assert all(torch.equal(x, net.state_dict()[name]) for name, x in plain.state_dict().items())
+    save_file(net.state_dict(), tmp_path / "marked.safetensors")
+    with pytest.raises(ValueError, match="mark"):
+        checkpoints.load_init(plain, tmp_path / "marked.safetensors")
+
+
+def test_alpha_and_colour_are_learnt_but_not_part_of_the_reported_loss(real):
+    torch.manual_seed(0)
+    batch = random_batch() | {"alpha": torch.rand(2, 1, 32, 32), "colour": torch.rand(2, 3, 32, 32)}
+    totals = {}
+    for weight in (0.0, 4.0):
+        training = make_training(decompose=True, mark_weight=weight, target="clean", ema=0.0)
+        means = run_epoch(training, Batches([batch]), "x", 0, training.optimizer)
+        totals[weight] = means["loss"]
+        assert (means["term_mark"] > 0) == (weight > 0)
+        change = (training.net.mark.weight - make_training(decompose=True).net.mark.weight).abs().max()
+        assert change > 0
+    assert totals[0.0] == pytest.approx(totals[4.0], rel=1e-5)
+
+
+def test_the_iou_term_is_weighted_within_the_mask_term():
+    batch = random_batch()
+    logits = torch.zeros(2, 1, 32, 32)
+    total, terms = make_training(mask_weight=2.0, iou_weight=0.5).objective(batch["watermarked"], logits, batch)
+    plain, _ = make_training(mask_weight=2.0).objective(batch["watermarked"], logits, batch)
+    assert terms["mask_iou"] == pytest.approx(2.0 * 0.5 * mask_iou_loss(logits, batch["mask"]).item(), rel=1e-5)
+    assert (total - plain).item() == pytest.approx(terms["mask_iou"].item(), rel=1e-4)

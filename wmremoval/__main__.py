@@ -7,8 +7,9 @@ from pathlib import Path
 
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
-SETTINGS |= {"early_stop_patience": int, "perceptual_weights": str, "target": str, "amp": str}
-SETTINGS |= dict.fromkeys(("learning_rate", "weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"), float)
+SETTINGS |= {"early_stop_patience": int, "perceptual_weights": str, "target": str, "amp": str, "init": str}
+SETTINGS |= dict.fromkeys(("learning_rate", "weight_decay", "mask_weight", "iou_weight", "mark_weight"), float)
+SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema"), float)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
     train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
     train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
+    train.add_argument("--decompose", action=argparse.BooleanOptionalAction, help=f"default {defaults.decompose}")
     train.add_argument("--compile", action="store_true", default=None, help="torch.compile the network")
 
     evaluate = commands.add_parser("evaluate", help="score a run's best network over its test photographs")

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .model import HeterogeneousUNet
@@ -16,7 +17,7 @@ STATE = "training_state.pt"  # only while a run is unfinished
 
 def save_best(training, result) -> None:
     """Write the network of a `Training` as it is now: `wm_best_model.pth` with its config, and bare safetensors."""
-    weights = {name: x.detach().cpu().contiguous() for name, x in training.net.state_dict().items()}
+    weights = {name: x.detach().cpu().contiguous() for name, x in training.kept.state_dict().items()}
     about = {
         "epoch": result.best_epoch,
         "val_loss": result.best_loss,
@@ -25,13 +26,16 @@ def save_best(training, result) -> None:
     with atomic_path(result.folder / BEST_MODEL) as path:
         torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
     with atomic_path(result.folder / BEST_WEIGHTS) as path:
-        save_file(weights, path, metadata={"composite": str(training.config.composite).lower()})
+        form = {name: str(getattr(training.config, name)).lower() for name in ("composite", "decompose")}
+        save_file(weights, path, metadata=form)
 
 
 def save_state(training, result) -> None:
     """Write everything that the next epoch of a `Training` depends on, and what its `TrainResult` holds so far."""
     parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
     state = {name: getattr(training, name).state_dict() for name in parts}
+    if training.averaged is not None:
+        state["averaged"] = training.averaged.state_dict()
     state |= {"config": training.config.to_dict(), "steps_per_epoch": training.steps_per_epoch}
     state["perceptual_weights"] = training.criterion.perceptual_source
     state["torch_rng"] = torch.get_rng_state()
@@ -68,6 +72,8 @@ def load_state(training, result) -> None:
         )
     for name in ("net", "warmup_optimizer", "optimizer", "scheduler"):
         getattr(training, name).load_state_dict(state[name])
+    if training.averaged is not None:
+        training.averaged.load_state_dict(state["averaged"])
     if (
         state["scaler"] and training.scaler.is_enabled()
     ):  # a scaler that is off saves nothing, and none can be loaded from that
@@ -93,6 +99,27 @@ def load_weights(net: nn.Module, path: str | Path) -> dict:
     return saved
 
 
+def load_init(net: nn.Module, path: str | Path) -> None:
+    """Begin from the weights of another run: its folder, its `.pth` or a `.safetensors` of this network.
+
+    A network with a mark head may begin from weights without one; its head then starts as if untrained.
+
+    Raises:
+        ValueError: missing, damaged, or of another network; the message names the file.
+    """
+    path = Path(path).expanduser()
+    path = path / BEST_MODEL if path.is_dir() else path
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else _read(path, "cpu")["model"]
+        missing, unexpected = net.load_state_dict(weights, strict=False)
+    except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} holds no weights of this network ({reason})") from None
+    wrong = [name for name in missing if not name.startswith("mark.")] + list(unexpected)
+    if wrong:
+        raise ValueError(f"{path} holds weights of another network (such as {wrong[0]})")
+
+
 def _read(path: Path, device: torch.device | str) -> dict:
     """Unpickle nothing but tensors and plain values."""
     try:
@@ -114,7 +141,10 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
         the network and what else the checkpoint says: `config`, `epoch`, `val_loss`, `perceptual_weights`.
     """
     path = Path(path)
-    net = HeterogeneousUNet()
-    saved = load_weights(net, path / BEST_MODEL if path.is_dir() else path)
-    net.composite = bool(saved["config"]["composite"])
+    path = path / BEST_MODEL if path.is_dir() else path
+    saved = _read(path, "cpu")
+    config = saved.get("config") if isinstance(saved, dict) else None
+    config = config if isinstance(config, dict) else {}  # what is wrong with it `load_weights` says
+    net = HeterogeneousUNet(bool(config.get("composite", True)), bool(config.get("decompose", False)))
+    saved = load_weights(net, path)
     return net.to(device, memory_format=torch.channels_last).eval(), saved

@@ -19,9 +19,14 @@ class TrainConfig:
     # --- objective ---
     target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
     composite: bool = True  # blend the prediction into the input through the finest attention gate
+    decompose: bool = False  # 245 more parameters for alpha and colour of the mark; inverts where it is translucent
+    init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
+    zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
+    iou_weight: float = 0.0  # of 1 - IoU of the mask within the mask term (SLBR takes 0.25)
+    mark_weight: float = 1.0  # of the L1 of alpha and colour against the drawn mark; only with `decompose`
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
     beta: float = 0.3  # weight of the LAB loss
     gamma: float = 0.4  # weight of 1 - SSIM
@@ -38,6 +43,7 @@ class TrainConfig:
     )
     lr_drop_factor: float = 0.1  # the document's "10x drop"
     early_stop_patience: int = 7  # epochs without a better validation loss before training halts
+    ema: float = 0.0  # decay a step of averaged weights, which are then validated and kept (0.999); 0: none
     clip_norm: float = 1.0  # largest norm of the unscaled gradient; tames the first steps
     # --- machine ---
     amp: str = "auto"  # "auto", "bf16", "fp16" or "off"; auto takes bf16 where the hardware has it, fp16 on other GPUs
@@ -57,9 +63,16 @@ class TrainConfig:
         for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        for name in ("weight_decay", "mask_weight", "alpha", "beta", "gamma", "delta"):
+        for name in ("weight_decay", "mask_weight", "iou_weight", "mark_weight", "alpha", "beta", "gamma", "delta"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
+
+        if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
+            raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
+        if not (_is_number(self.ema) and 0 <= self.ema < 1):
+            raise ValueError(f"ema must be a number of at least 0 and below 1, got {self.ema!r}")
+        if self.decompose and not self.composite:
+            raise ValueError("decompose needs composite=True")
 
     def to_dict(self) -> dict:
         """Plain values for JSON and checkpoints."""

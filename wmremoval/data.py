@@ -19,6 +19,7 @@ from .watermarks import Mark, WatermarkConfig, blend, draw_mark
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
 
+ZOOM_STEPS = 4
 FIXED = 2**31  # stands for the epoch in the random keys of fixed samples; no training run gets this far
 
 
@@ -78,6 +79,7 @@ class SampleConfig:
     augment: bool = True  # random views and marks, new every epoch; False: fixed ones
     unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
+    zoom: float = 1.0  # augmented samples are windows of a view up to this many times larger, marks and all
     watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
@@ -86,7 +88,7 @@ class WatermarkDataset(Dataset):
 
     Each item is a dict of float32 tensors: `watermarked` (wm_img1), `reference` (wm_img2, a second and
     independent mark on the same view) and `clean`, (3, H, W) RGB in [0, 1]; `mask` and `reference_mask`,
-    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), the first mark's alpha.
+    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), and `colour`, (3, H, W), of the first mark.
 
     Args:
         paths: photographs.
@@ -122,49 +124,75 @@ class WatermarkDataset(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         config = self.config
         rng = np.random.default_rng([config.seed, self.epoch if config.augment else FIXED, index])
-        clean = read_image(self.paths[index], shrink_to=2 * config.image_size)
-        clean = self._augmented(clean, rng) if config.augment else resize_and_crop(clean, config.image_size)
-        first, second = self._mark(rng), self._mark(rng)
+        side = _view_side(rng, config) if config.augment and config.zoom > 1 else config.image_size
+        clean = read_image(self.paths[index], shrink_to=2 * side)
+        clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)
+        first, second = self._mark(side, rng), self._mark(side, rng)
         if config.augment and rng.random() < config.unmarked_share:
             first = Mark(np.zeros_like(first.alpha), first.colour)
+        if side > config.image_size:
+            window = _window(rng, first.alpha, config.image_size)
+            clean = np.ascontiguousarray(clean[window])
+            first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
         watermarked, mask = blend(clean, first)
         reference, reference_mask = blend(clean, second)
-        alpha = first.alpha
+        alpha, colour = np.ascontiguousarray(first.alpha), first.colour
         if config.augment and rng.random() < config.degraded_share:
-            degrade, spread = _degradation(rng)
-            views = [degrade(view) for view in (watermarked, reference, clean)]
-            mask, reference_mask = (spread(mask), spread(reference_mask))
-            watermarked, reference, clean = views
+            degrade, spread, soften = _degradation(rng)
+            watermarked, reference, clean = (degrade(view) for view in (watermarked, reference, clean))
+            mask, reference_mask, alpha = spread(mask), spread(reference_mask), soften(alpha)
         return {
             "watermarked": to_tensor(watermarked),
             "reference": to_tensor(reference),
             "mask": torch.from_numpy(mask)[None].float(),
             "clean": to_tensor(clean),
             "alpha": torch.from_numpy(alpha)[None],
+            "colour": torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1))),
             "reference_mask": torch.from_numpy(reference_mask)[None].float(),
         }
 
-    def _augmented(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        transform = get_augmentations(self.config.image_size)
+    def _augmented(self, image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        transform = get_augmentations(side)
         transform.set_random_seed(int(rng.integers(2**31)))
         return transform(image=image)["image"]
 
-    def _mark(self, rng: np.random.Generator) -> Mark:
-        size = self.config.image_size
-        return draw_mark(rng, size, size, self.fonts, self.logos, self.config.watermarks)
+    def _mark(self, side: int, rng: np.random.Generator) -> Mark:
+        return draw_mark(rng, side, side, self.fonts, self.logos, self.config.watermarks)
+
+
+def _view_side(rng: np.random.Generator, config: SampleConfig) -> int:
+    """Side of the view a window is cut from, pixels: one of four steps, so that few pipelines have to be built."""
+    steps = np.geomspace(1.0, config.zoom, ZOOM_STEPS)
+    return round(config.image_size * steps[rng.integers(ZOOM_STEPS)])
+
+
+def _window(rng: np.random.Generator, alpha: np.ndarray, size: int) -> tuple[slice, slice]:
+    """A square window of a view, around a random pixel of the mark, or anywhere if there is none."""
+    height, width = alpha.shape
+    marked = np.flatnonzero(alpha)
+    if len(marked):
+        y, x = divmod(int(marked[rng.integers(len(marked))]), width)
+        y, x = (int(c - rng.uniform(0.15, 0.85) * size) for c in (y, x))
+    else:
+        y, x = int(rng.integers(height)), int(rng.integers(width))
+    top, left = min(max(y, 0), height - size), min(max(x, 0), width - size)
+    return slice(top, top + size), slice(left, left + size)
 
 
 def _degradation(rng: np.random.Generator):
-    """One blur or JPEG with its parameters drawn, to be applied to all views alike, and what it does to masks."""
+    """One blur or JPEG with its parameters drawn, to be applied to all views alike, and what it does to mask and alpha."""
     if rng.random() < 0.3:
         sigma = rng.uniform(0.3, 0.7)
         reach = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
-        return (lambda view: cv2.GaussianBlur(view, (3, 3), sigma)), (lambda mask: cv2.dilate(mask, reach))
+        blur = lambda view: cv2.GaussianBlur(view, (3, 3), sigma)  # noqa: E731
+        return blur, (lambda mask: cv2.dilate(mask, reach)), blur
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
     # The channel order only decides which planes JPEG calls luma, so it has to be swapped.
     return (
-        lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]
-    ), (lambda mask: mask)
+        (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]),
+        (lambda mask: mask),
+        (lambda alpha: alpha),
+    )
 
 
 class EpochSampler(Sampler[int]):
@@ -207,12 +235,13 @@ def make_loaders(
     logos: Sequence[np.ndarray] = (),
     system_fonts: bool = True,
     pin_memory: bool = False,
+    zoom: float = 1.0,
 ) -> dict[str, DataLoader]:
     """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only)."""
     loaders = {}
     for part, paths in split.items():
         training = part == "train"
-        config = SampleConfig(image_size=image_size, seed=seed, augment=training)
+        config = SampleConfig(image_size=image_size, seed=seed, augment=training, zoom=zoom)
         dataset = WatermarkDataset(paths, config, load_fonts(system=training and system_fonts), logos)
         loaders[part] = make_loader(dataset, batch_size, workers, pin_memory)
     return loaders

@@ -80,6 +80,7 @@ def open_loaders(
         config.workers,
         logos,
         pin_memory=device.type == "cuda",
+        zoom=config.zoom,
     )
 
 

@@ -68,6 +68,29 @@ def mask_bce_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(mask_logits.float(), mask.float())
 
 
+def mask_iou_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
+    """1 - soft IoU over the whole batch: small marks count as much as large ones (SLBR, arXiv 2108.03581, section 3.4)."""
+    found, mask = torch.sigmoid(mask_logits.float()), mask.float()
+    both = (found * mask).sum()
+    return 1.0 - (both + 1.0) / (found.sum() + mask.sum() - both + 1.0)
+
+
+def mark_loss(alpha: Tensor, colour: Tensor, true_alpha: Tensor, true_colour: Tensor) -> Tensor:
+    """L1 of the mark's alpha, inside and outside of it alike, and of its colour, weighted by how much of it there is.
+
+    Args:
+        alpha, true_alpha: (B, 1, H, W) in [0, 1].
+        colour, true_colour: (B, 3, H, W) RGB in [0, 1].
+    """
+    marked = (true_alpha > 0).float()
+    outside = 1.0 - marked
+    error = (alpha - true_alpha).abs()
+    colour_error = (colour - true_colour).abs().mean(dim=1, keepdim=True)  # (B, 1, H, W)
+    inside = (marked * error).sum() / marked.sum().clamp_min(1.0)
+    weighted = (true_alpha * colour_error).sum() / true_alpha.sum().clamp_min(1e-3)
+    return inside + (outside * error).sum() / outside.sum().clamp_min(1.0) + weighted
+
+
 def _masked_mean(error: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return error.mean()

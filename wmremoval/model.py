@@ -1,6 +1,7 @@
 """`HeterogeneousUNet` and its blocks: photographs with a watermark in, photographs without it out."""
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,23 @@ ENCODER_WIDTHS = (48, 96, 144)  # channels at full, half and quarter resolution
 BOTTLENECK_WIDTH = 256  # channels at an eighth of the resolution
 MASK_PRIOR = 0.06  # share of pixels under a mark before anything is learnt; about the mean of the synthetic marks
 STRIDE = 8  # three poolings: inputs are padded to a multiple of this
+MARK_PRIOR = (-2.5, 1.0, 1.0, 1.0, -1.0)  # logits of alpha, W and trust before anything is learnt
+ALPHA_MOST = (
+    0.95  # strongest alpha that is inverted: beyond it 1 / (1 - alpha) makes the rounding of grey levels visible
+)
+
+
+class Parts(NamedTuple):
+    """Everything the network says of a photograph; (B, C, H, W) float32. The last four only with `decompose`."""
+
+    image: Tensor  # 3 channels, RGB in [0, 1]: the restored photograph
+    mask_logits: Tensor  # 1 channel: where the watermark is
+    fill: Tensor  # 3 channels, RGB in [0, 1]: the repainted photograph
+    alpha: Tensor | None = None  # 1 channel in (0, 1): how opaque the mark is
+    colour: Tensor | None = None  # 3 channels, RGB in [0, 1]: W, the mark's own colour
+    trust: Tensor | None = (
+        None  # 1 channel in (0, 1): the share of the fill, 1 where nothing of the photograph shows through
+    )
 
 
 class DoubleConv(nn.Module):
@@ -94,11 +112,15 @@ class HeterogeneousUNet(nn.Module):
             `m * prediction + (1 - m) * input`, so that unmarked pixels come through untouched (SLBR,
             arXiv 2108.03581, section 3). If False, the output is the prediction itself, as in the
             document. Both forms have the same parameters.
+        decompose: if True, a 1x1 convolution of 245 parameters beside the output gives alpha and colour W of the
+            mark, and the blending is inverted where the photograph shows through; see `invert`. Needs `composite`.
     """
 
-    def __init__(self, composite: bool = True):
+    def __init__(self, composite: bool = True, decompose: bool = False):
         super().__init__()
-        self.composite = composite
+        if decompose and not composite:
+            raise ValueError("decompose needs composite: without a mask there is nothing to invert in")
+        self.composite, self.decompose = composite, decompose
         w1, w2, w3 = ENCODER_WIDTHS
         self.enc1, self.enc2, self.enc3 = DoubleConv(3, w1), DoubleConv(w1, w2), DoubleConv(w2, w3)
         self.pool = nn.MaxPool2d(2)
@@ -113,6 +135,10 @@ class HeterogeneousUNet(nn.Module):
         if composite:
             # Start near the input instead of half repainted (the prior of Lin et al. 2017, arXiv 1708.02002, section 3.3).
             nn.init.constant_(self.dec3.gate.logits[-1].bias, math.log(MASK_PRIOR / (1 - MASK_PRIOR)))
+        if decompose:
+            self.mark = nn.Conv2d(w1, 5, 1)  # logits of alpha, W (3) and trust
+            with torch.no_grad():  # begin as a faint, light mark that is inverted rather than filled: near the input
+                self.mark.bias.copy_(torch.tensor(MARK_PRIOR))
 
     def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
         """Restore photographs of any height and width.
@@ -124,6 +150,11 @@ class HeterogeneousUNet(nn.Module):
             the restored image, (B, 3, H, W), RGB float32 in [0, 1], and the logits of the watermark
             mask, (B, 1, H, W), float32, whatever autocast chose inside.
         """
+        parts = self.parts(watermarked)
+        return parts.image, parts.mask_logits
+
+    def parts(self, watermarked: Tensor) -> Parts:
+        """`forward`, with all that the result was composed of."""
         height, width = watermarked.shape[-2:]
         x = pad_to_multiple(watermarked, STRIDE)
         skip1 = self.enc1(x)  # (B, 48, H, W)
@@ -134,11 +165,31 @@ class HeterogeneousUNet(nn.Module):
         x, _ = self.dec2(x, skip2)  # (B, 96, H/2, W/2)
         x, mask_logits = self.dec3(x, skip1)  # (B, 48, H, W), (B, 1, H, W)
         # From here on in float32: half a grey level is finer than bfloat16 resolves.
-        mask_logits = mask_logits[..., :height, :width].float()
-        image = torch.sigmoid(self.out(x)[..., :height, :width].float())  # (B, 3, H, W)
-        if self.composite:
-            image = torch.lerp(watermarked.float(), image, torch.sigmoid(mask_logits))
-        return image, mask_logits
+        maps = [self.out(x), *([self.mark(x)] if self.decompose else [])]
+        mask_logits, *maps = (y[..., :height, :width].float() for y in (mask_logits, *maps))
+        fill = torch.sigmoid(maps[0])  # (B, 3, H, W)
+        if not self.composite:
+            return Parts(fill, mask_logits, fill)
+        watermarked, gate = watermarked.float(), torch.sigmoid(mask_logits)
+        if not self.decompose:
+            return Parts(torch.lerp(watermarked, fill, gate), mask_logits, fill)
+        alpha, colour, trust = torch.sigmoid(maps[1]).split((1, 3, 1), dim=1)
+        inside = torch.lerp(invert(watermarked, alpha, colour), fill, trust)
+        return Parts(torch.lerp(watermarked, inside, gate), mask_logits, fill, alpha, colour, trust)
+
+
+def invert(watermarked: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
+    """Solve the blending J = (1 - alpha) I + alpha W for the photograph I.
+
+    As WDNet does (Liu et al., WACV 2021). Any shapes that broadcast; RGB in [0, 1], alpha below 1.
+
+    Example:
+        >>> clean, alpha, colour = torch.tensor(0.2), torch.tensor(0.5), torch.tensor(1.0)
+        >>> round(invert((1 - alpha) * clean + alpha * colour, alpha, colour).item(), 4)
+        0.2
+    """
+    alpha = alpha.clamp(max=ALPHA_MOST)
+    return ((watermarked - alpha * colour) / (1 - alpha)).clamp(0, 1)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -11,14 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .checkpoints import BEST_MODEL, STATE, load_state, load_weights, save_best, save_state
+from .checkpoints import BEST_MODEL, STATE, load_init, load_state, load_weights, save_best, save_state
 from .config import TrainConfig, drop_factor, onecycle
-from .losses import ColorAwareLoss, mask_bce_loss
+from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss
 from .metrics import PSNR_CAP, psnr, ssim
-from .model import HeterogeneousUNet
+from .model import HeterogeneousUNet, Parts
 from .runs import write_json
 
 
@@ -94,8 +95,15 @@ class Training:
         """Seed and build everything that training changes anew, so that every `fit` is an experiment of its own."""
         config = self.config
         seed_everything(config.seed)
-        self.net = HeterogeneousUNet(config.composite).to(self.device, memory_format=torch.channels_last)
-        self.forward = torch.compile(self.net) if config.compile else self.net
+        self.net = HeterogeneousUNet(config.composite, config.decompose)
+        if config.init:
+            load_init(self.net, config.init)
+        self.net.to(self.device, memory_format=torch.channels_last)
+        self.forward = torch.compile(self.net.parts) if config.compile else self.net.parts
+        self.averaged = None  # the averaged network, if there is one: `restore` takes it outside of training
+        if config.ema:
+            average = get_ema_multi_avg_fn(config.ema)
+            self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
         options = {"weight_decay": config.weight_decay, "fused": self.device.type == "cuda"}
         parameters = list(self.net.parameters())
         self.warmup_optimizer = torch.optim.AdamW(parameters, lr=config.warmup_learning_rate, **options)
@@ -103,10 +111,16 @@ class Training:
         self.scheduler = onecycle(self.optimizer, config, self.steps_per_epoch)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
-    def restore(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
-        """(image, mask logits) in float32; autocast wraps the network and nothing else."""
+    @property
+    def kept(self) -> HeterogeneousUNet:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.averaged.module if self.averaged is not None else self.net
+
+    def restore(self, watermarked: Tensor) -> Parts:
+        """All parts of the result, in float32; autocast wraps the network and nothing else."""
+        forward = self.forward if self.net.training or self.averaged is None else self.kept.parts
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            return self.forward(watermarked)
+            return forward(watermarked)
 
     def objective(
         self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]
@@ -114,9 +128,19 @@ class Training:
         """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
         total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
         if self.config.mask_weight:
-            mask_term = self.config.mask_weight * mask_bce_loss(mask_logits, batch["mask"])
-            total, terms["mask_bce"] = total + mask_term, mask_term.detach()
+            bce = mask_bce_loss(mask_logits, batch["mask"])
+            terms["mask_bce"] = self.config.mask_weight * bce.detach()
+            total = total + self.config.mask_weight * bce
+            if self.config.iou_weight:
+                iou = self.config.mask_weight * self.config.iou_weight * mask_iou_loss(mask_logits, batch["mask"])
+                total, terms["mask_iou"] = total + iou, iou.detach()
         return total, terms
+
+    def mark_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
+        """What teaches alpha and colour directly. Not part of the loss that is reported: that judges results only."""
+        if parts.alpha is None or not self.config.mark_weight:
+            return parts.image.new_zeros(())
+        return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, batch["alpha"], batch["colour"])
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
         """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
@@ -126,6 +150,8 @@ class Training:
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
         self.scaler.step(optimizer)
         self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
         return float(norm)
 
 
@@ -230,6 +256,7 @@ def run_epoch(
     """
     loader.dataset.epoch = data_epoch
     training.net.train(optimizer is not None)
+    training.kept.train(optimizer is not None)
     if main_epoch is not None:
         _set_rate(training, main_epoch)  # the drop holds from the first batch of its epoch
     sums, counts = defaultdict(float), defaultdict(int)
@@ -238,12 +265,16 @@ def run_epoch(
         batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
         batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(optimizer is not None):
-            image, mask_logits = training.restore(batch["watermarked"])
+            parts = training.restore(batch["watermarked"])
+            image, mask_logits = parts[:2]
             loss, terms = training.objective(image, mask_logits, batch)
+            mark_term = training.mark_term(parts, batch)
         means = _measure(image.detach(), loss.detach(), terms, batch, training.config.target)
+        if parts.alpha is not None:
+            means["term_mark"] = mark_term.item()
         _check_finite(means, label, step)
         if optimizer is not None:
-            means["grad_norm"] = training.step(loss, optimizer)
+            means["grad_norm"] = training.step(loss + mark_term, optimizer)
             if not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
                 _check_finite(means, label, step)
         if main_epoch is not None:
