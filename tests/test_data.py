@@ -25,6 +25,7 @@ from wmremoval.fonts import FontBook
 from wmremoval.watermarks import Mark, WatermarkConfig
 
 KEYS = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "reference_mask": 1, "alpha": 1, "colour": 3}
+KEYS |= {"reference_alpha": 1, "reference_colour": 3}
 FIXED = SampleConfig(image_size=64, augment=False)
 RANDOM = SampleConfig(image_size=64, unmarked_share=0, degraded_share=0)
 
@@ -45,7 +46,7 @@ def samples(dataset):
 
 
 @pytest.mark.parametrize("config", [FIXED, SampleConfig(image_size=96)], ids=["fixed", "random"])
-def test_a_sample_has_its_seven_tensors_in_range(photos, fonts, config):
+def test_a_sample_has_its_nine_tensors_in_range(photos, fonts, config):
     for sample in samples(WatermarkDataset(photos, config, fonts)):
         assert set(sample) == set(KEYS)
         for key, channels in KEYS.items():

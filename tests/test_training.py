@@ -30,6 +30,7 @@ from wmremoval.training import (
     Training,
     TrainResult,
     autocast_dtype,
+    both_views,
     fit,
     pick_device,
     run_epoch,
@@ -1003,3 +1004,17 @@ def test_the_iou_term_is_weighted_within_the_mask_term():
     plain, _ = make_training(mask_weight=2.0).objective(batch["watermarked"], logits, batch)
     assert terms["mask_iou"] == pytest.approx(2.0 * 0.5 * mask_iou_loss(logits, batch["mask"]).item(), rel=1e-5)
     assert (total - plain).item() == pytest.approx(terms["mask_iou"].item(), rel=1e-4)
+
+
+def test_both_views_are_inputs_and_each_is_the_others_reference():
+    generator = torch.Generator().manual_seed(0)
+    names = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "alpha": 1, "colour": 3}
+    names |= {f"reference_{name}": names[name] for name in ("mask", "alpha", "colour")}
+    batch = {name: torch.rand(2, channels, 4, 4, generator=generator) for name, channels in names.items()}
+    both = both_views(batch)
+    for name in names:
+        assert torch.equal(both[name][:2], batch[name])
+    assert torch.equal(both["clean"][2:], batch["clean"])
+    for ours, theirs in (("watermarked", "reference"), ("mask", "reference_mask"), ("alpha", "reference_alpha")):
+        assert torch.equal(both[ours][2:], batch[theirs]) and torch.equal(both[theirs][2:], batch[ours])
+    assert torch.equal(both["colour"][2:], batch["reference_colour"])

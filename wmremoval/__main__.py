@@ -1,4 +1,4 @@
-"""The command line: python -m wmremoval train | evaluate | download | publish | benchmark."""
+"""The command line: python -m wmremoval remove | train | evaluate | download | publish | benchmark."""
 
 import argparse
 import sys
@@ -15,6 +15,7 @@ SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema"), fl
 def build_parser() -> argparse.ArgumentParser:
     """Every command with its options; the defaults of training are those of `TrainConfig`."""
     from .config import TrainConfig
+    from .removecommand import add_remove
 
     defaults = TrainConfig()
     parser = argparse.ArgumentParser(
@@ -22,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
+    add_remove(commands)
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
     train.add_argument("--photos", default="data/clean_images", help="folder of photographs")
     train.add_argument("--logos", help="folder of RGBA logos to use as watermarks too")
@@ -36,6 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
     train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
     train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
+    train.add_argument("--pairs", action=argparse.BooleanOptionalAction, help=f"default {defaults.pairs}")
     train.add_argument("--decompose", action=argparse.BooleanOptionalAction, help=f"default {defaults.decompose}")
     train.add_argument("--compile", action="store_true", default=None, help="torch.compile the network")
 
@@ -186,7 +189,14 @@ def run_benchmark(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_remove(arguments: argparse.Namespace) -> int:
+    from .removecommand import run_remove
+
+    return run_remove(arguments)
+
+
 COMMANDS = {
+    "remove": _run_remove,
     "train": run_train,
     "evaluate": run_evaluate,
     "download": run_download,

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -26,8 +26,12 @@ def save_best(training, result) -> None:
     with atomic_path(result.folder / BEST_MODEL) as path:
         torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
     with atomic_path(result.folder / BEST_WEIGHTS) as path:
-        form = {name: str(getattr(training.config, name)).lower() for name in ("composite", "decompose")}
-        save_file(weights, path, metadata=form)
+        save_file(weights, path, metadata=form_of(training.config.to_dict()))
+
+
+def form_of(config: dict) -> dict[str, str]:
+    """What bare weights must say so that their network can be rebuilt, as the metadata of a safetensors file."""
+    return {name: str(config[name]).lower() for name in ("composite", "decompose", "image_size")}
 
 
 def save_state(training, result) -> None:
@@ -89,7 +93,10 @@ def load_weights(net: nn.Module, path: str | Path) -> dict:
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    saved = _read(Path(path), "cpu")
+    return _fill(net, _read(Path(path), "cpu"), Path(path))
+
+
+def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
     try:
         net.load_state_dict(saved.pop("model"))
         saved["config"]["composite"]
@@ -132,19 +139,38 @@ def _read(path: Path, device: torch.device | str) -> dict:
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
-    """Rebuild a trained network, in evaluation mode, from its checkpoint alone.
+    """Rebuild a trained network, in evaluation mode, from its file alone.
 
     Args:
-        path: a `wm_best_model.pth`, or the folder of a run that holds one.
+        path: a `wm_best_model.pth`, the folder of a run that holds one, or a `.safetensors` as runs leave them.
 
     Returns:
-        the network and what else the checkpoint says: `config`, `epoch`, `val_loss`, `perceptual_weights`.
+        the network and what else the file says: `config` and, from a `.pth`, `epoch`, `val_loss`, `perceptual_weights`.
+
+    Raises:
+        ValueError: missing, damaged, or of another network; the message names the file.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     path = path / BEST_MODEL if path.is_dir() else path
-    saved = _read(path, "cpu")
+    saved = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path, "cpu")
     config = saved.get("config") if isinstance(saved, dict) else None
-    config = config if isinstance(config, dict) else {}  # what is wrong with it `load_weights` says
+    config = config if isinstance(config, dict) else {}  # what is wrong with it `_fill` says
     net = HeterogeneousUNet(bool(config.get("composite", True)), bool(config.get("decompose", False)))
-    saved = load_weights(net, path)
-    return net.to(device, memory_format=torch.channels_last).eval(), saved
+    about = _fill(net, saved, path)
+    return net.to(device, memory_format=torch.channels_last).eval(), about
+
+
+def _read_safetensors(path: Path) -> dict:
+    """The same as a `.pth` holds, as far as bare weights and their metadata tell."""
+    if not path.is_file():
+        raise ValueError(f"no weights {path}; name a .safetensors, a .pth or a run's folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            form = file.metadata() or {}
+            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} is not a readable safetensors file ({str(error).splitlines()[0]})") from None
+    config: dict = {name: form[name] == "true" for name in ("composite", "decompose") if name in form}
+    if form.get("image_size", "").isdigit():
+        config["image_size"] = int(form["image_size"])
+    return {"model": weights, "config": config}

@@ -21,6 +21,7 @@ class TrainConfig:
     composite: bool = True  # blend the prediction into the input through the finest attention gate
     decompose: bool = False  # 245 more parameters for alpha and colour of the mark; inverts where it is translucent
     init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
+    pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut

@@ -88,7 +88,8 @@ class WatermarkDataset(Dataset):
 
     Each item is a dict of float32 tensors: `watermarked` (wm_img1), `reference` (wm_img2, a second and
     independent mark on the same view) and `clean`, (3, H, W) RGB in [0, 1]; `mask` and `reference_mask`,
-    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), and `colour`, (3, H, W), of the first mark.
+    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), and `colour`, (3, H, W), of the first mark,
+    `reference_alpha` and `reference_colour` of the second.
 
     Args:
         paths: photographs.
@@ -136,19 +137,22 @@ class WatermarkDataset(Dataset):
             first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
         watermarked, mask = blend(clean, first)
         reference, reference_mask = blend(clean, second)
-        alpha, colour = np.ascontiguousarray(first.alpha), first.colour
+        alpha, reference_alpha = np.ascontiguousarray(first.alpha), np.ascontiguousarray(second.alpha)
         if config.augment and rng.random() < config.degraded_share:
             degrade, spread, soften = _degradation(rng)
             watermarked, reference, clean = (degrade(view) for view in (watermarked, reference, clean))
-            mask, reference_mask, alpha = spread(mask), spread(reference_mask), soften(alpha)
+            mask, reference_mask = spread(mask), spread(reference_mask)
+            alpha, reference_alpha = soften(alpha), soften(reference_alpha)
         return {
             "watermarked": to_tensor(watermarked),
             "reference": to_tensor(reference),
             "mask": torch.from_numpy(mask)[None].float(),
             "clean": to_tensor(clean),
             "alpha": torch.from_numpy(alpha)[None],
-            "colour": torch.from_numpy(np.ascontiguousarray(colour.transpose(2, 0, 1))),
+            "colour": torch.from_numpy(np.ascontiguousarray(first.colour.transpose(2, 0, 1))),
             "reference_mask": torch.from_numpy(reference_mask)[None].float(),
+            "reference_alpha": torch.from_numpy(reference_alpha)[None],
+            "reference_colour": torch.from_numpy(np.ascontiguousarray(second.colour.transpose(2, 0, 1))),
         }
 
     def _augmented(self, image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:

@@ -263,6 +263,8 @@ def run_epoch(
     bar = tqdm(loader, desc=label, leave=False)
     for step, cpu_batch in enumerate(bar, start=1):
         batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
+        if training.config.pairs and optimizer is not None:
+            batch = both_views(batch)
         batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(optimizer is not None):
             parts = training.restore(batch["watermarked"])
@@ -285,6 +287,19 @@ def run_epoch(
                 sums[name], counts[name] = sums[name] + len(image) * value, counts[name] + len(image)
         bar.set_postfix(loss=f"{sums['loss'] / counts['loss']:.4f}")
     return {name: total / counts[name] for name, total in sums.items()}
+
+
+def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A batch of twice the size in which each view is once the input and once the reference of the other."""
+    other = {
+        "watermarked": "reference",
+        "reference": "watermarked",
+        "mask": "reference_mask",
+        "alpha": "reference_alpha",
+        "colour": "reference_colour",
+    }
+    other |= {theirs: ours for ours, theirs in other.items()}
+    return {name: torch.cat([x, batch[other.get(name, name)]]) for name, x in batch.items()}
 
 
 def _set_rate(training: Training, epoch: int) -> None:

@@ -1,0 +1,250 @@
+"""`load_remover`: take watermarks off photographs of any size, blind, every other pixel left as it is."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from .checkpoints import load_model
+from .fastnet import FastNet
+from .images import to_uint8
+from .photofile import from_pil, read_photo, to_pil
+from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
+from .tiles import STRIDE, TileRunner, shrink
+from .upsampling import inpaint, native_blocks
+
+WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
+LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
+TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
+
+
+@dataclass
+class Result:
+    """A restored photograph. The mask is kept as 8 bits: at 100 megapixels floats would take 400 MB."""
+
+    image: Any  # as it was given: a PIL image or an (H, W, 3) uint8 array; a PIL image for a path
+    mask_uint8: np.ndarray  # (H, W) uint8; 0 exactly where not a bit has changed
+    seconds: float  # what it took
+    regions: list[Region] = field(default_factory=list)  # what was found
+    notes: list[str] = field(default_factory=list)  # what the user should know
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1]: how far each pixel was changed."""
+        return self.mask_uint8.astype(np.float32) / 255.0
+
+    @property
+    def area(self) -> float:
+        """Share of the photograph that was changed, in [0, 1]."""
+        return float(np.count_nonzero(self.mask_uint8)) / max(1, self.mask_uint8.size)
+
+
+class Remover:
+    """Finds marks on shrunken views of a photograph and restores it at native size, only where there are any.
+
+    Args:
+        net: has `parts`, as `HeterogeneousUNet` has.
+        device: where it runs.
+        core: side of a tile, pixels.
+        step: stride of the network's attention windows, pixels.
+    """
+
+    def __init__(self, net: torch.nn.Module, device: torch.device, core: int = 480, step: int = STRIDE):
+        self.runner = TileRunner(net, device, core, step)
+        self.about: dict = {}
+
+    def __call__(self, image: Any, mask: Any = None) -> Any:
+        """Remove the watermark.
+
+        Args:
+            image: a PIL image of any mode, a path, or an (H, W, 3) RGB uint8 array, none of which is changed; or a
+                list of them.
+            mask: where the mark is, if that is known: an (H, W) array (uint8 0..255, bool, or float in [0, 1]) or a PIL
+                image, upright, of the photograph's size; nothing outside of it is changed. A list for a list.
+
+        Returns:
+            a `Result`; a list of them for a list.
+
+        Raises:
+            ImageError: a file that cannot be read.
+            ValueError: anything else that is no photograph, or a mask that does not fit.
+        """
+        if isinstance(image, (list, tuple)):
+            masks = [None] * len(image) if mask is None else mask
+            return [self(one, its) for one, its in zip(image, masks, strict=True)]
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ValueError(f"an image array is (H, W, 3) RGB uint8, got {image.shape} {image.dtype}")
+            return self.restore(np.ascontiguousarray(image), as_mask(mask, image.shape[:2]))
+        if not isinstance(image, (Image.Image, str, Path)):
+            raise ValueError(f"give a PIL image, a path or an (H, W, 3) uint8 array, not {type(image).__name__}")
+        photo = from_pil(image) if isinstance(image, Image.Image) else read_photo(image)
+        result = self.restore(photo.rgb, as_mask(mask, photo.rgb.shape[:2]))
+        if isinstance(image, Image.Image):
+            result.image = to_pil(photo, result.image, result.mask_uint8)
+        else:
+            result.image = Image.fromarray(result.image)
+        return result
+
+    def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
+        """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
+        started = time.perf_counter()
+        probability, factor, factors = self.probability(photo)
+        if mask is None:
+            findings = find_regions(probability, factor, factors)
+        else:
+            findings = regions_of_mask(shrink((mask > 0).astype(np.uint8) * 255, factor), probability, factor, factors)
+        restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
+        for region in findings.regions:
+            paint = self._restore_region if region.found else _inpaint_region
+            paint(photo, findings, region, mask, restored, changed)
+        notes = []
+        if any(not region.found for region in findings.regions):
+            notes.append("the network sees no mark in a part of the mask: repainted from its surroundings (Telea 2004)")
+        return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
+
+    def probability(self, photo: np.ndarray) -> tuple[np.ndarray, int, list[int]]:
+        """Search a whole photograph on its shrunken views for the greatest mask probability.
+
+        Returns:
+            the probability times 255, (h, w) uint8, of the finest view that was searched; its shrinking; and the
+            shrinkings of all views.
+        """
+        height, width = photo.shape[:2]
+        factors = views(height, width)
+        look = min(look_factor(height, width), factors[-1])
+        total: np.ndarray | None = None
+        for factor in (factor for factor in factors if factor >= look):
+            h, w = -(-height // factor), -(-width // factor)
+            found = np.zeros((h, w), np.uint8)
+            for tile, maps in self.runner.cover((0, 0, h, w), _view(photo, factor), h, w):
+                found[tile.kept] = to_uint8(maps.mask[tile.inner])
+            if total is None:
+                total = found
+            else:
+                np.maximum(total, cv2.resize(found, total.shape[::-1], interpolation=cv2.INTER_LINEAR), out=total)
+        return total, look, factors
+
+    def _restore_region(self, photo, findings: Findings, region: Region, mask, restored, changed) -> None:
+        """Write one region into `restored` and `changed`, tile by tile."""
+        factor = region.factor
+        height, width = (-(-side // factor) for side in photo.shape[:2])
+        top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
+        box = (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width))
+        for tile, maps in self.runner.cover(box, _view(photo, factor), height, width):
+            for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
+                gate = gate * findings.belongs(region, block)
+                if mask is not None:
+                    gate = gate * (mask[block] / np.float32(255.0))
+                    view = photo[block] / np.float32(255.0) + (mask[block] > 0)[..., None] * (
+                        view - photo[block] / np.float32(255.0)
+                    )
+                _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
+
+
+def _inpaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
+    """Repaint a region of the user's mask in which the network sees nothing."""
+    top, left, bottom, right = (side * findings.factor for side in region.box)
+    block = (slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1])))
+    strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
+    _write(photo, block, inpaint(photo, block, strength), strength, restored, changed)
+
+
+def _write(photo, block, new, strength, restored, changed) -> None:
+    """Put the pixels of a block that are to change, and do, into the result."""
+    here = (new != photo[block]).any(axis=-1) & (strength > 0)
+    restored[block][here] = new[here]
+    changed[block][here] = strength[here]
+
+
+def _view(photo: np.ndarray, factor: int):
+    return lambda rows, columns: shrink(photo, factor, rows, columns)
+
+
+def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray | None:
+    """A mask in any of its forms as (H, W) uint8 0..255, or None for none.
+
+    Raises:
+        ValueError: it is not of the photograph's size, or not a mask.
+    """
+    if mask is None:
+        return None
+    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"the mask is {array.shape[::-1]} pixels, the photograph {tuple(shape)[::-1]}; they must be alike"
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype != bool and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"a mask is uint8 in 0..255, bool, or float in [0, 1], not {array.dtype}")
+    return to_uint8(array.astype(np.float32))
+
+
+def load_remover(
+    weights: str | Path | None = None,
+    device: str = "auto",
+    max_memory: int = 2000,
+    precision: str = "auto",
+    attention: bool = True,
+) -> Remover:
+    """Load the network once; the result restores any number of photographs.
+
+    Args:
+        weights: a `.safetensors`, a `wm_best_model.pth` or a run's folder; None: those that come with the package.
+        device: "auto", "cpu" or "cuda".
+        max_memory: megabytes that a photograph of up to 100 megapixels may take on the CPU, the program included.
+        precision: "float32", "bf16", or "auto": bf16 where the hardware computes it.
+        attention: False leaves the bottleneck's attention out; tiles then add up exactly.
+
+    Raises:
+        ValueError: no weights, wrong ones, or an unknown device; never an untrained network.
+    """
+    if weights is None and not WEIGHTS.exists():
+        raise ValueError(
+            f"the package holds no weights ({WEIGHTS.name} is missing); name some with --weights, such as a run's folder"
+        )
+    place = pick_device(device)
+    net, about = load_model(weights or WEIGHTS)
+    window = max(2, about["config"].get("image_size", TRAINING_SIDE) // STRIDE // 2 * 2)
+    fast = FastNet(net, window=window, dtype=pick_precision(precision, place), attention=attention).to(place)
+    remover = Remover(fast, place, tile_core(max_memory, place), step=STRIDE * window // 2)
+    remover.about = about
+    return remover
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes CUDA where it is."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver"
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """float32, or bfloat16 where it is asked for or the hardware has it."""
+    if name not in ("auto", "float32", "bf16"):
+        raise ValueError(f"precision must be auto, float32 or bf16, got {name!r}")
+    if device.type == "cuda":
+        has = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return torch.bfloat16 if name == "bf16" or (name == "auto" and has) else torch.float32
+
+
+def tile_core(max_memory: int, device: torch.device) -> int:
+    """Side of a tile that leaves room for the photograph itself, pixels; a GPU begins large and halves when it must."""
+    if device.type == "cuda":
+        return 1920
+    if max_memory < LEAST_MEMORY:
+        raise ValueError(f"--max-memory must be at least {LEAST_MEMORY} MB, got {max_memory}")
+    return 480 if max_memory >= 2000 else 240 if max_memory >= 1400 else 96

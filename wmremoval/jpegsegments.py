@@ -1,0 +1,140 @@
+"""JPEG segments: metadata carried byte for byte into a new file, and the quality a file was written with."""
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO
+
+import numpy as np
+
+EXIF, XMP, ICC, MPF = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
+COMMENT, JFIF_MARKER, ADOBE_MARKER = 0xFE, 0xE0, 0xEE
+LARGEST = 65533  # bytes of data in one segment
+MOST_METADATA = 64 << 20  # bytes held in memory
+# Annex K of the JPEG standard, row by row: what libjpeg scales by the quality.
+LUMINANCE = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
+             14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
+             49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99)  # fmt: skip
+
+Segment = tuple[int, bytes]  # the marker's second byte, and the data without its length
+
+
+def read_segments(file: BinaryIO) -> list[Segment]:
+    """The APPn and COM segments before the pixels, in the file's order.
+
+    Raises:
+        ValueError: not laid out as a JPEG, or over 64 MB of metadata.
+    """
+    file.seek(0)
+    segments, total = [], 0
+    if file.read(2) != b"\xff\xd8":
+        raise ValueError("no JPEG header")
+    while True:
+        marker = _next_marker(file)
+        if marker in (0xDA, 0xD9):  # start of the pixels, end of the file
+            return segments
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # stand alone
+            continue
+        length = int.from_bytes(file.read(2), "big")
+        data = file.read(length - 2) if length >= 2 else b""
+        if len(data) != length - 2:
+            raise ValueError("a segment is cut short")
+        if marker == COMMENT or 0xE0 <= marker <= 0xEF:
+            total += length
+            if total > MOST_METADATA:
+                raise ValueError("over 64 MB of metadata")
+            segments.append((marker, data))
+
+
+def _next_marker(file: BinaryIO) -> int:
+    while byte := file.read(1):  # decoders skip stray bytes between segments, so this does
+        if byte != b"\xff":
+            continue
+        while (byte := file.read(1)) == b"\xff":
+            pass
+        if byte and byte != b"\0":
+            return byte[0]
+    raise ValueError("the file ends before its pixels")
+
+
+def pack(segment: Segment) -> bytes:
+    """A segment as it stands in a file."""
+    marker, data = segment
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def find(segments: Sequence[Segment], marker: int, start: bytes) -> bytes | None:
+    """The data after `start` of the first such segment, or None."""
+    return next((data[len(start) :] for kind, data in segments if kind == marker and data.startswith(start)), None)
+
+
+def transplant(encoded: memoryview, segments: Sequence[Segment], marked: bool = True) -> list[bytes | memoryview]:
+    """The pixels of one JPEG under the metadata of another.
+
+    Args:
+        encoded: a JPEG as libjpeg writes it, whose tables and pixels are wanted.
+        segments: of the other file. An index of further pictures (MPF) is left out: those pictures are not there.
+        marked: whether the Adobe segment of `encoded` is kept where the other file has none.
+
+    Returns:
+        The new file in pieces, in order. Its Adobe segment names the colour transform of `encoded`.
+    """
+    position, own_adobe = 2, None
+    while 0xE0 <= encoded[position + 1] <= 0xEF or encoded[position + 1] == COMMENT:
+        length = int.from_bytes(encoded[position + 2 : position + 4], "big")
+        if encoded[position + 1] == ADOBE_MARKER:
+            own_adobe = bytes(encoded[position + 4 : position + 2 + length])
+        position += 2 + length
+    kept = []
+    adobe_kept = False
+    for marker, data in segments:
+        if marker == ADOBE_MARKER and data.startswith(b"Adobe") and len(data) >= 12:
+            transform = own_adobe[11:12] if own_adobe else b"\x01"
+            kept.append(pack((marker, data[:11] + transform + data[12:])))
+            adobe_kept = True
+        elif not (marker == 0xE2 and data.startswith(MPF)):
+            kept.append(pack((marker, data)))
+    if own_adobe and marked and not adobe_kept:
+        kept.append(pack((ADOBE_MARKER, own_adobe)))
+    return [b"\xff\xd8", *kept, encoded[position:]]
+
+
+def tables_by_component(quantization: Mapping[int, Sequence[int]], used: Sequence[int]) -> list[list[int]]:
+    """The tables in the order Pillow's encoder hands them to the components: the last one serves all that follow.
+
+    Args:
+        quantization: Pillow's `image.quantization`.
+        used: the number of the table each component uses.
+    """
+    order = list(dict.fromkeys(used))
+    if [order.index(number) for number in used] == [min(i, len(order) - 1) for i in range(len(used))]:
+        return [list(quantization[number]) for number in order]
+    return [list(quantization[number]) for number in used]
+
+
+def tables_in(abbreviated: bytes) -> list[list[int]]:
+    """The quantisation tables in a JPEG or in the tables that a TIFF keeps apart from its strips."""
+    tables, position = [], 2
+    while position + 4 <= len(abbreviated) and abbreviated[position] == 0xFF:
+        length = int.from_bytes(abbreviated[position + 2 : position + 4], "big")
+        body = abbreviated[position + 4 : position + 2 + length]
+        while abbreviated[position + 1] == 0xDB and body:
+            width = 2 if body[0] >> 4 else 1
+            table, body = body[1 : 1 + 64 * width], body[1 + 64 * width :]
+            if len(table) == 64 * width:
+                tables.append([int.from_bytes(table[at : at + width], "big") for at in range(0, 64 * width, width)])
+        position += 2 + max(length, 2)
+    return tables
+
+
+def jpeg_quality(quantization: Mapping[int, Sequence[int]] | Sequence[Sequence[int]]) -> int:
+    """The libjpeg quality, 1 to 100, whose luminance table is nearest to a file's first table.
+
+    Args:
+        quantization: Pillow's `image.quantization`, or a list of tables of 64 values; at least one.
+    """
+    tables = [quantization[key] for key in sorted(quantization)] if isinstance(quantization, Mapping) else quantization
+    table = np.sort(np.asarray(tables[0], np.int64))  # sorted: whatever order the 64 values come in
+    qualities = np.arange(1, 101)
+    scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
+    scaled = np.clip((np.sort(LUMINANCE)[None] * scale[:, None] + 50) // 100, 1, 255)
+    return int(qualities[np.abs(scaled - table).sum(axis=1).argmin()])

@@ -1,0 +1,111 @@
+"""PNG chunks: what a file says about its pixels besides them, carried byte for byte into a new file."""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MOST_METADATA = 64 << 20  # bytes of chunks other than pixels that are held in memory
+LEFT_OUT = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iDOT")  # pixels, animation, an index into the pixels
+BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")
+
+
+class Chunk(NamedTuple):
+    """A chunk's four-letter name and its data."""
+
+    name: bytes
+    data: bytes
+
+
+class PngHeader(NamedTuple):
+    """The fields of IHDR that matter here."""
+
+    width: int
+    height: int
+    bits: int
+    colour: int  # 0 grey, 2 RGB, 3 palette, 4 grey with alpha, 6 RGB with alpha
+
+
+def read_header(start: bytes) -> PngHeader:
+    """The header from a file's first 26 bytes.
+
+    Raises:
+        ValueError: the file does not begin as a PNG must.
+    """
+    if len(start) < 26 or start[:8] != SIGNATURE or start[12:16] != b"IHDR":
+        raise ValueError("no PNG header")
+    return PngHeader(*struct.unpack(">IIBB", start[16:26]))
+
+
+def read_chunks(file: BinaryIO) -> list[Chunk]:
+    """Every chunk but the header, the pixels, the end and what belongs to an animation, in the file's order.
+
+    Raises:
+        ValueError: a chunk is cut short, unknown and needed, or its checksum is wrong; the end is missing; or all
+            of them are over 64 MB.
+    """
+    file.seek(len(SIGNATURE))
+    chunks, total = [], 0
+    while len(head := file.read(8)) == 8:
+        length, name = struct.unpack(">I4s", head)
+        if name == b"IEND":
+            return chunks
+        if not name.isalpha() or (name[:1].isupper() and name not in (b"IHDR", b"PLTE", b"IDAT")):
+            raise ValueError("a broken chunk")
+        if name in LEFT_OUT:
+            file.seek(length + 4, 1)
+            continue
+        total += length
+        if total > MOST_METADATA:
+            raise ValueError("over 64 MB of metadata")
+        data, checksum = file.read(length), file.read(4)
+        if len(data) < length or len(checksum) < 4:
+            raise ValueError("a chunk is cut short")
+        if zlib.crc32(name + data) != int.from_bytes(checksum, "big"):
+            raise ValueError("the checksum of a chunk is wrong")
+        chunks.append(Chunk(name, data))
+    raise ValueError("the file ends before its last chunk")
+
+
+def _walk(png: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    position = len(SIGNATURE)
+    while position < len(png):
+        length = int.from_bytes(png[position : position + 4], "big")
+        yield bytes(png[position + 4 : position + 8]), png[position : position + 12 + length]
+        position += 12 + length
+
+
+def pack(chunk: Chunk) -> bytes:
+    """A chunk as it stands in a file."""
+    checksum = zlib.crc32(chunk.name + chunk.data)
+    return struct.pack(">I", len(chunk.data)) + chunk.name + chunk.data + struct.pack(">I", checksum)
+
+
+def transplant(encoded: memoryview, chunks: list[Chunk], grey_bits: int = 0) -> list[bytes | memoryview]:
+    """The pixels of one PNG under the metadata of another.
+
+    Args:
+        encoded: a PNG whose header and pixels are wanted.
+        chunks: of the other file; its palette and transparency replace those of `encoded`.
+        grey_bits: if not 0, the indices in `encoded`, of so many bits, are grey levels: its palette is dropped.
+
+    Returns:
+        The new file in pieces, in order. Chunks that must stand before the palette do, the others follow it.
+    """
+    header, pixels = b"", []
+    own: list[bytes] = []
+    for name, whole in _walk(encoded):
+        if name == b"IHDR":
+            data = bytes(whole[8:-4])
+            header = pack(Chunk(name, data[:8] + bytes([grey_bits, 0]) + data[10:])) if grey_bits else bytes(whole)
+        elif name == b"IDAT":
+            pixels.append(whole)
+        elif name in (b"PLTE", b"tRNS") and not grey_bits:
+            own.append(bytes(whole))
+    first = [pack(chunk) for chunk in chunks if chunk.name in BEFORE_PALETTE]
+    palette = [pack(chunk) for chunk in chunks if chunk.name == b"PLTE"]
+    rest = [pack(chunk) for chunk in chunks if chunk.name not in (*BEFORE_PALETTE, b"PLTE")]
+    if palette:
+        own = []
+    return [SIGNATURE, header, *first, *palette, *own, *rest, *pixels, pack(Chunk(b"IEND", b""))]

@@ -1,0 +1,202 @@
+"""TIFF tags: the orientation in a block of EXIF, and descriptive tags carried into a new TIFF or EXIF block."""
+
+import io
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+ORIENTATION, XMP, ICC = 0x0112, 700, 34675
+SHORT, LONG = 3, 4
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes a value, by type
+SWAPPED = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}  # bytes a number, by type
+POINTERS = (34665, 34853, 40965)  # to the EXIF, GPS and interoperability directories
+# What describes how the pixels are stored, which the new file says itself, or points at what is not carried over.
+STORAGE = frozenset(
+    (254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 297,
+     301, 317, 318, 319, 320, 322, 323, 324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 343,
+     344, 345, 346, 347, *range(512, 522), *range(529, 533), 34016, 34017, 34018, 34019, 34020, 34022, 34023, 34024,
+     34025, 34026, 34027, 34028, 34029, 34030, 37724)
+)  # fmt: skip
+PHOTOSHOP_LAYERS = 37724
+MOST_METADATA = 64 << 20  # bytes of values held in memory
+
+
+@dataclass(frozen=True)
+class Tag:
+    """One tag: number, type, count, and its values in little-endian bytes; or the directory it points to."""
+
+    number: int
+    type: int
+    count: int
+    data: bytes
+    inside: tuple["Tag", ...] = ()
+
+
+def short(number: int, *values: int) -> Tag:
+    """A tag of 16-bit numbers."""
+    return Tag(number, SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
+
+
+def read_tags(file: BinaryIO) -> list[Tag]:
+    """The tags of the first directory of a TIFF or an EXIF block, those inside its EXIF and GPS directories included.
+
+    Classic and BigTIFF, of either byte order. A tag whose values lie outside the file is left out.
+
+    Raises:
+        ValueError: not a TIFF, or over 64 MB of values.
+    """
+    file.seek(0)
+    head = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 8:
+        raise ValueError("no TIFF header")
+    big = struct.unpack(order + "H", head[2:4])[0] == 43
+    if big and len(head) < 16:
+        raise ValueError("no TIFF header")
+    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
+    return _directory(file, order, big, offset, [MOST_METADATA], 0)
+
+
+def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[int], depth: int) -> list[Tag]:
+    entry, word = (20, 8) if big else (12, 4)
+    file.seek(min(offset, 1 << 60))
+    head = file.read(8 if big else 2)
+    if len(head) < (8 if big else 2):
+        return []
+    count = min(struct.unpack(order + ("Q" if big else "H"), head)[0], 65535)
+    body = file.read(count * entry)
+    tags = []
+    for start in range(0, len(body) - entry + 1, entry):
+        number, kind = struct.unpack_from(order + "HH", body, start)
+        values = struct.unpack_from(order + ("Q" if big else "I"), body, start + 4)[0]
+        size = values * SIZES.get(kind, 0)
+        if (number in STORAGE and number != PHOTOSHOP_LAYERS) or not size:
+            continue
+        place = body[start + entry - word : start + entry]
+        pointer = struct.unpack(order + ("Q" if big else "I"), place)[0]
+        if number in POINTERS:
+            if depth < 2:
+                inside = _directory(file, order, big, pointer, budget, depth + 1)
+                tags += [Tag(number, LONG, 1, b"", tuple(inside))] if inside else []
+            continue
+        if number == PHOTOSHOP_LAYERS:
+            tags.append(Tag(number, kind, 0, b""))  # only that it is there
+            continue
+        data = place[:size] if size <= word else _values(file, pointer, size, budget)
+        if len(data) == size:
+            tags.append(Tag(number, kind, values, _little(data, kind, order)))
+    return tags
+
+
+def _values(file: BinaryIO, offset: int, size: int, budget: list[int]) -> bytes:
+    end = file.seek(0, io.SEEK_END)
+    if offset + size > end:
+        return b""
+    budget[0] -= size
+    if budget[0] < 0:
+        raise ValueError("over 64 MB of metadata")
+    file.seek(offset)
+    return file.read(size)
+
+
+def _little(data: bytes, kind: int, order: str) -> bytes:
+    width = SWAPPED.get(kind, 1)
+    if order == "<" or width == 1:
+        return data
+    return b"".join(data[at : at + width][::-1] for at in range(0, len(data), width))
+
+
+def pack(tags: Iterable[Tag], offset: int) -> bytes:
+    """A little-endian directory that will stand at `offset` (even) in its file, with its values after it."""
+    tags = sorted(tags, key=lambda tag: tag.number)
+    values_at = offset + 2 + 12 * len(tags) + 4
+    entries, values = [], b""
+    for tag in tags:
+        if tag.inside:
+            where = values_at + len(values)
+            values += pack(tag.inside, where)
+            field = struct.pack("<I", where)
+        elif len(tag.data) <= 4:
+            field = tag.data.ljust(4, b"\0")
+        else:
+            field = struct.pack("<I", values_at + len(values))
+            values += tag.data
+        values += b"\0" * (len(values) % 2)
+        entries.append(struct.pack("<HHI", tag.number, tag.type, tag.count) + field)
+    return struct.pack("<H", len(tags)) + b"".join(entries) + b"\0\0\0\0" + values
+
+
+def exif_block(tags: Sequence[Tag]) -> bytes:
+    """The tags as a block of EXIF (without the letters `Exif`), or nothing where there are none."""
+    return b"II*\0\x08\0\0\0" + pack(tags, 8) if tags else b""
+
+
+def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryview]:
+    """The pixels of one little-endian classic TIFF under the descriptive tags of another.
+
+    Args:
+        encoded: the file whose pixels, and tags on how they are stored, are wanted.
+        tags: what else the new file says; a tag of `encoded` with the same number gives way.
+
+    Returns:
+        The new file in pieces, in order.
+
+    Raises:
+        ValueError: `encoded` is no such TIFF, or the result would be over 4 GB.
+    """
+    if bytes(encoded[:4]) != b"II*\0":
+        raise ValueError("not a little-endian TIFF")
+    start = struct.unpack_from("<I", encoded, 4)[0]
+    count = struct.unpack_from("<H", encoded, start)[0]
+    merged: dict[int, Tag] = {}
+    for at in range(start + 2, start + 2 + 12 * count, 12):
+        number, kind, values = struct.unpack_from("<HHI", encoded, at)
+        size = values * SIZES[kind]
+        where = at + 8 if size <= 4 else struct.unpack_from("<I", encoded, at + 8)[0]
+        if number in STORAGE:
+            merged[number] = Tag(number, kind, values, bytes(encoded[where : where + size]))
+    merged |= {tag.number: tag for tag in tags}
+    offset = len(encoded) + len(encoded) % 2
+    directory = pack(merged.values(), offset)
+    if offset + len(directory) >= 1 << 32:
+        raise ValueError("over 4 GB, more than a TIFF can hold")
+    head = encoded[:4].tobytes() + struct.pack("<I", offset)
+    return [head, encoded[8:], b"\0" * (len(encoded) % 2), directory]
+
+
+def _orientation_at(exif: bytes) -> tuple[int, str] | None:
+    """Where in a block of EXIF the orientation stands, and its byte order."""
+    start = 6 if exif.startswith(b"Exif\0\0") else 0
+    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
+    if order is None or len(exif) < start + 10:
+        return None
+    directory = start + struct.unpack_from(order + "I", exif, start + 4)[0]
+    if directory + 2 > len(exif):
+        return None
+    count = struct.unpack_from(order + "H", exif, directory)[0]
+    for at in range(directory + 2, min(directory + 2 + 12 * count, len(exif) - 11), 12):
+        number, kind, values = struct.unpack_from(order + "HHI", exif, at)
+        if number == ORIENTATION:
+            return (at + 8, order) if kind == SHORT and values == 1 else None
+    return None
+
+
+def orientation(exif: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it is damaged."""
+    found = _orientation_at(exif)
+    value = struct.unpack_from(found[1] + "H", exif, found[0])[0] if found else 1
+    return value if 1 <= value <= 8 else 1
+
+
+def upright(exif: bytes) -> bytes:
+    """The same block with its orientation, where it has one, set to 1; every other byte stays."""
+    found = _orientation_at(exif)
+    if found is None:
+        return exif
+    return exif[: found[0]] + struct.pack(found[1] + "H", 1) + exif[found[0] + 2 :]
+
+
+def numbers(tags: Iterable[Tag]) -> Mapping[int, Tag]:
+    """The tags by their number."""
+    return {tag.number: tag for tag in tags}
