@@ -146,7 +146,7 @@ def test_a_run_on_the_sample_photographs_is_resumed_on_them(tmp_path, monkeypatc
 
 def test_warnings_are_shown_as_before_once_a_command_has_ended(capsys):
     before = warnings.showwarning
-    main(["benchmark", "--photos", "nowhere_at_all"])
+    main(["benchmark", "samples", "--photos", "nowhere_at_all"])
     assert warnings.showwarning is before
 
 
@@ -205,7 +205,7 @@ def test_read_run_rebuilds_network_and_history(run):
         (["evaluate", "no_such_run"], "no_such_run"),
         (["publish", "no_such_run"], "no_such_run"),
         (["download", "--dataset", "nonsense"], "nonsense"),
-        (["benchmark", "--photos", "nowhere_at_all"], "nowhere_at_all"),
+        (["benchmark", "samples", "--photos", "nowhere_at_all"], "nowhere_at_all"),
     ],
 )
 def test_wrong_input_gives_one_line_that_names_it_and_status_1(argv, names, capsys, tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ def test_download_without_network_is_one_line_and_status_1(tmp_path, monkeypatch
 def test_benchmark_prints_and_writes_its_table(folder, tmp_path, capsys):
     report = tmp_path / "speed.json"
     assert (
-        main(["benchmark", "--photos", str(folder), "--image-size", "64", "--samples", "5", "--report", str(report)])
+        main(["benchmark", "samples", "--photos", str(folder), "--image-size", "64", "--samples", "5", "--report", str(report)])
         == 0
     )
     numbers = json.loads(report.read_text())

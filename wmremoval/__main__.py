@@ -56,8 +56,18 @@ def build_parser() -> argparse.ArgumentParser:
     publish.add_argument("run", help="folder of a run")
     publish.add_argument("--output", default="outputs", help="where reports and visuals/ go")
 
-    benchmark = commands.add_parser("benchmark", help="time the making of training samples on one core")
-    benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    ship = commands.add_parser("ship", help="make a run's network the package's weights, with a card")
+    ship.add_argument("run", help="folder of a finished run")
+    ship.add_argument("--data", required=True, help="what it was trained on, and on which terms")
+    ship.add_argument("--limits", required=True, help="what it cannot do")
+
+    benchmark = commands.add_parser("benchmark", help="time the network, whole photographs, folders, training samples")
+    benchmark.add_argument(
+        "parts", nargs="*", metavar="PART", help="network, photo, recall, folder, samples; default all"
+    )
+    benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs, for the samples")
+    benchmark.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
+    benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda")
     benchmark.add_argument("--image-size", type=int, default=256)
     benchmark.add_argument("--samples", type=int, default=300)
     benchmark.add_argument("--report", help="also write the numbers to this JSON file")
@@ -177,15 +187,58 @@ def run_publish(arguments: argparse.Namespace) -> int:
 
 
 def run_benchmark(arguments: argparse.Namespace) -> int:
-    """Time the data pipeline."""
-    from .benchmark import time_samples
+    """Time the parts that are named, each beside what it could be at best, and print one table."""
     from .reports import format_table
     from .runs import write_json
 
-    numbers = time_samples(_from_root(arguments.photos), arguments.image_size, arguments.samples)
+    unknown = [part for part in arguments.parts if part not in BENCHMARKS]
+    if unknown:
+        raise ValueError(f"unknown part {unknown[0]!r}; choose from {', '.join(BENCHMARKS)}")
+    numbers: dict = {}
+    for part in arguments.parts or BENCHMARKS:
+        numbers |= BENCHMARKS[part](arguments)
     print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
     if arguments.report:
         write_json(arguments.report, numbers)
+    return 0
+
+
+def _time_samples(arguments: argparse.Namespace) -> dict:
+    from .benchmark import time_samples
+
+    return time_samples(_from_root(arguments.photos), arguments.image_size, arguments.samples)
+
+
+def _time_network(arguments: argparse.Namespace) -> dict:
+    from .netbenchmark import time_network
+
+    return time_network()
+
+
+def _with_remover(name: str):
+    def measure(arguments: argparse.Namespace) -> dict:
+        from . import photobenchmark
+        from .inference import load_remover
+
+        return getattr(photobenchmark, name)(load_remover(arguments.weights, arguments.device))
+
+    return measure
+
+
+BENCHMARKS = {
+    "network": _time_network,
+    "photo": _with_remover("time_photographs"),
+    "recall": _with_remover("measure_recall"),
+    "folder": _with_remover("time_folder"),
+    "samples": _time_samples,
+}
+
+
+def run_ship(arguments: argparse.Namespace) -> int:
+    """Ship a run."""
+    from .shipping import ship
+
+    print(ship(_from_root(arguments.run), arguments.data, arguments.limits).name)
     return 0
 
 
@@ -202,6 +255,7 @@ COMMANDS = {
     "download": run_download,
     "publish": run_publish,
     "benchmark": run_benchmark,
+    "ship": run_ship,
 }
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,13 +13,15 @@ from .checkpoints import load_weights
 from .config import DOCUMENT_RECIPE, TrainConfig
 from .data import SampleConfig, WatermarkDataset, make_loader, make_loaders
 from .evaluation import evaluate, write_test_results
+from .fonts import load_fonts
+from .images import write_image
 from .losses import vgg_cache
 from .model import count_parameters
-from .photos import PhotoSet, gather_photos
+from .photos import PhotoSet, gather_photos, sample_scenes
 from .reports import RunInfo, read_config, write_config
 from .runs import find_root, latest_run, new_run, read_json
 from .training import Training, TrainResult, fit
-from .watermarks import load_logos
+from .watermarks import WatermarkConfig, blend, draw_mark, load_logos
 
 # What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -26,6 +29,10 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "document": DOCUMENT_RECIPE.to_dict(),
 }
+MARKED_SAMPLE = WatermarkConfig(
+    shape_share=0.0, tiled_share=0.0, distorted_share=0.0, occluded_share=0.0, opaque_share=0.0
+)
+MARKED_SAMPLE_SEED = 2  # "All Rights Reserved", white, across the cup
 GPU_WORKERS = 8  # loader processes at most beside a GPU, which empties a batch faster than one process fills it
 
 
@@ -193,6 +200,16 @@ def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path |
     logos = load_logos(logos_dir) if logos_dir else ()
     samples = SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
     return make_loader(WatermarkDataset(paths, samples, logos=logos), config.batch_size, config.workers)
+
+
+def marked_sample(path: str | Path) -> Path:
+    """Write one of scikit-image's photographs under a fixed synthetic mark, to try a remover on; gives the path."""
+    photo = sample_scenes()["coffee"]
+    mark = draw_mark(np.random.default_rng(MARKED_SAMPLE_SEED), *photo.shape[:2], load_fonts(), (), MARKED_SAMPLE)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, blend(photo, mark)[0])
+    return path
 
 
 def loss_terms(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:

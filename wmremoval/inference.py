@@ -15,6 +15,7 @@ from .fastnet import FastNet
 from .images import to_uint8
 from .photofile import from_pil, read_photo, to_pil
 from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
+from .runs import read_json
 from .tiles import STRIDE, TileRunner, shrink
 from .upsampling import inpaint, native_blocks
 
@@ -94,10 +95,10 @@ class Remover:
     def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
         """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
         started = time.perf_counter()
-        probability, factor, factors = self.probability(photo)
         if mask is None:
-            findings = find_regions(probability, factor, factors)
+            findings = self.look(photo)
         else:
+            probability, factor, factors = self.probability(photo)
             findings = regions_of_mask(shrink((mask > 0).astype(np.uint8) * 255, factor), probability, factor, factors)
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
         for region in findings.regions:
@@ -107,6 +108,10 @@ class Remover:
         if any(not region.found for region in findings.regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings (Telea 2004)")
         return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
+
+    def look(self, photo: np.ndarray) -> Findings:
+        """The regions of a photograph, (H, W, 3) uint8, that carry a mark."""
+        return find_regions(*self.probability(photo))
 
     def probability(self, photo: np.ndarray) -> tuple[np.ndarray, int, list[int]]:
         """Search a whole photograph on its shrunken views for the greatest mask probability.
@@ -215,7 +220,8 @@ def load_remover(
     window = max(2, about["config"].get("image_size", TRAINING_SIDE) // STRIDE // 2 * 2)
     fast = FastNet(net, window=window, dtype=pick_precision(precision, place), attention=attention).to(place)
     remover = Remover(fast, place, tile_core(max_memory, place), step=STRIDE * window // 2)
-    remover.about = about
+    card = Path(weights or WEIGHTS).with_suffix(".json")
+    remover.about = about | ({"card": read_json(card)} if card.is_file() else {})
     return remover
 
 

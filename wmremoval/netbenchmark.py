@@ -24,7 +24,9 @@ def time_network(
 
     The convolutions are those of `HeterogeneousUNet`: each shape by itself, channels-last, in the same precision,
     without what lies between them. Their sum is the least that a network of these convolutions can be
-    expected to take. All are measured in turn, once a round, and the fastest round of each counts.
+    expected to take. All are measured in turn, once a round, and the fastest round of each counts. What the system
+    takes to hand out memory counts on both sides: glibc asks it anew for every result above 32 MB, up to a sixth of
+    the time in float32; `MALLOC_TOP_PAD_`, `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` above 600 MB avoid it.
 
     Args:
         side: of the square image, px.

@@ -18,6 +18,8 @@ TERM_NAMES = {
     "ssim": "SSIM",
     "laplacian": "Laplacian",
     "mask_bce": "mask BCE",
+    "mask_iou": "mask IoU",
+    "mark": "alpha and colour",
 }
 
 
