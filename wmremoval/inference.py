@@ -16,10 +16,11 @@ from .images import to_uint8
 from .photofile import from_pil, read_photo, to_pil
 from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
 from .runs import read_json
-from .tiles import STRIDE, TileRunner, shrink
-from .upsampling import inpaint, native_blocks
+from .tiles import STRIDE, Tile, TileRunner, shrink
+from .upsampling import Maps, inpaint, native_blocks
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
+KEPT_PIXELS = 1_500_000  # pixels of a view whose answers are kept until its regions are restored: 66 MB
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
 
@@ -43,6 +44,16 @@ class Result:
     def area(self) -> float:
         """Share of the photograph that was changed, in [0, 1]."""
         return float(np.count_nonzero(self.mask_uint8)) / max(1, self.mask_uint8.size)
+
+
+@dataclass
+class Look:
+    """What a search over the shrunken views of a photograph leaves."""
+
+    factor: int  # shrinking of the finest view that was searched
+    factors: list[int]  # shrinkings of all views
+    probability: np.ndarray | None = None  # (h, w) uint8 of that view: the greatest mask probability, times 255
+    maps: dict[int, list[tuple[Tile, Maps]]] = field(default_factory=dict)  # of the smaller views: all that was said
 
 
 class Remover:
@@ -95,15 +106,18 @@ class Remover:
     def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
         """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
         started = time.perf_counter()
+        look = self.search(photo)
         if mask is None:
-            findings = self.look(photo)
+            findings = find_regions(look.probability, look.factor, look.factors)
         else:
-            probability, factor, factors = self.probability(photo)
-            findings = regions_of_mask(shrink((mask > 0).astype(np.uint8) * 255, factor), probability, factor, factors)
+            given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
+            findings = regions_of_mask(given, look.probability, look.factor, look.factors)
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
         for region in findings.regions:
-            paint = self._restore_region if region.found else _inpaint_region
-            paint(photo, findings, region, mask, restored, changed)
+            if region.found:
+                self._restore_region(photo, look, findings, region, mask, restored, changed)
+            else:
+                _inpaint_region(photo, findings, region, mask, restored, changed)
         notes = []
         if any(not region.found for region in findings.regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings (Telea 2004)")
@@ -111,37 +125,40 @@ class Remover:
 
     def look(self, photo: np.ndarray) -> Findings:
         """The regions of a photograph, (H, W, 3) uint8, that carry a mark."""
-        return find_regions(*self.probability(photo))
+        look = self.search(photo)
+        return find_regions(look.probability, look.factor, look.factors)
 
-    def probability(self, photo: np.ndarray) -> tuple[np.ndarray, int, list[int]]:
-        """Search a whole photograph on its shrunken views for the greatest mask probability.
-
-        Returns:
-            the probability times 255, (h, w) uint8, of the finest view that was searched; its shrinking; and the
-            shrinkings of all views.
-        """
+    def search(self, photo: np.ndarray) -> Look:
+        """Look at a whole photograph on its shrunken views."""
         height, width = photo.shape[:2]
         factors = views(height, width)
-        look = min(look_factor(height, width), factors[-1])
-        total: np.ndarray | None = None
-        for factor in (factor for factor in factors if factor >= look):
+        look = Look(min(look_factor(height, width), factors[-1]), factors)
+        for factor in (factor for factor in factors if factor >= look.factor):
             h, w = -(-height // factor), -(-width // factor)
             found = np.zeros((h, w), np.uint8)
+            kept: list[tuple[Tile, Maps]] = []
             for tile, maps in self.runner.cover((0, 0, h, w), _view(photo, factor), h, w):
                 found[tile.kept] = to_uint8(maps.mask[tile.inner])
-            if total is None:
-                total = found
+                if h * w <= KEPT_PIXELS:
+                    kept.append((tile, maps))
+            if kept:
+                look.maps[factor] = kept
+            if look.probability is None:
+                look.probability = found
             else:
-                np.maximum(total, cv2.resize(found, total.shape[::-1], interpolation=cv2.INTER_LINEAR), out=total)
-        return total, look, factors
+                size = look.probability.shape[::-1]
+                np.maximum(
+                    look.probability, cv2.resize(found, size, interpolation=cv2.INTER_LINEAR), out=look.probability
+                )
+        return look
 
-    def _restore_region(self, photo, findings: Findings, region: Region, mask, restored, changed) -> None:
+    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
         """Write one region into `restored` and `changed`, tile by tile."""
         factor = region.factor
         height, width = (-(-side // factor) for side in photo.shape[:2])
         top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
         box = (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width))
-        for tile, maps in self.runner.cover(box, _view(photo, factor), height, width):
+        for tile, maps in look.maps.get(factor) or self.runner.cover(box, _view(photo, factor), height, width):
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:
