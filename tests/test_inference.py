@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -317,3 +318,26 @@ def test_the_inference_path_does_not_import_what_training_needs():
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
+    """A whole run of its own: reading, searching, restoring, writing; the planted network stands for the real one."""
+    tile = np.tile(photograph(1000, 1000), (10, 1, 1))
+    image = Image.new("RGB", (10_000, 10_000))
+    for left in range(0, 10_000, 1000):
+        image.paste(Image.fromarray(tile), (left, 0))
+    watermarked = marked(1000, 1000, 3.0, origin=(200, 500))[0]
+    image.paste(Image.fromarray(watermarked), (4000, 3000))
+    image.save(tmp_path / "large.jpg", quality=98, subsampling=0)
+    code = (
+        "import resource, sys; sys.path.insert(0, sys.argv[1]); from planted import planted\n"
+        "from pathlib import Path; from wmremoval.jobs import Places, plan_jobs; from wmremoval.removal import remove_watermarks\n"
+        "jobs, _ = plan_jobs([Path(sys.argv[2])], Places(Path(sys.argv[3])))\n"
+        "outcome, = remove_watermarks(jobs, planted())\n"
+        "assert outcome.status == 'restored', outcome\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    arguments = [sys.executable, "-c", code, str(Path(__file__).parent), tmp_path / "large.jpg", tmp_path / "out"]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) / (1e6 if sys.platform == "darwin" else 1e3) < 2000  # MB

@@ -217,7 +217,7 @@ def test_the_budget_holds_readers_back_but_never_for_ever():
 
 def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
     """With 50 ms for each of the three, six photographs take far less than eighteen times that."""
-    image = SimpleNamespace(rgb=np.zeros((4, 4, 3), np.uint8), size=(4, 4), notes=[])
+    image = SimpleNamespace(rgb=np.zeros((4, 4, 3), np.uint8), size=(4, 4), notes=[], native=None)
     result = SimpleNamespace(mask_uint8=np.ones((4, 4), np.uint8), image=image.rgb, regions=[], notes=[], seconds=0.0, area=1.0)  # fmt: skip
 
     def slow(value):

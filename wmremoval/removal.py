@@ -168,6 +168,8 @@ def _write(job: Job, read: Read, result: Result | None, options: Options, budget
             write_mask(job.mask_out, result.mask_uint8)
         if job.compare is not None:
             write_image(job.compare, side_by_side(photo.rgb, result.image), quality=90)
+        if photo.native is None:
+            photo.rgb = result.image  # a plain photograph is not needed as it was: 300 MB at 100 megapixels
         unmarked = not result.mask_uint8.any()
         if unmarked and job.format == "keep" and options.quality == "keep":
             copy_file(job.source, job.output)  # not a bit of the file has to change

@@ -12,8 +12,8 @@ STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke r
 EDGE_BLUR = 0.3  # sigma of what calms texture before an edge is looked for, pixels of the shrunken photograph
 SHARP_SHARE = 0.2  # of the doubt that is left to single pixels; more sharpens edges and lets texture into alpha
 COLOUR_RADIUS = 2  # pixels of the shrunken photograph over which the mark's colour is averaged
-CONTEXT = 8  # pixels of the shrunken photograph around a block that its restoration depends on
-BLOCK = 1024  # native pixels; side of what is upsampled at a time, which bounds the memory
+CONTEXT = 5  # pixels of the shrunken photograph around a block that its restoration depends on
+BLOCK = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
 INPAINT_RADIUS = 3.0  # native pixels that Telea's method looks around
 INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
 GATE_FROM, GATE_FULL = 0.1, 0.5  # mask probabilities at which a change begins and is whole
@@ -50,7 +50,7 @@ def native_blocks(
         rows and columns in the photograph, the restored block (h, w, 3) and the strength of the change (h, w).
     """
     kept = tuple(slice(max(k.start, box[i]), min(k.stop, box[i + 2])) for i, k in enumerate(kept))
-    step = max(8, BLOCK // factor)
+    step = max(4, BLOCK // factor - 2 * CONTEXT)
     for top in range(kept[0].start, kept[0].stop, step):
         for left in range(kept[1].start, kept[1].stop, step):
             part = slice(top, min(top + step, kept[0].stop)), slice(left, min(left + step, kept[1].stop))
