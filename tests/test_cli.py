@@ -237,7 +237,20 @@ def test_download_without_network_is_one_line_and_status_1(tmp_path, monkeypatch
 def test_benchmark_prints_and_writes_its_table(folder, tmp_path, capsys):
     report = tmp_path / "speed.json"
     assert (
-        main(["benchmark", "samples", "--photos", str(folder), "--image-size", "64", "--samples", "5", "--report", str(report)])
+        main(
+            [
+                "benchmark",
+                "samples",
+                "--photos",
+                str(folder),
+                "--image-size",
+                "64",
+                "--samples",
+                "5",
+                "--report",
+                str(report),
+            ]
+        )
         == 0
     )
     numbers = json.loads(report.read_text())

@@ -103,6 +103,18 @@ def test_the_users_masks_are_found_by_name(folder):
     assert {job.mask_in for job in jobs} == {folder / "masks/a.png"}
 
 
+def test_masks_of_photographs_of_one_name_are_told_apart(folder):
+    (folder / "in/a.png").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", masks=folder / "m", compare=folder / "c"))
+    assert [job.mask_out.name for job in jobs] == ["a.jpg.png", "a.png.png", "b.png"]
+    assert [job.compare.name for job in jobs] == ["a.jpg.jpg", "a.png.jpg", "b.jpg"]
+    (folder / "m").mkdir()
+    for name in ("a.jpg.png", "a.png"):
+        (folder / "m" / name).write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "m"))
+    assert [job.mask_in.name for job in jobs[:2]] == ["a.jpg.png", "a.png"]
+
+
 def test_an_empty_folder_says_what_might_help(folder):
     (folder / "nest/inner").mkdir(parents=True)
     jobs, remarks = plan_jobs([folder / "nest"], Places(folder / "out"))

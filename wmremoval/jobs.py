@@ -2,8 +2,9 @@
 
 import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .photoerrors import shown
@@ -61,6 +62,7 @@ def plan_jobs(inputs: Sequence[Path], places: Places) -> tuple[list[Job], list[s
             jobs.append(_file_job(path, places))
         else:
             jobs.append(_job(path, Path(path.name), places))
+    jobs = _told_apart(jobs)
     _refuse_clashes(jobs)
     _refuse_overwritten_inputs(jobs)
     return jobs, remarks
@@ -104,7 +106,10 @@ def _job(path: Path, relative: Path, places: Places, output: Path | None = None,
         problem = f"{shown(path)}: not a photograph by its ending; known are {' '.join(ENDINGS)}"
     mask_in = None
     if places.mask is not None:
-        mask_in = places.mask / name if places.mask.is_dir() else places.mask
+        mask_in = places.mask
+        if places.mask.is_dir():
+            full = places.mask / relative.with_name(f"{relative.name}.png")
+            mask_in = full if full.is_file() else places.mask / name
         if not mask_in.is_file():
             problem = problem or f"{shown(path)}: no mask {name.as_posix()!a} in {shown(places.mask)}"
     format = format or places.format
@@ -167,6 +172,18 @@ def _refuse_same_folder(folder: Path, places: Places) -> None:
     for option, place in (("--output", places.output), ("--masks", places.masks), ("--compare", places.compare)):
         if place and place.is_dir() and _identity(place) == _identity(folder):
             raise UsageError(f"{option} is the folder of the photographs, which are never overwritten; name another")
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Masks and pictures of `a.jpg` and `a.png` in one folder: `a.jpg.png` and `a.png.png` instead of twice `a.png`."""
+    for field in ("mask_out", "compare"):
+        count = Counter(getattr(job, field) for job in jobs)
+        for i, job in enumerate(jobs):
+            place = getattr(job, field)
+            if place is not None and count[place] > 1:
+                name = Path(job.name).name + place.suffix
+                jobs[i] = replace(job, **{field: place.with_name(name)})
+    return jobs
 
 
 def _refuse_clashes(jobs: Sequence[Job]) -> None:

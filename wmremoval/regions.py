@@ -9,7 +9,7 @@ LOOK_PIXELS = 1_000_000  # pixels of the largest view that is always looked at w
 LOOK_SHARE = 16  # of a larger photograph one pixel in so many is looked at: a sixteenth of the time
 VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
 FOUND = 0.5  # mask probability above which a pixel belongs to a mark
-SURE = 0.8  # probability that a mark must reach somewhere; fainter findings are left alone
+SURE = 0.9  # probability that a mark must reach somewhere; fainter findings are left alone
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (
     0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted

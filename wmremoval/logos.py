@@ -1,0 +1,68 @@
+"""Split logos by brand, so that no colour or black-and-white variant of a test logo is ever trained on."""
+
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from .images import DAMAGED
+from .watermarks import LOGO_SIDE
+
+LOGO_FILES = (".png", ".webp")  # formats with transparency
+TEST_PERCENT = 15  # of the brands are for test only
+VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
+
+
+def brand_of(path: str | Path) -> str:
+    """The brand a logo's file stands for: its stem in lower case without source prefix and variant words.
+
+    Example:
+        >>> brand_of("lobehub_Baidu-brand-color.png"), brand_of("devicon_git-original-wordmark.png")
+        ('baidu', 'git')
+    """
+    return VARIANT.sub("", Path(path).stem.split("_", 1)[-1].lower())
+
+
+def split_logos(folder: str | Path) -> dict[str, list[Path]]:
+    """Split the logo files of a folder by a checksum of their brand: a brand stays where it is whatever is added.
+
+    Returns:
+        {"train": [...], "test": [...]}, each sorted by name, together every PNG and WebP of the folder.
+
+    Raises:
+        ValueError: there is no such folder.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"no folder {folder}; give a folder of logos, PNG or WebP files with transparency")
+    split: dict[str, list[Path]] = {"train": [], "test": []}
+    for path in sorted(path for path in folder.iterdir() if path.suffix.lower() in LOGO_FILES):
+        test = zlib.crc32(brand_of(path).encode()) % 100 < TEST_PERCENT
+        split["test" if test else "train"].append(path)
+    return split
+
+
+def load_logo_part(folder: str | Path, part: str) -> list[np.ndarray]:
+    """Read one part of `split_logos`, at most `LOGO_SIDE` pixels long: (h, w, 4) RGBA uint8 arrays, sorted by name.
+
+    Raises:
+        ValueError: the part holds no picture with transparency.
+    """
+    logos = []
+    for path in split_logos(folder)[part]:
+        try:
+            with Image.open(path) as image:
+                image.thumbnail((LOGO_SIDE, LOGO_SIDE))
+                array = np.array(image.convert("RGBA"))
+        except (*DAMAGED, Image.DecompressionBombError) as error:
+            print(f"skipped logo {path.name}: {(str(error) or type(error).__name__).splitlines()[0]}")
+            continue
+        if np.ptp(array[..., 3]):  # a filled rectangle is no logo
+            logos.append(array)
+    if not logos:
+        raise ValueError(
+            f"no RGBA logos of the {part} brands in {folder}; give a folder of more logos, or leave it out"
+        )
+    return logos

@@ -1,0 +1,143 @@
+"""Run the benchmark of `suite` and leave its results: JSON, CSV, one picture and a printed table."""
+
+import hashlib
+import math
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from .checkpoints import BEST_MODEL
+from .images import to_tensor
+from .inference import WEIGHTS, load_remover
+from .panels import image_grid, image_panel, outline
+from .reports import format_table
+from .runs import environment, save_figure, write_csv, write_json
+from .suite import LEAST_SHARE, SPLIT_SEED, Sample, Suite, SuiteConfig, gains, open_suite, score_suite, summarise_cells
+
+PANEL = 2.2  # inches; the views are shown at their own size, at 120 pixels an inch
+CELLS_A_ROW = 2
+COLUMNS = {  # of the printed table: its head, the score, its decimals
+    "PSNR in": ("input_psnr", 2),
+    "restored": ("psnr", 2),
+    "Telea*": ("telea_psnr", 2),
+    "in mask": ("input_masked_psnr", 2),
+    "restored in mask": ("masked_psnr", 2),
+    "Telea* in mask": ("telea_masked_psnr", 2),
+    "IoU": ("mask_iou", 3),
+    "F1": ("mask_f1", 3),
+    "changed outside": ("changed_outside", 4),
+}
+NOTES = [
+    "Scores are means of per-photograph values on 8-bit images; a photograph reproduced exactly counts as 100 dB.",
+    "input_* scores the watermarked photograph left as it is: the baseline of doing nothing.",
+    "telea_* is OpenCV's Telea inpainting, radius 3, given the true mask widened by 1 px: an oracle, since a user without "
+    "a mask does not have it.",
+    "masked_* counts only the pixels the mark changed; masked_rmse is in grey levels of 0..255. mask_iou and mask_f1 "
+    "compare the remover's mask (over 127 of 255) with them; changed_outside is the share of all other pixels changed.",
+    "The cells of a kind lay the same marks on the same photographs; untouched is the share of unmarked photographs "
+    "given back bit for bit.",
+    f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is drawn anew.",
+]
+
+
+def run_suite(
+    photos: str | Path,
+    logos: str | Path | None,
+    weights: str | Path | None,
+    device: str,
+    folder: str | Path | None,
+    limit: int | None = None,
+    part: str = "test",
+) -> dict:
+    """Score a remover over the suite, print the table, and leave `suite.json`, `suite.csv` and `suite.png`.
+
+    Args:
+        photos: folder of photographs, of which the test split is marked.
+        logos: folder of RGBA logos, of which the test brands are used; None: no logo cells.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        device: "auto", "cpu" or "cuda".
+        folder: where the files go; None: nowhere.
+        limit: photographs a cell at most; None: the suite's own number.
+        part: "test", or "val" to tune on.
+
+    Returns:
+        what `suite.json` holds.
+
+    Raises:
+        ValueError: too few photographs, no logos, no weights; one line that says what to do.
+    """
+    config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
+    remover = load_remover(weights, device)
+    suite = open_suite(photos, logos, config)
+    rows, examples = score_suite(remover, suite)
+    results = describe(suite, photos, logos, weights) | {"gains_db": gains(rows), "cells": summarise_cells(rows)}
+    print(suite_table(results))
+    if folder is not None:
+        write_json(Path(folder) / "suite.json", results)
+        write_csv(Path(folder) / "suite.csv", rows)
+        save_figure(draw_suite(examples), Path(folder) / "suite.png")
+    return results
+
+
+def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights: str | Path | None) -> dict:
+    """What was run on what: enough to rebuild the suite, without folder paths."""
+    path = Path(weights or WEIGHTS).expanduser()
+    path = path / BEST_MODEL if path.is_dir() else path
+    return {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "weights": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "settings": asdict(suite.config) | {"split_seed": SPLIT_SEED},
+        "photographs": {"source": Path(photos).name, "in_part": len(suite.paths)},
+        "logos": {"source": Path(logos).name, "in_part": len(suite.logos)} if logos else None,
+        "languages": list(suite.fonts.faces),
+        "environment": environment(),
+        "notes": NOTES,
+    }
+
+
+def suite_table(results: dict) -> str:
+    """The cells as a table, PSNR in dB, and what restoring gains at each alpha as another."""
+    rows = [
+        {"cell": cell["cell"], "photos": cell["photographs"]}
+        | {head: _number(cell.get(name), digits) for head, (name, digits) in COLUMNS.items()}
+        for cell in results["cells"]
+    ]
+    over = {"psnr": "PSNR over input", "masked_psnr": "in mask over input", "masked_psnr_telea": "in mask over Telea*"}
+    gained = [
+        {"alpha": label, "photos": gain["photographs"]} | {head: f"{gain[name]:+.2f}" for name, head in over.items()}
+        for label, gain in results["gains_db"].items()
+    ]
+    untouched = [cell for cell in results["cells"] if cell["cell"] == "unmarked"]
+    return "\n\n".join(
+        [
+            format_table(rows),
+            "Gain in dB, middle-sized white marks:\n" + format_table(gained),
+            *(f"Unmarked photographs given back bit for bit: {cell['untouched']:.1%}" for cell in untouched),
+            "* is given the true mask, which a user does not have.",
+        ]
+    )
+
+
+def _number(value: float | None, digits: int) -> str | None:
+    return None if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def draw_suite(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
+    """The first photograph of each cell: watermarked, restored, and clean with the outline of the true mask."""
+    rows = -(-len(examples) // CELLS_A_ROW)
+    first = to_tensor(next(iter(examples.values()))[0].clean)
+    figure, panels = image_grid(rows, 3 * CELLS_A_ROW, first, PANEL)
+    for axes in panels[3 * len(examples) :]:
+        axes.set_axis_off()
+    for i, (name, (sample, restored, row)) in enumerate(examples.items()):
+        before, after, truth = panels[3 * i : 3 * i + 3]
+        marked = bool(sample.mask.any())
+        image_panel(before, to_tensor(sample.watermarked), f"{name}: {row['input_psnr']:.1f} dB")
+        image_panel(after, to_tensor(restored), f"restored: {row['psnr']:.1f} dB")
+        image_panel(truth, to_tensor(sample.clean), f"clean, found at IoU {row['mask_iou']:.2f}" if marked else "clean")
+        outline(truth, torch.from_numpy(sample.mask)[None])
+    return figure
