@@ -180,6 +180,15 @@ def test_tiles_cover_every_pixel_once_and_begin_on_the_grid(height, width, core,
     assert (count == 1).all()
 
 
+def test_tiles_of_a_box_are_no_larger_than_it_needs():
+    covered = np.zeros((1000, 900), bool)
+    for tile in tiles((300, 410, 700, 500), 1000, 900, 480, 48):
+        covered[tile.kept] = True
+        assert tile.kept[1].start >= 410 - 47 and tile.kept[1].stop <= 500 + 47
+        assert all(part.start % 48 == 0 for part in tile.shown)
+    assert covered[300:700, 410:500].all() and covered.sum() < (400 + 96) * (90 + 96)
+
+
 def random_net(seed: int = 0) -> HeterogeneousUNet:
     """Random weights with random statistics, so that its answer depends on everything."""
     torch.manual_seed(seed)

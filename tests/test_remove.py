@@ -12,6 +12,7 @@ import zlib
 from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -241,35 +242,55 @@ def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory):
-    """Twelve small photographs and random weights."""
+    """Small photographs and random weights."""
     folder = tmp_path_factory.mktemp("crowd")
     torch.manual_seed(0)
     save_file(HeterogeneousUNet().state_dict(), folder / "net.safetensors", {"composite": "true"})
     (folder / "in").mkdir()
-    for i in range(12):
-        Image.fromarray(np.roll(photograph(40, 48), i, axis=1)).save(folder / f"in/{i:02d}.png")
+    for i in range(24):
+        Image.fromarray(np.roll(photograph(96, 120), i, axis=1)).save(folder / f"in/{i:02d}.png")
     return folder
 
 
-def torchrun(folder, *arguments, processes=2):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command += ["-m", "wmremoval", "remove", "in", "-o", "out", "--weights", "net.safetensors", *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=170)
+def torchrun(*arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return [*command, "-m", "wmremoval", "remove", "in", "--weights", "net.safetensors", *map(str, arguments)]
 
 
-def test_two_processes_share_a_folder_and_write_one_report(crowd):
-    # As if one process of an earlier run had been killed half-way through its share.
-    theirs = [f"{i:02d}.png" for i in range(12) if zlib.crc32(f"{i:02d}.png".encode()) % 2 == 1]
-    (crowd / "out").mkdir()
-    for name in theirs[:2]:
-        (crowd / "out" / name).write_bytes((crowd / "in" / name).read_bytes())
-    done = torchrun(crowd, "--report", "report.json")
+def finished(folder, *arguments):
+    return subprocess.run(torchrun(*arguments), cwd=folder, capture_output=True, text=True, timeout=170)
+
+
+def test_two_processes_share_a_folder_and_a_second_run_finishes_what_a_killed_one_left(crowd):
+    first = subprocess.Popen(
+        torchrun("-o", "out"), cwd=crowd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and len(files(crowd / "out")) < 2:
+        time.sleep(0.01)
+    workers = [child for child in psutil.Process(first.pid).children(recursive=True) if "remove" in child.cmdline()]
+    workers[0].kill()
+    assert first.wait(100) != 0
+    before = [name for name in files(crowd / "out") if name.endswith(".png")]
+    assert 2 <= len(before) < len(files(crowd / "in"))
+    done = finished(crowd, "-o", "out", "--report", "report.json")
     assert done.returncode == 0, done.stderr[-2000:]
     assert files(crowd / "out") == files(crowd / "in")
     report = json.loads((crowd / "report.json").read_text())
     assert report["processes"] == 2 and [row["name"] for row in report["photographs"]] == files(crowd / "in")
-    assert sorted(row["name"] for row in report["photographs"] if row["status"] == "kept") == sorted(theirs[:2])
-    assert done.stdout.count("12 photographs in") == 1
+    assert sorted(row["name"] for row in report["photographs"] if row["status"] == "kept") == before
+    assert done.stdout.count(f"{len(files(crowd / 'in'))} photographs in") == 1
+
+
+def test_a_bad_photograph_in_any_process_fails_the_whole_but_not_its_report(crowd, tmp_path):
+    bad = next(f"bad{i}.png" for i in range(99) if zlib.crc32(f"bad{i}.png".encode()) % 2 == 1)
+    (crowd / "in" / bad).write_bytes(b"no picture")
+    try:
+        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.json").returncode == 1
+    finally:
+        (crowd / "in" / bad).unlink()
+    summary = json.loads((tmp_path / "r.json").read_text())["summary"]
+    assert summary["failed"] == 1 and sum(summary.values()) == len(files(crowd / "in")) + 1
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
@@ -292,7 +313,7 @@ def test_a_killed_run_leaves_only_whole_files(crowd, number, tmp_path):
         time.sleep(0.01)
     process.send_signal(number)
     process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGTERM else -9) or len(files(tmp_path / "out")) == 12
+    assert process.returncode == (130 if number == signal.SIGTERM else -9) or len(files(tmp_path / "out")) == 24
     for name in files(tmp_path / "out"):
         if name.endswith(".png"):
             Image.open(tmp_path / "out" / name).load()

@@ -81,15 +81,17 @@ def run_remove(arguments: argparse.Namespace) -> int:
     options = Options(arguments.max_pixels, arguments.overwrite, arguments.quality)
     started, outcomes, interrupted = time.perf_counter(), [], False
     with _group(world), _terminated_as_interrupted():
-        mine = share_of(jobs, rank, world)
         try:
-            outcomes = _work(mine, remover, options, outcomes, rank, world)
+            outcomes = _work(share_of(jobs, rank, world), remover, options, outcomes, rank, world)
         except KeyboardInterrupt:
             interrupted = True
         rows = [asdict(outcome) for outcome in outcomes]
         rows = rows if interrupted else _gathered(rows, rank, world)
-    outcomes = [Outcome(**row) for row in sorted(rows, key=lambda row: row["name"])]
-    return _finish(arguments, remover, outcomes, time.perf_counter() - started, rank, world, interrupted)
+        outcomes = [Outcome(**row) for row in sorted(rows, key=lambda row: row["name"])]
+        status = _finish(arguments, remover, outcomes, time.perf_counter() - started, rank, world, interrupted)
+        if not interrupted:
+            _wait_for_all(world)  # a process that ends in failure would have the others stopped
+    return status if rank == 0 or interrupted else 0
 
 
 def _work(jobs: Sequence, remover, options, outcomes: list, rank: int, world: int) -> list:
@@ -213,3 +215,10 @@ def _gathered(rows: list[dict], rank: int, world: int) -> list[dict]:
     everyone: list[list[dict]] = [[] for _ in range(world)]
     distributed.gather_object(rows, everyone if rank == 0 else None)
     return [row for part in everyone for row in part] if rank == 0 else rows
+
+
+def _wait_for_all(world: int) -> None:
+    if world > 1:
+        import torch.distributed as distributed
+
+        distributed.barrier()

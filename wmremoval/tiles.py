@@ -38,7 +38,10 @@ def tiles(box: tuple[int, int, int, int], height: int, width: int, core: int, st
     core = max(step, core // step * step)
     for top in range(box[0] // core * core, box[2], core):
         for left in range(box[1] // core * core, box[3], core):
-            kept = (slice(top, min(top + core, height)), slice(left, min(left + core, width)))
+            kept = tuple(  # no more of a tile than the box needs
+                slice(max(start, low // step * step), min(start + core, -(-high // step) * step, size))
+                for start, low, high, size in ((top, box[0], box[2], height), (left, box[1], box[3], width))
+            )
             shown = tuple(
                 slice(max(0, part.start - before), min(part.stop + MARGIN, size))
                 for part, size in zip(kept, (height, width), strict=True)
