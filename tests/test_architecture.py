@@ -59,6 +59,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipping": {"__init__", "checkpoints", "inference", "runs"},
     "widget": {"images", "inference", "panels", "photoerrors", "photofile", "photowrite"},
     "photobenchmark": {"fonts", "images", "inference", "jobs", "photos", "removal", "watermarks"},
+    "scalebenchmark": {"data", "fonts", "images", "inference", "photos", "watermarks"},
     "experiment": {
         "fonts",
         "images",

@@ -63,9 +63,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     benchmark = commands.add_parser("benchmark", help="time the network, whole photographs, folders, training samples")
     benchmark.add_argument(
-        "parts", nargs="*", metavar="PART", help="network, photo, recall, folder, samples; default all"
+        "parts", nargs="*", metavar="PART", help="network, photo, recall, folder, scale, samples; default all"
     )
-    benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs, for the samples")
+    benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs, for scale and samples")
     benchmark.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
     benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda")
     benchmark.add_argument("--image-size", type=int, default=256)
@@ -225,11 +225,19 @@ def _with_remover(name: str):
     return measure
 
 
+def _measure_scale(arguments: argparse.Namespace) -> dict:
+    from .inference import load_remover
+    from .scalebenchmark import measure_scale
+
+    return measure_scale(load_remover(arguments.weights, arguments.device), _from_root(arguments.photos))
+
+
 BENCHMARKS = {
     "network": _time_network,
     "photo": _with_remover("time_photographs"),
     "recall": _with_remover("measure_recall"),
     "folder": _with_remover("time_folder"),
+    "scale": _measure_scale,
     "samples": _time_samples,
 }
 

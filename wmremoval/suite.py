@@ -1,7 +1,8 @@
 """A fixed benchmark of removers: marks of one kind, opacity, size and colour a cell, and the scores of each photograph.
 
-The cells of one kind differ in nothing but what their names say: they lay the same marks, drawn from
-(seed, kind, index), on the same photographs. A new cell therefore changes no other.
+The cells of one kind take the same photographs, and the same draw from (seed, kind, index) decides their marks: of one
+size and arrangement they differ in alpha and colour alone, of others in the phrase or logo not at all. A new cell
+therefore changes no other.
 """
 
 import zlib
@@ -44,7 +45,7 @@ PLAIN = WatermarkConfig(
 )
 # Shares of the view's side, within what training draws.
 TEXT_HEIGHT = {"small": (0.06, 0.08), "middle": (0.11, 0.15), "large": (0.20, 0.26)}
-LOGO_SIDE = {"small": (0.15, 0.2), "middle": (0.3, 0.4), "large": (0.5, 0.6)}
+LOGO_LENGTH = {"small": (0.15, 0.2), "middle": (0.3, 0.4), "large": (0.5, 0.6)}
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Suite:
             logo_share=float(cell.kind == "logo"),
             tiled_share=float(cell.tiled),
             text_height=TEXT_HEIGHT[cell.size],
-            logo_side=LOGO_SIDE[cell.size],
+            logo_side=LOGO_LENGTH[cell.size],
         )
         key = [self.config.seed, zlib.crc32(cell.kind.encode()), index]
         colour = np.ones(3, np.float32) if cell.colour == "white" else saturated(np.random.default_rng(key))

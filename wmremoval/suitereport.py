@@ -38,7 +38,7 @@ NOTES = [
     "a mask does not have it.",
     "masked_* counts only the pixels the mark changed; masked_rmse is in grey levels of 0..255. mask_iou and mask_f1 "
     "compare the remover's mask (over 127 of 255) with them; changed_outside is the share of all other pixels changed.",
-    "The cells of a kind lay the same marks on the same photographs; untouched is the share of unmarked photographs "
+    "The cells of a kind take the same photographs, those of all alphas the same marks too; untouched is the share of unmarked photographs "
     "given back bit for bit.",
     f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is drawn anew.",
 ]
@@ -73,6 +73,8 @@ def run_suite(
     config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
     remover = load_remover(weights, device)
     suite = open_suite(photos, logos, config)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now
     rows, examples = score_suite(remover, suite)
     results = describe(suite, photos, logos, weights) | {"gains_db": gains(rows), "cells": summarise_cells(rows)}
     print(suite_table(results))

@@ -12,11 +12,15 @@ from matplotlib.figure import Figure
 from .images import ImageError
 from .inference import Remover, Result
 from .panels import finish_panel, heat_panel, new_figure
-from .photoerrors import shown
-from .photofile import Photo, read_photo
+from .photoerrors import explained, shown
+from .photofile import ENDINGS, Photo, read_photo
 from .photowrite import write_mask, write_photo
 
-LINK_MOST = 30_000_000  # bytes; a larger file is not written into the page
+LINK_MOST = 20_000_000  # bytes; as base64 27 MB, and Firefox follows a link of at most 32
+UPLOAD_NOTE = (
+    "Up to 10 MB; a larger one never arrives, as Jupyter drops it unsaid. "
+    "For that: <code>python -m wmremoval remove photo.png -o clean/</code>"
+)
 WIDTH = 14.0  # inches; of the picture of before, after and mask
 SHOWN_SIDE = 1200  # pixels; of the views in the picture
 
@@ -30,15 +34,16 @@ def removal_figure(before: np.ndarray, result: Result) -> Figure:
         panel.imshow(view[::step, ::step])
         finish_panel(panel, title)
     heat_panel(
-        axes[2], result.mask[::step, ::step], f"Mask: {100 * result.area:.2g}% changed", (0.0, 1.0), label="strength"
+        axes[2], result.mask[::step, ::step], f"Mask: {100 * result.area:.2g}% changed", (0.0, 1.0), "gray", "strength"
     )
     return figure
 
 
 def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> Path:
-    """Restore one file into a folder, show it, and offer it for download.
+    """Restore one file into a folder and show it.
 
-    Leaves `<name>` and its mask `<name>_mask.png` in `folder`.
+    Leaves `<name>` and its mask `<name>_mask.png` in `folder`; for a file of that folder itself, which is never
+    written over, `<name>_restored`.
 
     Returns:
         the restored file.
@@ -46,30 +51,28 @@ def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> P
     Raises:
         ImageError: a file that cannot be read; one line that names it.
     """
-    photo, folder = read_photo(path), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    photo, target = read_photo(path), Path(folder) / Path(path).name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(path):
+        target = target.with_stem(f"{target.stem}_restored")
     result = remover.restore(photo.rgb)
-    restored = _write(photo, result, folder / Path(path).name)
+    _write(photo, result, target)
     display(removal_figure(photo.rgb, result))
     found = f"mark on {100 * result.area:.2g}% of the photograph" if result.area else "no mark found"
-    print(
-        f"{shown(path)}: {found}, {result.seconds:.1f} s" + "".join(f"; {note}" for note in result.notes + photo.notes)
-    )
-    display(HTML(download_link(restored)))
-    return restored
+    print("; ".join([f"{shown(path)}: {found}, {result.seconds:.1f} s", *result.notes, *photo.notes]))
+    return target
 
 
-def _write(photo: Photo, result: Result, path: Path) -> Path:
+def _write(photo: Photo, result: Result, path: Path) -> None:
     write_photo(photo, result.image, result.mask_uint8, path)
     write_mask(path.with_name(f"{path.stem}_mask.png"), result.mask_uint8)
-    return path
 
 
 def download_link(path: Path) -> str:
     """HTML that holds the file itself, so that it works wherever the notebook's page is looked at."""
     name = html.escape(path.name)
     if path.stat().st_size > LINK_MOST:
-        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: fetch it from {html.escape(path.parent.name)}/"
+        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it lies in {html.escape(str(path.parent))}"
     content = base64.b64encode(path.read_bytes()).decode()
     return f'<a download="{name}" href="data:application/octet-stream;base64,{content}">Download {name}</a>'
 
@@ -83,23 +86,36 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
         sample: a photograph to begin with.
     """
     folder = Path(folder)
-    button = ipywidgets.FileUpload(accept=".jpg,.jpeg,.png,.webp,.tif,.tiff,.bmp", description="Choose a photograph")
+    button = ipywidgets.FileUpload(accept=",".join(ENDINGS), description="Choose a photograph")
     button.layout.width = "16em"
     results = ipywidgets.Output()
+    link = ipywidgets.HTML()  # not in `results`, which the browser sends back: over 10 MB Jupyter would drop it
 
     def chosen(change: dict) -> None:
+        if not change["new"]:
+            return
+        button.disabled, button.description = True, "Restoring ..."
         results.clear_output()
+        link.value = ""
         with results:
-            for upload in change["new"]:
-                name = Path(upload["name"].replace("\\", "/")).name
-                given = folder / "uploads" / name
-                given.parent.mkdir(parents=True, exist_ok=True)
-                given.write_bytes(bytes(upload["content"]))
-                try:
-                    remove_and_show(remover, given, folder)
-                except ImageError as error:
-                    print(error)
+            try:
+                for upload in change["new"]:
+                    link.value = download_link(_restore_upload(remover, upload, folder))
+            except ImageError as error:
+                print(error)
+            finally:
+                button.value = ()  # so that the same file can be chosen again
+                button.disabled, button.description = False, "Choose a photograph"
 
     button.observe(chosen, names="value")
-    remove_and_show(remover, sample, folder)
-    return ipywidgets.VBox([button, results])
+    display(HTML(download_link(remove_and_show(remover, sample, folder))))
+    return ipywidgets.VBox([ipywidgets.HBox([button, ipywidgets.HTML(UPLOAD_NOTE)]), results, link])
+
+
+def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
+    """Keep an upload in `folder/uploads`, whatever folders its name speaks of, and restore it."""
+    given = folder / "uploads" / Path(upload["name"].replace("\\", "/")).name
+    given.parent.mkdir(parents=True, exist_ok=True)
+    with explained(given):
+        given.write_bytes(upload["content"])
+    return remove_and_show(remover, given, folder)
