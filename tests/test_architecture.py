@@ -59,6 +59,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shipping": {"__init__", "checkpoints", "inference", "runs"},
     "widget": {"images", "inference", "panels", "photoerrors", "photofile", "photowrite"},
     "photobenchmark": {"fonts", "images", "inference", "jobs", "photos", "removal", "watermarks"},
+    "logos": {"images", "watermarks"},
+    "suite": {"data", "fonts", "images", "inference", "logos", "metrics", "photos", "watermarks"},
+    "suitereport": {"checkpoints", "images", "inference", "panels", "reports", "runs", "suite"},
     "scalebenchmark": {"data", "fonts", "images", "inference", "photos", "watermarks"},
     "experiment": {
         "fonts",

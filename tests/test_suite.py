@@ -218,7 +218,8 @@ def test_logos_that_cannot_be_used(tmp_path, capsys):
 
 def test_scores_by_hand():
     clean = np.full((16, 16, 3), 100, np.uint8)
-    watermarked, mask, restored, found = clean.copy(), np.zeros((16, 16), np.uint8), clean.copy(), np.zeros((16, 16), np.uint8)  # fmt: skip
+    watermarked, restored = clean.copy(), clean.copy()
+    mask, found = np.zeros((2, 16, 16), np.uint8)
     mask[4:8, 4:8] = 1
     watermarked[4:8, 4:8] = 150
     restored[4:8, 4:8] = 110  # 10 grey levels are left
@@ -229,11 +230,13 @@ def test_scores_by_hand():
     squared = (16 * 10**2 + 4 * 1**2) / 256
     assert scores["psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt(squared)), abs=1e-3)
     assert scores["input_psnr"] == pytest.approx(20 * np.log10(255 / np.sqrt(16 * 50**2 / 256)), abs=1e-3)
-    assert scores["masked_rmse"] == pytest.approx(10, abs=1e-3) and scores["input_masked_rmse"] == pytest.approx(50, abs=1e-3)  # fmt: skip
+    assert scores["masked_rmse"] == pytest.approx(10, abs=1e-3)
+    assert scores["input_masked_rmse"] == pytest.approx(50, abs=1e-3)
     assert scores["masked_psnr"] == pytest.approx(20 * np.log10(25.5), abs=1e-3)
     assert scores["mask_iou"] == pytest.approx(8 / 20) and scores["mask_f1"] == pytest.approx(16 / 28)
     assert scores["changed_outside"] == pytest.approx(4 / 240) and scores["input_changed_outside"] == 0
-    assert scores["telea_psnr"] == 100 and scores["mask_area"] == 16 / 256 and np.isnan(scores["untouched"])
+    assert scores["telea_masked_rmse"] < 2  # OpenCV's steers a level or so off even on a flat patch
+    assert scores["mask_area"] == 16 / 256 and np.isnan(scores["untouched"])
 
 
 def test_scores_agree_with_scikit_image(samples):
@@ -266,7 +269,7 @@ def test_a_remover_that_does_nothing_scores_as_the_input(built):
     assert len(rows) == 2 * len(built.cells()) and list(examples) == [cell.name for cell in built.cells()]
     for row in rows:
         for name in ("psnr", "ssim", "masked_psnr", "masked_rmse", "changed_outside"):
-            assert row[name] == row[f"input_{name}"] or np.isnan(row[name]) and np.isnan(row[f"input_{name}"])
+            assert row[name] == row[f"input_{name}"] or (np.isnan(row[name]) and np.isnan(row[f"input_{name}"]))
         assert row["mask_iou"] == 0 or row["cell"] == "unmarked"
     assert all(gain["psnr"] == gain["masked_psnr"] == 0 for gain in gains(rows).values())
 

@@ -42,8 +42,17 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--decompose", action=argparse.BooleanOptionalAction, help=f"default {defaults.decompose}")
     train.add_argument("--compile", action="store_true", default=None, help="torch.compile the network")
 
-    evaluate = commands.add_parser("evaluate", help="score a run's best network over its test photographs")
-    evaluate.add_argument("run", help="folder of a run")
+    evaluate = commands.add_parser(
+        "evaluate", help="score a run over its test photographs, or a remover over the suite"
+    )
+    evaluate.add_argument("run", nargs="?", help="folder of a run")
+    evaluate.add_argument("--suite", action="store_true", help="the fixed suite on photographs of any folder")
+    evaluate.add_argument("--logos", help="folder of RGBA logos, for the suite's logo cells")
+    evaluate.add_argument(
+        "--weights", help="for the suite: a .safetensors, .pth or run's folder; default: the package's"
+    )
+    evaluate.add_argument("--report-dir", help="folder for suite.json, suite.csv and suite.png")
+    evaluate.add_argument("--limit", type=int, help="photographs in each cell of the suite, default 24")
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
@@ -142,6 +151,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from .reports import write_changelog
     from .training import pick_device
 
+    if arguments.suite:
+        from .suitereport import run_suite
+
+        logos, folder = (path and _from_root(path) for path in (arguments.logos, arguments.report_dir))
+        photos = _from_root(arguments.photos or "data/clean_images")
+        run_suite(photos, logos, arguments.weights, arguments.device, folder, arguments.limit)
+        return 0
+    if not arguments.run:
+        raise ValueError("name the folder of a run, or --suite")
     folder = _from_root(arguments.run)
     training, _, about = read_run(folder, pick_device(arguments.device))
     photos = run_photos(folder, about, arguments.photos)

@@ -13,7 +13,7 @@ from .images import ImageError
 from .inference import Remover, Result
 from .panels import finish_panel, heat_panel, new_figure
 from .photoerrors import explained, shown
-from .photofile import ENDINGS, Photo, read_photo
+from .photofile import ENDINGS, read_photo
 from .photowrite import write_mask, write_photo
 
 LINK_MOST = 20_000_000  # bytes; as base64 27 MB, and Firefox follows a link of at most 32
@@ -56,16 +56,12 @@ def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> P
     if target.exists() and target.samefile(path):
         target = target.with_stem(f"{target.stem}_restored")
     result = remover.restore(photo.rgb)
-    _write(photo, result, target)
+    write_photo(photo, result.image, result.mask_uint8, target)
+    write_mask(target.with_name(f"{target.stem}_mask.png"), result.mask_uint8)
     display(removal_figure(photo.rgb, result))
     found = f"mark on {100 * result.area:.2g}% of the photograph" if result.area else "no mark found"
     print("; ".join([f"{shown(path)}: {found}, {result.seconds:.1f} s", *result.notes, *photo.notes]))
     return target
-
-
-def _write(photo: Photo, result: Result, path: Path) -> None:
-    write_photo(photo, result.image, result.mask_uint8, path)
-    write_mask(path.with_name(f"{path.stem}_mask.png"), result.mask_uint8)
 
 
 def download_link(path: Path) -> str:
