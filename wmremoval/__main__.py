@@ -13,17 +13,23 @@ SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema"), fl
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every command with its options; the defaults of training are those of `TrainConfig`."""
-    from .config import TrainConfig
+    """Every command with its options."""
     from .removecommand import add_remove
 
-    defaults = TrainConfig()
     parser = argparse.ArgumentParser(
         prog="python -m wmremoval", description="Remove visible watermarks from photographs."
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    for add in (add_remove, _add_train, _add_evaluate, _add_tools):
+        add(commands)
+    return parser
 
-    add_remove(commands)
+
+def _add_train(commands: argparse._SubParsersAction) -> None:
+    """The defaults are those of `TrainConfig`."""
+    from .config import TrainConfig
+
+    defaults = TrainConfig()
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
     train.add_argument("--photos", default="data/clean_images", help="folder of photographs")
     train.add_argument("--logos", help="folder of RGBA logos to use as watermarks too")
@@ -42,6 +48,8 @@ def build_parser() -> argparse.ArgumentParser:
     train.add_argument("--decompose", action=argparse.BooleanOptionalAction, help=f"default {defaults.decompose}")
     train.add_argument("--compile", action="store_true", default=None, help="torch.compile the network")
 
+
+def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate = commands.add_parser(
         "evaluate", help="score a run over its test photographs, or a remover over the suite"
     )
@@ -56,6 +64,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
+
+def _add_tools(commands: argparse._SubParsersAction) -> None:
     download = commands.add_parser("download", help="fetch photographs to train on")
     download.add_argument("--dataset", default="imagenette", help="imagenette, oxford_pets, flowers102 or dtd")
     download.add_argument("--limit", type=int, default=1000, help="photographs to keep, default 1000")
@@ -80,7 +90,6 @@ def build_parser() -> argparse.ArgumentParser:
     benchmark.add_argument("--image-size", type=int, default=256)
     benchmark.add_argument("--samples", type=int, default=300)
     benchmark.add_argument("--report", help="also write the numbers to this JSON file")
-    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
