@@ -15,7 +15,7 @@ COVERED = (
     0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted
 )
 JOIN = 6  # pixels of the look; letters closer than this are one mark
-STROKE = 10.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
+STROKE = 16.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
 
 
 def views(height: int, width: int, side: int = VIEW_SIDE) -> list[int]:

@@ -17,9 +17,9 @@ from .photofile import ENDINGS, read_photo
 from .photowrite import write_mask, write_photo
 
 LINK_MOST = 20_000_000  # bytes; as base64 27 MB, and Firefox follows a link of at most 32
-UPLOAD_NOTE = (  # beside the button: nothing tells Python that a message was dropped
-    "Up to 10 MB. Jupyter drops a larger file unsaid, and the button then waits until the cell is run again; for those: "
-    "<code>python -m wmremoval remove photo.png -o clean/</code>"
+UPLOAD_NOTE = (  # under the button: nothing tells Python that a message was dropped
+    "Up to 10 MB: Jupyter drops a larger file unsaid, and the button is dead until the cell is run again. "
+    "For those: <code>python -m wmremoval remove photo.png -o clean/</code>"
 )
 WIDTH = 14.0  # inches; of the picture of before, after and mask
 SHOWN_SIDE = 1200  # pixels; of the views in the picture
@@ -105,7 +105,7 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
 
     button.observe(chosen, names="value")
     display(HTML(download_link(remove_and_show(remover, sample, folder))))
-    return ipywidgets.VBox([ipywidgets.HBox([button, ipywidgets.HTML(UPLOAD_NOTE)]), results, link])
+    return ipywidgets.VBox([button, ipywidgets.HTML(UPLOAD_NOTE), results, link])
 
 
 def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
