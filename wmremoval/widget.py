@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from .images import ImageError
 from .inference import Remover, Result
-from .panels import finish_panel, heat_panel, new_figure
+from .panels import BLUE, finish_panel, heat_panel, new_figure
 from .photoerrors import explained, shown
 from .photofile import ENDINGS, read_photo
 from .photowrite import write_mask, write_photo
@@ -70,7 +70,9 @@ def download_link(path: Path) -> str:
     if path.stat().st_size > LINK_MOST:
         return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it lies in {html.escape(str(path.parent))}"
     content = base64.b64encode(path.read_bytes()).decode()
-    return f'<a download="{name}" href="data:application/octet-stream;base64,{content}">Download {name}</a>'
+    style = f"color: {BLUE}; text-decoration: underline"  # inside a widget links look like plain text
+    data = f"data:application/octet-stream;base64,{content}"
+    return f'<a style="{style}" download="{name}" href="{data}">Download {name}</a>'
 
 
 def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipywidgets.VBox:
