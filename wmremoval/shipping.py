@@ -25,7 +25,14 @@ def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def ship(run: str | Path, data: str, limits: str, suite: dict | None = None, weights: str | Path = WEIGHTS) -> Path:
+def ship(
+    run: str | Path,
+    data: str,
+    limits: str,
+    suite: dict | None = None,
+    floors: dict[str, float] | None = None,
+    weights: str | Path = WEIGHTS,
+) -> Path:
     """Write the best network of a finished run as the package's weights, with their card beside them.
 
     Args:
@@ -33,6 +40,7 @@ def ship(run: str | Path, data: str, limits: str, suite: dict | None = None, wei
         data: what it was trained on and on which terms, for the card.
         limits: what the weights cannot do, for the card.
         suite: results of `evaluate --suite`, if there are any.
+        floors: what a test may hold the weights to, if that has been measured.
         weights: where to; the card has the same name with `.json`.
 
     Raises:
@@ -57,6 +65,7 @@ def ship(run: str | Path, data: str, limits: str, suite: dict | None = None, wei
         "machine": {name: value for name, value in environment().items() if name in ("gpu", "cpu", "cpu_cores")},
         "test": {name: round(results[name]["mean"], 4) for name in SCORES if name in results},
         "suite": suite,
+        "floors": floors,
         "limits": limits,
     }
     card["recipe"]["init"] = Path(card["recipe"]["init"]).name if card["recipe"].get("init") else None

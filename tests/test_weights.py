@@ -1,0 +1,107 @@
+"""The weights that come with the package: what their card promises, on photographs they were never trained on."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import wmremoval
+from wmremoval import shipping
+from wmremoval.checkpoints import BEST_MODEL, load_model
+from wmremoval.fonts import load_fonts
+from wmremoval.inference import WEIGHTS, load_remover
+from wmremoval.model import HeterogeneousUNet
+from wmremoval.photos import sample_scenes
+from wmremoval.watermarks import WatermarkConfig, blend, draw_mark
+
+PLAIN = WatermarkConfig(
+    shape_share=0.0, tiled_share=0.0, occluded_share=0.0, distorted_share=0.0, opaque_share=0.0, opacity=(0.4, 0.8)
+)
+
+
+@pytest.fixture(scope="module")
+def card():
+    return json.loads(WEIGHTS.with_suffix(".json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def remover():
+    return load_remover(device="cpu", precision="float32")
+
+
+def views() -> list[np.ndarray]:
+    """One 256-pixel view of each of scikit-image's photographs."""
+    scenes = [scene for name, scene in sample_scenes().items() if name != "hubble"]
+    return [np.ascontiguousarray(scene[40:296, 60:316]) for scene in scenes if min(scene.shape[:2]) >= 316] + [
+        np.ascontiguousarray(scene[:256, :256]) for scene in scenes if min(scene.shape[:2]) < 316
+    ]
+
+
+def psnr(image, clean, where=slice(None)):
+    return -10 * np.log10(np.mean(((image.astype(np.float64) - clean) / 255)[where] ** 2) + 1e-10)
+
+
+def test_the_card_describes_this_very_file_and_says_what_it_must(card):
+    assert card["sha256"] == hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()
+    assert WEIGHTS.stat().st_size < 16_000_000
+    for name in ("data", "recipe", "date", "test", "limits", "parameters", "training_minutes", "floors"):
+        assert card[name] not in (None, "", {}), name
+    assert "research" in card["data"]
+    net, about = load_model(WEIGHTS)
+    assert card["parameters"] == sum(parameter.numel() for parameter in net.parameters())
+    assert about["config"]["decompose"] == card["recipe"]["decompose"]
+
+
+def test_marks_never_seen_are_found_and_lessened_as_the_card_says(remover, card):
+    gains, found = [], []
+    for i, clean in enumerate(views()):
+        for seed in (10 * i, 10 * i + 1, 10 * i + 2):
+            mark = draw_mark(np.random.default_rng(seed), *clean.shape[:2], load_fonts(), (), PLAIN)
+            watermarked, mask = blend(clean, mark)
+            result = remover(watermarked)
+            inside = mask > 0
+            gains.append(psnr(result.image, clean, inside) - psnr(watermarked, clean, inside))
+            found.append((result.mask_uint8[inside] > 0).mean() > 0.5)
+    assert np.mean(gains) >= card["floors"]["gain inside the mark, dB"]
+    assert np.mean(found) >= card["floors"]["share of marks found"]
+
+
+def test_unmarked_photographs_are_left_alone_as_the_card_says(remover, card):
+    untouched = []
+    for clean in views():
+        result = remover(clean)
+        np.testing.assert_array_equal(result.image[result.mask_uint8 == 0], clean[result.mask_uint8 == 0])
+        untouched.append((result.mask_uint8 == 0).mean())
+    assert np.mean(untouched) >= card["floors"]["share of unmarked pixels untouched"] >= 0.99
+
+
+def test_shipping_keeps_the_networks_answer_and_writes_its_card(tmp_path, monkeypatch):
+    import torch
+
+    torch.manual_seed(0)
+    net = HeterogeneousUNet(decompose=True)
+    config = {"composite": True, "decompose": True, "image_size": 96, "init": str(tmp_path / "x/first.pth")}
+    torch.save({"config": config, "model": net.state_dict(), "epoch": 3}, tmp_path / BEST_MODEL)
+    for name, content in {
+        "config.json": {"photos": {"source": "photos", "used": 10}},
+        "test_results.json": {"psnr": {"mean": 33.333333, "std": 1.0}},
+        "training_summary.json": {"training_time_min": 5.0},
+    }.items():
+        (tmp_path / name).write_text(json.dumps(content))
+    target = shipping.ship(tmp_path, "research photographs", "much", weights=tmp_path / "out/net.safetensors")
+    card = json.loads(target.with_suffix(".json").read_text())
+    assert card["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest() and card["test"]["psnr"] == 33.3333
+    assert card["recipe"]["init"] == "first.pth" and str(tmp_path) not in target.with_suffix(".json").read_text()
+    assert target.stat().st_size < 0.52 * (tmp_path / BEST_MODEL).stat().st_size
+    shipped, about = load_model(target)
+    assert about["config"] == {"composite": True, "decompose": True, "image_size": 96}
+    x = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        assert (shipped(x)[0] - net.eval()(x)[0]).abs().max() < 2e-3
+
+
+def test_the_package_names_the_weights_among_its_files():
+    assert WEIGHTS.parent == Path(wmremoval.__file__).parent / "weights"
+    assert 'wmremoval = ["weights/*"]' in (WEIGHTS.parents[2] / "pyproject.toml").read_text(encoding="utf-8")
