@@ -152,16 +152,18 @@ def test_the_width_of_a_bar_is_measured(width):
 
 def test_broad_strokes_are_restored_on_a_shrunken_view():
     factors = [1, 2, 4, 8]
-    assert [best_view(stroke, factors) for stroke in (3, 16, 17, 63, 500)] == [1, 1, 2, 4, 8]
+    assert [best_view(stroke, factors) for stroke in (3, 24, 25, 95, 500)] == [1, 1, 2, 4, 8]
     probability = np.zeros((200, 300), np.uint8)
     probability[20:23, 20:120] = 255  # a thin line
     probability[100:130, 100:250] = 255  # a broad bar
     probability[190:192, 250:252] = 255  # too small for a mark
-    probability[10:14, 200:290] = 150  # found, but never sure
+    probability[10:14, 200:290] = 200  # found, but never sure
+    probability[40:44, 200:290] = 200  # sure only here and there
+    probability[41, 200:290:2] = 255
     findings = find_regions(probability, 1, factors)
     assert sorted(region.factor for region in findings.regions) == [1, 2]
     assert {region.area for region in findings.regions} == {300, 4500}
-    assert findings.labels[191, 251] == 0 and findings.labels[12, 250] == 0
+    assert all(findings.labels[y, x] == 0 for y, x in ((191, 251), (12, 250), (42, 250)))
 
 
 # Tiles
@@ -262,7 +264,7 @@ def test_large_marks_are_found_shrunken_and_restored_with_native_detail():
     for n in (1, 2, 4, 8):
         watermarked, clean, mask = marked(256 * n, 256 * n, 1.7 * n, origin=(15 * n, 150 * n))
         result = planted()(watermarked)
-        assert max(region.factor for region in result.regions) in (max(1, n // 2), n)
+        assert max(region.factor for region in result.regions) in (max(1, n // 4), max(1, n // 2))
         scores[n] = psnr_inside(result.image, clean, mask)
         assert gradient_energy(result.image, mask) == pytest.approx(gradient_energy(clean, mask), rel=0.1)
         assert (result.mask[mask > 0] > 0).mean() > 0.95

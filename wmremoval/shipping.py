@@ -31,6 +31,7 @@ def ship(
     limits: str,
     suite: dict | None = None,
     floors: dict[str, float] | None = None,
+    history: str | None = None,
     weights: str | Path = WEIGHTS,
 ) -> Path:
     """Write the best network of a finished run as the package's weights, with their card beside them.
@@ -41,6 +42,7 @@ def ship(
         limits: what the weights cannot do, for the card.
         suite: results of `evaluate --suite`, if there are any.
         floors: what a test may hold the weights to, if that has been measured.
+        history: what went before the run, and what its recipe does not say.
         weights: where to; the card has the same name with `.json`.
 
     Raises:
@@ -51,6 +53,7 @@ def ship(
     config, results = read_json(run / "config.json"), read_json(run / "test_results.json")
     with atomic_path(weights) as path:
         save_file(half_precision(net), path, metadata=form_of(about["config"]))
+        path.chmod(0o644)
     card = {
         "file": weights.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -64,7 +67,8 @@ def ship(
         "training_minutes": read_json(run / "training_summary.json")["training_time_min"],
         "machine": {name: value for name, value in environment().items() if name in ("gpu", "cpu", "cpu_cores")},
         "test": {name: round(results[name]["mean"], 4) for name in SCORES if name in results},
-        "suite": suite,
+        "history": history,
+        "suite": {name: suite[name] for name in ("date", "settings", "gains_db", "cells")} if suite else None,
         "floors": floors,
         "limits": limits,
     }

@@ -16,7 +16,7 @@ CONTEXT = 5  # pixels of the shrunken photograph around a block that its restora
 BLOCK = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
 INPAINT_RADIUS = 3.0  # native pixels that Telea's method looks around
 INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
-GATE_FROM, GATE_FULL = 0.1, 0.5  # mask probabilities at which a change begins and is whole
+GATE_FROM, GATE_FULL = 0.3, 0.7  # mask probabilities at which a change begins and is whole
 
 
 class Maps(NamedTuple):
