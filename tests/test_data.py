@@ -453,3 +453,20 @@ def test_a_zoom_leaves_fixed_samples_alone(photos, fonts):
         strict=True,
     ):
         assert same(zoomed, plain)
+
+
+def test_collages_are_made_of_the_photographs_of_the_set(tmp_path, fonts):
+    """Photographs of one colour each: every pixel of a collage has one of those colours, and there are several."""
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    paths = [tmp_path / f"{i}.png" for i in range(3)]
+    for path, colour in zip(paths, colours, strict=True):
+        Image.new("RGB", (80, 60), colour).save(path)
+    config = replace(RANDOM, collage_share=1.0, watermarks=WatermarkConfig(opacity=(0.2, 0.3), opaque_share=0.0))
+    dataset = WatermarkDataset(paths * 4, config, fonts)
+    mixed = 0
+    for sample, again in zip(samples(dataset), samples(dataset), strict=True):
+        assert sample["clean"].shape == (3, 64, 64) and same(sample, again)
+        pixels = {tuple(pixel) for pixel in (255 * sample["clean"]).round().int().flatten(1).T.tolist()}
+        assert pixels <= set(colours)
+        mixed += len(pixels) > 1
+    assert mixed >= 10

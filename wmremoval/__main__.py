@@ -9,7 +9,7 @@ from pathlib import Path
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
 SETTINGS |= {"early_stop_patience": int, "perceptual_weights": str, "target": str, "amp": str, "init": str}
 SETTINGS |= dict.fromkeys(("learning_rate", "weight_decay", "mask_weight", "iou_weight", "mark_weight"), float)
-SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema"), float)
+SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage"), float)
 
 
 def build_parser() -> argparse.ArgumentParser:

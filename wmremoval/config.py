@@ -23,6 +23,7 @@ class TrainConfig:
     init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
     pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
+    collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
@@ -70,6 +71,8 @@ class TrainConfig:
 
         if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
             raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
+        if not (_is_number(self.collage) and 0 <= self.collage <= 1):
+            raise ValueError(f"collage must be a number from 0 to 1, got {self.collage!r}")
         if not (_is_number(self.ema) and 0 <= self.ema < 1):
             raise ValueError(f"ema must be a number of at least 0 and below 1, got {self.ema!r}")
         if self.decompose and not self.composite:

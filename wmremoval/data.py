@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,7 @@ class SampleConfig:
     augment: bool = True  # random views and marks, new every epoch; False: fixed ones
     unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
+    collage_share: float = 0.0  # of augmented samples: several photographs beside each other, small as on a large sheet
     zoom: float = 1.0  # augmented samples are windows of a view up to this many times larger, marks and all
     watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
@@ -128,6 +130,8 @@ class WatermarkDataset(Dataset):
         side = _view_side(rng, config) if config.augment and config.zoom > 1 else config.image_size
         clean = read_image(self.paths[index], shrink_to=2 * side)
         clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)
+        if config.augment and config.collage_share and rng.random() < config.collage_share:
+            clean = self._collage(side, rng)
         first, second = self._mark(side, rng), self._mark(side, rng)
         if config.augment and rng.random() < config.unmarked_share:
             first = Mark(np.zeros_like(first.alpha), first.colour)
@@ -159,6 +163,18 @@ class WatermarkDataset(Dataset):
         transform = get_augmentations(side)
         transform.set_random_seed(int(rng.integers(2**31)))
         return transform(image=image)["image"]
+
+    def _collage(self, side: int, rng: np.random.Generator) -> np.ndarray:
+        """A square of n x n photographs of the set, n from 2 to 8, (side, side, 3) uint8."""
+        n = int(rng.integers(2, 9))
+        edges = np.linspace(0, side, n + 1).astype(int)
+        sheet = np.empty((side, side, 3), np.uint8)
+        for top, bottom in pairwise(edges):
+            for left, right in pairwise(edges):
+                path = self.paths[rng.integers(len(self.paths))]
+                small = resize_and_crop(read_image(path, shrink_to=bottom - top), max(bottom - top, right - left))
+                sheet[top:bottom, left:right] = small[: bottom - top, : right - left]
+        return sheet
 
     def _mark(self, side: int, rng: np.random.Generator) -> Mark:
         return draw_mark(rng, side, side, self.fonts, self.logos, self.config.watermarks)
@@ -240,12 +256,15 @@ def make_loaders(
     system_fonts: bool = True,
     pin_memory: bool = False,
     zoom: float = 1.0,
+    collage_share: float = 0.0,
 ) -> dict[str, DataLoader]:
     """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only)."""
     loaders = {}
     for part, paths in split.items():
         training = part == "train"
-        config = SampleConfig(image_size=image_size, seed=seed, augment=training, zoom=zoom)
+        config = SampleConfig(
+            image_size=image_size, seed=seed, augment=training, zoom=zoom, collage_share=collage_share
+        )
         dataset = WatermarkDataset(paths, config, load_fonts(system=training and system_fonts), logos)
         loaders[part] = make_loader(dataset, batch_size, workers, pin_memory)
     return loaders

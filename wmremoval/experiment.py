@@ -88,6 +88,7 @@ def open_loaders(
         logos,
         pin_memory=device.type == "cuda",
         zoom=config.zoom,
+        collage_share=config.collage,
     )
 
 
