@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logos": {"images", "watermarks"},
     "suite": {"data", "fonts", "images", "inference", "logos", "metrics", "photos", "watermarks"},
     "suitereport": {"checkpoints", "images", "inference", "panels", "reports", "runs", "suite"},
+    "gallery": {"fonts", "images", "inference", "metrics", "panels", "photos", "runs", "watermarks"},
     "scalebenchmark": {"data", "fonts", "images", "inference", "photos", "watermarks"},
     "experiment": {
         "fonts",

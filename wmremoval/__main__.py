@@ -274,14 +274,18 @@ BENCHMARKS = {
 
 def run_ship(arguments: argparse.Namespace) -> int:
     """Ship a run."""
-    from .runs import read_json
+    from .gallery import draw_gallery
+    from .inference import load_remover
+    from .runs import find_root, read_json
     from .shipping import ship
 
     suite = read_json(_from_root(arguments.suite)) if arguments.suite else None
     floors = {name: float(value) for name, value in (floor.split("=", 1) for floor in arguments.floor)}
-    print(
-        ship(_from_root(arguments.run), arguments.data, arguments.limits, suite, floors or None, arguments.history).name
+    weights = ship(
+        _from_root(arguments.run), arguments.data, arguments.limits, suite, floors or None, arguments.history
     )
+    picture = draw_gallery(load_remover(weights), find_root() / "outputs" / "visuals" / "removed.png")
+    print(f"{weights.name}, {picture.name}")
     return 0
 
 
