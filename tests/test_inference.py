@@ -331,6 +331,7 @@ def test_the_inference_path_does_not_import_what_training_needs():
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak from Linux")
 def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     """A whole run of its own: reading, searching, restoring, writing; the planted network stands for the real one."""
     tile = np.tile(photograph(1000, 1000), (10, 1, 1))
@@ -341,14 +342,15 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     image.paste(Image.fromarray(watermarked), (4000, 3000))
     image.save(tmp_path / "large.jpg", quality=98, subsampling=0)
     code = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1]); from planted import planted\n"
+        "import sys; sys.path.insert(0, sys.argv[1]); from planted import planted\n"
         "from pathlib import Path; from wmremoval.jobs import Places, plan_jobs; from wmremoval.removal import remove_watermarks\n"
         "jobs, _ = plan_jobs([Path(sys.argv[2])], Places(Path(sys.argv[3])))\n"
         "outcome, = remove_watermarks(jobs, planted())\n"
         "assert outcome.status == 'restored', outcome\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        # Not ru_maxrss: that begins at what the process held which started this one.
+        "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     arguments = [sys.executable, "-c", code, str(Path(__file__).parent), tmp_path / "large.jpg", tmp_path / "out"]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert int(done.stdout.split()[-1]) / (1e6 if sys.platform == "darwin" else 1e3) < 2000  # MB
+    assert int(done.stdout.split()[-1]) / 1e3 < 2000  # MB

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -217,24 +218,34 @@ def test_the_budget_holds_readers_back_but_never_for_ever():
 
 
 def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
-    """With 50 ms for each of the three, six photographs take far less than eighteen times that."""
-    image = SimpleNamespace(rgb=np.zeros((4, 4, 3), np.uint8), size=(4, 4), notes=[], native=None)
-    result = SimpleNamespace(mask_uint8=np.ones((4, 4), np.uint8), image=image.rgb, regions=[], notes=[], seconds=0.0, area=1.0)  # fmt: skip
-
-    def slow(value):
-        def work(*_, **__):
-            time.sleep(0.05)
-            return value
-
-        return work
-
-    monkeypatch.setattr(removal, "read_photo", slow(image))
-    monkeypatch.setattr(removal, "write_photo", slow(None))
+    """While one photograph is restored the next is read, and written while the next one is restored."""
+    black = np.zeros((4, 4, 3), np.uint8)
+    restored = SimpleNamespace(mask_uint8=black[..., 0] + 1, image=black, regions=[], notes=[], seconds=0.0, area=1.0)
     jobs = [Job(tmp_path / f"{i}.png", f"{i}.png", tmp_path / f"out/{i}.png") for i in range(6)]
-    started = time.monotonic()
-    outcomes = list(remove_watermarks(jobs, SimpleNamespace(restore=slow(result))))
-    assert [outcome.name for outcome in outcomes] == [job.name for job in jobs]
-    assert time.monotonic() - started < 0.75 * 18 * 0.05
+    reads, restores = ({job.name: threading.Event() for job in jobs} for _ in range(2))
+    following = {job.name: after.name for job, after in pairwise(jobs)}
+    order = iter(jobs)
+    missed = []
+
+    def read(path, *_):
+        reads[path.name].set()
+        return SimpleNamespace(rgb=black, size=(4, 4), notes=[], native=None)
+
+    def restore(*_):
+        name = next(order).name
+        restores[name].set()
+        if name in following and not reads[following[name]].wait(30):
+            missed.append(f"{following[name]} is not read while {name} is restored")
+        return restored
+
+    def write(photo, image, mask, path, *_):
+        if path.name in following and not restores[following[path.name]].wait(30):
+            missed.append(f"{following[path.name]} is not restored while {path.name} is written")
+
+    monkeypatch.setattr(removal, "read_photo", read)
+    monkeypatch.setattr(removal, "write_photo", write)
+    outcomes = list(remove_watermarks(jobs, SimpleNamespace(restore=restore)))
+    assert [outcome.name for outcome in outcomes] == [job.name for job in jobs] and not missed
 
 
 # In processes of its own, with a real network
