@@ -136,7 +136,7 @@ def stroke_width(marked: np.ndarray) -> float:
         >>> bar = np.zeros((40, 200), np.uint8)
         >>> bar[15:25, 10:190] = 1
         >>> round(stroke_width(bar))
-        11
+        10
     """
     distance = cv2.distanceTransform(np.pad(marked, 1), cv2.DIST_L2, 3)
     inside = distance[distance > 0]
