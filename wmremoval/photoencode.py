@@ -105,7 +105,7 @@ def _profile(photo: Photo, kind: PixelKind) -> bytes:
 def _saved(image: Image.Image, name: str, **options) -> memoryview:
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
-    return buffer.getbuffer()
+    return memoryview(buffer.getvalue())  # not getbuffer(): CPython 3.12 crashes if that outlives its buffer
 
 
 @contextmanager

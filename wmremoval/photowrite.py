@@ -89,7 +89,7 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(mask, np.uint8)).save(buffer, "PNG")
     with _explained(Path(path), "PNG"):
-        _write_whole(Path(path), [buffer.getbuffer()])
+        _write_whole(Path(path), [buffer.getvalue()])
 
 
 @contextmanager
