@@ -65,11 +65,10 @@ def test_results_beside_the_photographs_are_not_read_again(folder):
         (["in/a.jpg", "in/b.PNG"], {"output": "x.jpg"}, "several"),
         (["in"], {"output": "x.png"}, "several"),
         (["in/a.jpg"], {"output": "in/notes.txt"}, "is a file"),
-        (["in/a.jpg", "in/sub/a.jpg"], {"output": "out"}, "both be written"),
         (["in/a.jpg"], {"output": "x.tif"}, "converted"),
         (["in/a.jpg"], {"output": "x.png", "format": "webp"}, "disagree"),
         (["in/b.PNG"], {"output": "link.png"}, "never overwritten"),
-        (["in/a.jpg"], {"output": "out", "compare": "out"}, "both be written"),
+        (["in/a.jpg"], {"output": "out", "compare": "out"}, "one file"),
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_touched(folder, inputs, places, reason):
@@ -78,6 +77,14 @@ def test_what_makes_no_sense_is_refused_before_anything_is_touched(folder, input
     with pytest.raises(UsageError, match=reason) as caught:
         plan_jobs([folder / name for name in inputs], Places(**places))
     assert "\n" not in str(caught.value)
+
+
+def test_of_two_photographs_for_one_place_the_second_is_told_why_not(folder):
+    jobs, _ = plan_jobs([folder / "in/a.jpg", folder / "in/sub/a.jpg", folder / "in/b.PNG"], Places(folder / "out"))
+    assert [bool(job.problem) for job in jobs] == [False, True, False] and "a.jpg" in jobs[1].problem
+    (folder / "in/a.png").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", format="webp"))
+    assert [job.name for job in jobs if job.problem] == ["a.png"]
 
 
 def test_loops_of_links_end(folder):

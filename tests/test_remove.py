@@ -114,6 +114,15 @@ def test_bad_files_are_a_line_each_and_the_rest_goes_on(folder, capsys):
     assert report["summary"]["failed"] == len(failures) and report["summary"]["restored"] == 2
 
 
+def test_what_the_wanted_format_cannot_hold_names_the_photograph(folder, capsys):
+    Image.fromarray(marked(80, 150)[0]).convert("RGBA").save(folder / "in/glass.webp", lossless=True)
+    alpha = Image.open(folder / "in/glass.webp")
+    alpha.putalpha(100)
+    alpha.save(folder / "in/glass.webp", lossless=True)
+    assert run("in/glass.webp", "-o", "out", "--format", "jpeg") == 1
+    assert "glass.webp" in capsys.readouterr().err and files(folder / "out") == []
+
+
 def test_too_many_pixels_are_refused(folder, capsys):
     assert run("in", "-o", "out", "--max-pixels", 110 * 170 - 1) == 1
     assert files(folder / "out") == ["plain.jpg"] and "one.png" in capsys.readouterr().err

@@ -135,6 +135,8 @@ def _read(path: Path, device: torch.device | str) -> dict:
         raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
     except Exception as error:  # torch.load has no closed list of what damaged files raise
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "weights_only" in reason:  # PyTorch's own words advise to unpickle it all the same
+            reason = "damaged, or no PyTorch file, or one that holds more than weights and plain values"
         raise ValueError(f"{path} is not a readable checkpoint ({reason})") from None
 
 

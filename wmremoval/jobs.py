@@ -46,7 +46,8 @@ def plan_jobs(inputs: Sequence[Path], places: Places) -> tuple[list[Job], list[s
     """One job a photograph of all inputs, and lines on what is left out.
 
     Raises:
-        UsageError: an output that is an input, a file where a folder is needed, or two outputs in one place.
+        UsageError: an output that is an input, a file where a folder is needed, or two results of one photograph in one
+            place.
     """
     to_file = _single_file(inputs, places)
     jobs: list[Job] = []
@@ -62,8 +63,7 @@ def plan_jobs(inputs: Sequence[Path], places: Places) -> tuple[list[Job], list[s
             jobs.append(_file_job(path, places))
         else:
             jobs.append(_job(path, Path(path.name), places))
-    jobs = _told_apart(jobs)
-    _refuse_clashes(jobs)
+    jobs = _without_clashes(_told_apart(jobs))
     _refuse_overwritten_inputs(jobs)
     return jobs, remarks
 
@@ -186,24 +186,22 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
     return jobs
 
 
-def _refuse_clashes(jobs: Sequence[Job]) -> None:
-    """No two results in one place."""
+def _without_clashes(jobs: list[Job]) -> list[Job]:
+    """No two results in one place: the first photograph has it, the others are told why not."""
     taken: dict[Path, Job] = {}
-    for job in jobs:
-        for place in (job.output, job.mask_out, job.compare):
-            if place is None:
-                continue
-            other = taken.get(place.absolute())
-            taken[place.absolute()] = job
-            if other is job:
-                raise UsageError(
-                    f"two results of {shown(job.source)} would both be written to {shown(place)}; use folders"
+    for i, job in enumerate(jobs):
+        places = [place for place in (job.output, job.mask_out, job.compare) if place is not None]
+        if len({place.absolute() for place in places}) < len(places):
+            raise UsageError(f"two results of {shown(job.source)} would go to one file; use different folders")
+        for place in places:
+            other = taken.setdefault(place.absolute(), job)
+            if other is not job:
+                problem = (
+                    f"{shown(job.source)}: would be written to {shown(place)} as {shown(other.source)} is; "
+                    "rename it, or give it another folder"
                 )
-            if other is not None:
-                raise UsageError(
-                    f"{shown(other.source)} and {shown(job.source)} would both be written to {shown(place)}; "
-                    "rename one, or restore them into different folders"
-                )
+                jobs[i] = replace(job, problem=job.problem or problem)
+    return jobs
 
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:

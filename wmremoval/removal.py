@@ -186,7 +186,8 @@ def _write(job: Job, read: Read, result: Result | None, options: Options, budget
             [*result.notes, *photo.notes],
         )
     except ImageError as error:
-        return Outcome(job.name, "failed", error=str(error))
+        source = shown(job.source)
+        return Outcome(job.name, "failed", error=str(error) if source in str(error) else f"{source}: {error}")
     except OSError as error:
         return Outcome(job.name, "failed", error=f"{shown(job.output)}: cannot be written ({error.strerror or error})")
     finally:
