@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from .checkpoints import load_model
+from .devices import choose_device, has_bf16
 from .fastnet import FastNet
 from .images import to_uint8
 from .photofile import from_pil, read_photo, to_pil
@@ -232,36 +233,21 @@ def load_remover(
         raise ValueError(
             f"the package holds no weights ({WEIGHTS.name} is missing); name some with --weights, such as a run's folder"
         )
-    place = pick_device(device)
+    place = choose_device(device)
     net, about = load_model(weights or WEIGHTS)
     window = max(2, about["config"].get("image_size", TRAINING_SIDE) // STRIDE // 2 * 2)
     fast = FastNet(net, window=window, dtype=pick_precision(precision, place), attention=attention).to(place)
     remover = Remover(fast, place, tile_core(max_memory, place), step=STRIDE * window // 2)
-    card = Path(weights or WEIGHTS).with_suffix(".json")
-    remover.about = about | ({"card": read_json(card)} if card.is_file() else {})
+    card = WEIGHTS.with_suffix(".json")
+    remover.about = about | ({"card": read_json(card)} if weights is None and card.is_file() else {})
     return remover
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes CUDA where it is."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver"
-        )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def pick_precision(name: str, device: torch.device) -> torch.dtype:
     """float32, or bfloat16 where it is asked for or the hardware has it."""
     if name not in ("auto", "float32", "bf16"):
         raise ValueError(f"precision must be auto, float32 or bf16, got {name!r}")
-    if device.type == "cuda":
-        has = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.bfloat16 if name == "bf16" or (name == "auto" and has) else torch.float32
+    return torch.bfloat16 if name == "bf16" or (name == "auto" and has_bf16(device)) else torch.float32
 
 
 def tile_core(max_memory: int, device: torch.device) -> int:

@@ -5,12 +5,9 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .images import DAMAGED
-from .watermarks import LOGO_SIDE
+from .watermarks import LOGO_FILES, read_logos
 
-LOGO_FILES = (".png", ".webp")  # formats with transparency
 TEST_PERCENT = 15  # of the brands are for test only
 VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
 
@@ -50,17 +47,7 @@ def load_logo_part(folder: str | Path, part: str) -> list[np.ndarray]:
     Raises:
         ValueError: the part holds no picture with transparency.
     """
-    logos = []
-    for path in split_logos(folder)[part]:
-        try:
-            with Image.open(path) as image:
-                image.thumbnail((LOGO_SIDE, LOGO_SIDE))
-                array = np.array(image.convert("RGBA"))
-        except (*DAMAGED, Image.DecompressionBombError) as error:
-            print(f"skipped logo {path.name}: {(str(error) or type(error).__name__).splitlines()[0]}")
-            continue
-        if np.ptp(array[..., 3]):  # a filled rectangle is no logo
-            logos.append(array)
+    logos = read_logos(split_logos(folder)[part])
     if not logos:
         raise ValueError(
             f"no RGBA logos of the {part} brands in {folder}; give a folder of more logos, or leave it out"

@@ -85,6 +85,9 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
     While one photograph is restored the next is read and the last one written. Closing the generator, or an
     interruption, lets the file being written finish and leaves nothing half-written.
     """
+    places = (place for job in jobs for place in (job.output, job.mask_out) if place is not None)
+    for folder in {place.parent for place in places if place.parent.is_dir()}:
+        remove_leftovers(folder)
     budget = Budget(IN_FLIGHT)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         reading: deque[tuple[Job, Future]] = deque()
@@ -163,7 +166,6 @@ def _write(job: Job, read: Read, result: Result | None, options: Options, budget
         for place in (job.output, job.mask_out, job.compare):
             if place is not None:
                 place.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(job.output.parent)
         if job.mask_out is not None:
             write_mask(job.mask_out, result.mask_uint8)
         if job.compare is not None:

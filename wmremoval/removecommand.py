@@ -129,10 +129,11 @@ def _finish(arguments, remover, outcomes: list, seconds: float, rank: int, world
 
 def _report(arguments, remover, outcomes: list, seconds: float, world: int, interrupted: bool) -> dict[str, Any]:
     statuses = ("restored", "unmarked", "kept", "failed")
+    card = remover.about.get("card", {"file": Path(arguments.weights).name if arguments.weights else None})
     return {
         "wmremoval": __version__,
         "date": datetime.now().isoformat(timespec="seconds"),
-        "weights": remover.about.get("card", {"file": Path(arguments.weights).name if arguments.weights else None}),
+        "weights": {name: card[name] for name in ("file", "sha256", "date") if name in card},
         "device": str(remover.runner.device),
         "processes": world,
         "seconds": round(seconds, 2),

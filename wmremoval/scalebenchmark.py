@@ -5,12 +5,14 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from .data import resize_and_crop
 from .fonts import load_fonts
-from .images import read_image
+from .images import read_image, to_tensor
 from .inference import Remover
+from .metrics import PSNR_CAP, psnr
 from .photos import list_photos, split_photos
 from .watermarks import Mark, WatermarkConfig, blend, draw_mark
 
@@ -70,8 +72,8 @@ def enlarged(seed: int, n: int) -> Mark:
 
 def psnr_inside(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
     """dB over the pixels of a mask (H, W)."""
-    error = (image.astype(np.float32) - clean)[mask > 0] / 255.0
-    return float(-10.0 * np.log10(np.mean(error**2) + 1e-10))
+    views, where = (to_tensor(view)[None] for view in (image, clean)), torch.from_numpy(mask > 0)[None, None]
+    return psnr(*views, where).clamp_max(PSNR_CAP).item()
 
 
 def gradient_energy(image: np.ndarray, mask: np.ndarray) -> float:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from .checkpoints import BEST_MODEL, STATE, load_init, load_state, load_weights, save_best, save_state
 from .config import TrainConfig, drop_factor, onecycle
+from .devices import choose_device, has_bf16
 from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss
 from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet, Parts
@@ -38,15 +39,7 @@ def pick_device(name: str = "auto") -> torch.device:
     """
     # Blocks over 64 MB are not split: less fragmentation on small GPUs, as the document does.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in ("cpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or cuda, got {name!r}")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(
-            "no CUDA device is available; use --device cpu, or install a CUDA build of PyTorch and a driver"
-        )
-    device = torch.device(name)
+    device = choose_device(name)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # every batch has the same shape
     return device
@@ -64,10 +57,9 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
         raise ValueError("amp='fp16' needs a CUDA device; use 'auto', 'bf16' or 'off'")
     if amp != "auto":
         return {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    hardware = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return torch.bfloat16 if hardware else None
+    if has_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else None
 
 
 class NonFiniteLossError(RuntimeError):

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from .model import ALPHA_MOST
+
 OPAQUE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
-ALPHA_MOST = 0.95  # strongest alpha that is inverted, as in the network
 STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke reaches its full strength
 EDGE_BLUR = 0.3  # sigma of what calms texture before an edge is looked for, pixels of the shrunken photograph
 SHARP_SHARE = 0.2  # of the doubt that is left to single pixels; more sharpens edges and lets texture into alpha

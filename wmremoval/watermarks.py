@@ -13,6 +13,7 @@ from .fonts import PHRASES, FontBook, text_raster
 from .images import DAMAGED, to_uint8
 
 RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
+LOGO_FILES = (".png", ".webp")  # formats with transparency
 LOGO_SIDE = 256  # pixels; logos are kept at most this large
 
 
@@ -108,10 +109,17 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
     Raises:
         ValueError: the folder holds no picture with transparency.
     """
+    paths = sorted(path for path in Path(folder).expanduser().glob("*") if path.suffix.lower() in LOGO_FILES)
+    logos = read_logos(paths)
+    if not logos:
+        raise ValueError(f"no RGBA logos in {folder}; give a folder of PNG or WebP files with transparency")
+    return logos
+
+
+def read_logos(paths: Sequence[Path]) -> list[np.ndarray]:
+    """Read those of the files that have transparency, at most `LOGO_SIDE` pixels long; a line for each damaged one."""
     logos = []
-    for path in sorted(Path(folder).expanduser().glob("*")):
-        if path.suffix.lower() not in (".png", ".webp"):
-            continue
+    for path in paths:
         try:
             with Image.open(path) as image:
                 image.thumbnail((LOGO_SIDE, LOGO_SIDE))
@@ -121,8 +129,6 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
             continue
         if np.ptp(array[..., 3]):  # a filled rectangle is no logo
             logos.append(array)
-    if not logos:
-        raise ValueError(f"no RGBA logos in {folder}; give a folder of PNG or WebP files with transparency")
     return logos
 
 
