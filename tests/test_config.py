@@ -163,6 +163,8 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("workers", 0.5),
         ("seed", -1),  # NumPy's generators refuse it, in the first sample
         ("lr_drop_epoch", "15"),
+        ("marks", "rare"),
+        ("l1_weight", -1.0),
     ],
 )
 def test_a_value_that_could_only_fail_later_is_an_error_that_names_the_setting(name, value):

@@ -22,7 +22,7 @@ from wmremoval.data import (
     resize_and_crop,
 )
 from wmremoval.fonts import FontBook
-from wmremoval.watermarks import Mark, WatermarkConfig
+from wmremoval.watermarks import MARKS, Mark, WatermarkConfig
 
 KEYS = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "reference_mask": 1, "alpha": 1, "colour": 3}
 KEYS |= {"reference_alpha": 1, "reference_colour": 3}
@@ -404,6 +404,15 @@ def test_loaders_for_the_three_parts(photos):
         loader.dataset.epoch = 1
         kept = all(torch.equal(one, other) for one, other in zip(before, collect(loader), strict=True))
         assert kept == (part != "train")
+
+
+def test_each_part_has_its_own_logos_and_only_training_other_marks(photos):
+    split = {"train": photos[:7], "val": photos[7:10], "test": photos[10:]}
+    logos = {part: [np.full((8, 8, 4), i, np.uint8)] for i, part in enumerate(split)}
+    loaders = make_loaders(split, 64, 4, logos=logos, system_fonts=False, marks="varied")
+    for part, loader in loaders.items():
+        assert loader.dataset.logos is logos[part]
+        assert loader.dataset.config.watermarks == MARKS["varied" if part == "train" else "standard"]
 
 
 def test_only_training_marks_use_the_system_s_fonts(photos, fonts, monkeypatch):

@@ -18,6 +18,7 @@ from wmremoval.inference import Remover, as_mask, load_remover
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import best_view, find_regions, look_factor, stroke_width, views
 from wmremoval.tiles import TileRunner, shrink, tiles
+from wmremoval.upsampling import Maps, repaint
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 70), (70, 1), (7, 9), (37, 61), (64, 64), (101, 640), (640, 50), (255, 257)]
@@ -354,3 +355,40 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout.split()[-1]) / 1e3 < 2000  # MB
+
+
+# Repainting
+
+
+def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray) -> Maps:
+    """What a network that knows all says of white marks of one alpha, its own repainting being black."""
+    strength = (alpha * mask).astype(np.float32)
+    shown = (1 - strength[..., None]) * photo + strength[..., None]
+    return Maps(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo))
+
+
+def test_what_an_opaque_mark_hides_is_carried_inwards_and_the_rest_is_inverted():
+    photo = np.tile(np.linspace(0.2, 0.4, 64, dtype=np.float32)[None, :, None], (64, 1, 3))
+    mask = np.zeros((64, 64))
+    mask[20:44, 20:28] = 1
+    for alpha in (0.5, 1.0):
+        painted = repaint(maps_of(photo, alpha, mask), np.zeros((64, 64), np.float32)).image
+        assert np.abs(painted - photo).max() < 0.02, alpha
+    np.testing.assert_array_equal(painted[mask == 0], photo[mask == 0])
+
+
+def test_the_network_decides_how_much_is_repainted_where_the_mark_is_translucent():
+    photo = np.full((48, 48, 3), 0.25, np.float32)
+    photo[20:28, 20:28] = 0.5  # hidden from what repaints, not from what inverts
+    mask = np.zeros((48, 48))
+    mask[16:32, 16:32] = 1
+    maps = maps_of(photo, 0.5, mask)
+    inverted, mixed, painted = (repaint(maps, np.full((48, 48), t, np.float32)).image for t in (0.0, 0.5, 1.0))
+    assert np.abs(inverted - photo).max() < 1e-5
+    assert np.abs(painted - 0.25).max() < 2 / 255
+    np.testing.assert_allclose(mixed, (inverted + painted) / 2, atol=1e-6)
+
+
+def test_nothing_found_is_nothing_repainted():
+    maps = maps_of(np.full((16, 16, 3), 0.5, np.float32), 0.5, np.zeros((16, 16)))
+    assert repaint(maps, np.ones((16, 16), np.float32)) is maps

@@ -9,12 +9,14 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from planted import photograph, planted
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from wmremoval import suite, suitereport
-from wmremoval.logos import brand_of, load_logo_part, split_logos
+from wmremoval.logos import brand_of, load_logo_part, logos_by_part, split_logos
+from wmremoval.model import HeterogeneousUNet
 from wmremoval.suite import ALPHAS, Cell, Sample, Suite, SuiteConfig, gains, open_suite, score_sample, summarise_cells
 
 SIDE = 96
@@ -203,6 +205,21 @@ def test_tests_draw_test_logos_and_tuning_those_of_training(logos, built, photos
     assert not set(tuning.paths) & set(built.paths)
 
 
+def test_training_and_validation_share_brands_and_the_test_has_its_own(logos):
+    parts = logos_by_part(logos)
+    reds = {part: {int(logo[..., 0].max()) for logo in parts[part]} for part in parts}  # the brand's number
+    assert list(parts) == ["train", "val", "test"] and parts["train"] is parts["val"]
+    assert reds["train"] and reds["test"] and not reds["train"] & reds["test"]
+    assert reds["train"] | reds["test"] == set(range(60))
+
+
+def test_too_few_brands_to_split_are_used_everywhere_and_it_is_said(logos, tmp_path, capsys):
+    name = "source_brand0-color.png"
+    (tmp_path / name).write_bytes((logos / name).read_bytes())
+    parts = logos_by_part(tmp_path)
+    assert [len(parts[part]) for part in parts] == [1, 1, 1] and "too few brands" in capsys.readouterr().out
+
+
 def test_logos_that_cannot_be_used(tmp_path, capsys):
     with pytest.raises(ValueError, match="no folder"):
         split_logos(tmp_path / "none")
@@ -379,3 +396,21 @@ def test_too_few_photographs(tmp_path):
         open_suite(tmp_path)
     with pytest.raises(ValueError, match="no folder"):
         open_suite(tmp_path / "none")
+
+
+def test_the_bare_network_is_scored_without_the_remover(photos, tmp_path):
+    torch.manual_seed(0)
+    net = HeterogeneousUNet()
+    weights = tmp_path / "w.pth"
+    torch.save({"model": net.state_dict(), "config": {"composite": True}}, weights)
+    results = suitereport.run_suite(photos[0].parent, None, weights, "cpu", None, limit=1, part="val", bare=True)
+    assert results["bare"] and results["settings"]["part"] == "val"
+    built = open_suite(photos[0].parent, None, SuiteConfig(part="val", per_cell=1))
+    sample = next(built.samples("text", 0))
+    with torch.inference_mode():
+        image, logits = net.eval()(torch.from_numpy(sample.watermarked.transpose(2, 0, 1)[None] / np.float32(255)))
+    restored = np.round(image[0].numpy().transpose(1, 2, 0) * 255).astype(np.uint8)
+    psnr = peak_signal_noise_ratio(sample.clean, restored, data_range=255)
+    assert results["cells"][0]["psnr"] == pytest.approx(psnr, abs=1e-3)
+    found, mask = (logits[0, 0] > 0).numpy(), sample.mask > 0
+    assert results["cells"][0]["mask_iou"] == pytest.approx((found & mask).sum() / (found | mask).sum(), abs=0.01)

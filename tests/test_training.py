@@ -1018,3 +1018,13 @@ def test_both_views_are_inputs_and_each_is_the_others_reference():
     for ours, theirs in (("watermarked", "reference"), ("mask", "reference_mask"), ("alpha", "reference_alpha")):
         assert torch.equal(both[ours][2:], batch[theirs]) and torch.equal(both[theirs][2:], batch[ours])
     assert torch.equal(both["colour"][2:], batch["reference_colour"])
+
+
+def test_l1_over_all_pixels_is_added_with_its_weight():
+    batch = random_batch()
+    logits = torch.zeros(2, 1, 32, 32)
+    total, terms = make_training(l1_weight=2.0, target="clean").objective(batch["watermarked"], logits, batch)
+    plain, others = make_training(target="clean").objective(batch["watermarked"], logits, batch)
+    by_hand = 2.0 * np.abs(batch["watermarked"].numpy() - batch["clean"].numpy()).mean()
+    assert terms["l1"].item() == pytest.approx(by_hand, rel=1e-5) and "l1" not in others
+    assert (total - plain).item() == pytest.approx(by_hand, rel=1e-4)

@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 from wmremoval.fonts import PHRASES, FontBook, text_raster
-from wmremoval.watermarks import LOGO_SIDE, Mark, WatermarkConfig, blend, draw_mark, load_logos
+from wmremoval.watermarks import LOGO_SIDE, MARKS, Mark, WatermarkConfig, blend, draw_mark, load_logos
 
 NO_FONTS = FontBook({})
 # Marks as they are placed, whole and opaque: their alpha is the coverage itself.
@@ -499,3 +499,33 @@ def test_damaged_logos_are_skipped_each_with_a_line(tmp_path, capsys):
     assert len(lines) == len(contents)
     for line, name in zip(lines, sorted(contents), strict=True):
         assert name in line
+
+
+# Kinds of marks for training
+
+
+def test_a_lattice_crosses_the_whole_photograph_in_thin_lines():
+    lattices = marks(20, replace(SHAPE, lattice_share=1.0), height=160, width=240)
+    for mark in lattices:
+        share = (mark.alpha > 0).mean()
+        quarters = [mark.alpha[:80, :120], mark.alpha[:80, 120:], mark.alpha[80:, :120], mark.alpha[80:, 120:]]
+        assert all(quarter.any() for quarter in quarters) and 0.005 < share < 0.5
+        assert cv2.erode((mark.alpha > 0).astype(np.uint8), np.ones((15, 15), np.uint8)).sum() == 0  # no areas
+    assert np.ptp([(mark.alpha > 0).mean() for mark in lattices]) > 0.05  # of many pitches
+
+
+def test_a_share_of_the_shapes_are_lattices_and_texts_never_are(fonts):
+    some = marks(60, replace(SHAPE, lattice_share=0.4))
+    every, none = marks(60, replace(SHAPE, lattice_share=1.0)), marks(60, SHAPE)
+    lattices = sum(np.array_equal(a.alpha, b.alpha) for a, b in zip(some, every, strict=True))
+    shapes = sum(np.array_equal(a.alpha, b.alpha) for a, b in zip(some, none, strict=True))
+    assert lattices + shapes == 60 and 12 <= lattices <= 36
+    texts = (marks(10, replace(TEXT, lattice_share=share), fonts=fonts) for share in (0.0, 1.0))
+    assert all(np.array_equal(a.alpha, b.alpha) for a, b in zip(*texts, strict=True))
+
+
+def test_the_standard_marks_are_the_documents_and_the_varied_have_more_of_the_rare():
+    standard, varied = MARKS["standard"], MARKS["varied"]
+    assert standard == WatermarkConfig() and standard.lattice_share == 0
+    assert varied.shape_share > standard.shape_share and varied.opaque_share > standard.opaque_share
+    assert varied.lattice_share > 0 and varied.shape_share + varied.logo_share < 1

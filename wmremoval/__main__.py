@@ -7,8 +7,11 @@ from pathlib import Path
 
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
-SETTINGS |= {"early_stop_patience": int, "perceptual_weights": str, "target": str, "amp": str, "init": str}
-SETTINGS |= dict.fromkeys(("learning_rate", "weight_decay", "mask_weight", "iou_weight", "mark_weight"), float)
+SETTINGS |= {"early_stop_patience": int}
+SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks"), str)
+SETTINGS |= dict.fromkeys(
+    ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
+)
 SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage"), float)
 
 
@@ -61,6 +64,8 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("--report-dir", help="folder for suite.json, suite.csv and suite.png")
     evaluate.add_argument("--limit", type=int, help="photographs in each cell of the suite, default 24")
+    evaluate.add_argument("--part", default="test", help="test (default), or val to tune the suite's remover on")
+    evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
@@ -168,7 +173,9 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
         logos, folder = (path and _from_root(path) for path in (arguments.logos, arguments.report_dir))
         photos = _from_root(arguments.photos or "data/clean_images")
-        run_suite(photos, logos, arguments.weights, arguments.device, folder, arguments.limit)
+        run_suite(
+            photos, logos, arguments.weights, arguments.device, folder, arguments.limit, arguments.part, arguments.bare
+        )
         return 0
     if not arguments.run:
         raise ValueError("name the folder of a run, or --suite")

@@ -23,12 +23,14 @@ class TrainConfig:
     init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
     pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
+    marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
     iou_weight: float = 0.0  # of 1 - IoU of the mask within the mask term (SLBR takes 0.25)
     mark_weight: float = 1.0  # of the L1 of alpha and colour against the drawn mark; only with `decompose`
+    l1_weight: float = 0.0  # of L1 over all pixels, beside the masked L1 of weight 1
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
     beta: float = 0.3  # weight of the LAB loss
     gamma: float = 0.4  # weight of 1 - SSIM
@@ -52,7 +54,8 @@ class TrainConfig:
     compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
 
     def __post_init__(self):
-        for name, allowed in {"target": ("reference", "clean"), "amp": ("auto", "bf16", "fp16", "off")}.items():
+        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied")}
+        for name, allowed in (choices | {"amp": ("auto", "bf16", "fp16", "off")}).items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
@@ -65,7 +68,8 @@ class TrainConfig:
         for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        for name in ("weight_decay", "mask_weight", "iou_weight", "mark_weight", "alpha", "beta", "gamma", "delta"):
+        weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark")]
+        for name in ("weight_decay", "alpha", "beta", "gamma", "delta", *weights):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
 

@@ -1,7 +1,7 @@
 """Augment photographs, `WatermarkDataset` and its loaders: from a file's path to a training batch."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from .fonts import FontBook, load_fonts
 from .images import read_image, to_tensor
-from .watermarks import Mark, WatermarkConfig, blend, draw_mark
+from .watermarks import MARKS, Mark, WatermarkConfig, blend, draw_mark
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
@@ -252,19 +252,31 @@ def make_loaders(
     batch_size: int,
     seed: int = 0,
     workers: int = 0,
-    logos: Sequence[np.ndarray] = (),
+    logos: Mapping[str, Sequence[np.ndarray]] | None = None,
     system_fonts: bool = True,
     pin_memory: bool = False,
     zoom: float = 1.0,
     collage_share: float = 0.0,
+    marks: str = "standard",
 ) -> dict[str, DataLoader]:
-    """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only)."""
+    """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only).
+
+    Args:
+        logos: of each part, as `logos_by_part` gives them.
+        marks: which of `MARKS` training marks are drawn from.
+    """
     loaders = {}
     for part, paths in split.items():
         training = part == "train"
         config = SampleConfig(
-            image_size=image_size, seed=seed, augment=training, zoom=zoom, collage_share=collage_share
+            image_size=image_size,
+            seed=seed,
+            augment=training,
+            zoom=zoom,
+            collage_share=collage_share,
+            watermarks=MARKS[marks if training else "standard"],
         )
-        dataset = WatermarkDataset(paths, config, load_fonts(system=training and system_fonts), logos)
+        fonts = load_fonts(system=training and system_fonts)
+        dataset = WatermarkDataset(paths, config, fonts, logos[part] if logos else ())
         loaders[part] = make_loader(dataset, batch_size, workers, pin_memory)
     return loaders

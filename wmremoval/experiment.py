@@ -15,13 +15,14 @@ from .data import SampleConfig, WatermarkDataset, make_loader, make_loaders
 from .evaluation import evaluate, write_test_results
 from .fonts import load_fonts
 from .images import write_image
+from .logos import logos_by_part
 from .losses import vgg_cache
 from .model import count_parameters
 from .photos import PhotoSet, gather_photos, sample_scenes
 from .reports import RunInfo, read_config, write_config
 from .runs import find_root, latest_run, new_run, read_json
 from .training import Training, TrainResult, fit
-from .watermarks import WatermarkConfig, blend, draw_mark, load_logos
+from .watermarks import WatermarkConfig, blend, draw_mark
 
 # What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
@@ -78,7 +79,7 @@ def open_loaders(
     photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None
 ) -> dict:
     """Loaders for train, val and test; see `make_loaders`."""
-    logos = load_logos(_logos_folder(logos_dir)) if logos_dir else ()
+    logos = logos_by_part(_logos_folder(logos_dir)) if logos_dir else None
     return make_loaders(
         photos.split,
         config.image_size,
@@ -89,6 +90,7 @@ def open_loaders(
         pin_memory=device.type == "cuda",
         zoom=config.zoom,
         collage_share=config.collage,
+        marks=config.marks,
     )
 
 
@@ -198,7 +200,7 @@ def run_photos(folder: str | Path, about: dict, photos_dir: str | Path | None = 
 
 def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None):
     """Fixed samples of photographs as validation and test see them."""
-    logos = load_logos(logos_dir) if logos_dir else ()
+    logos = logos_by_part(logos_dir)["test"] if logos_dir else ()
     samples = SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
     return make_loader(WatermarkDataset(paths, samples, logos=logos), config.batch_size, config.workers)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .watermarks import LOGO_FILES, read_logos
+from .watermarks import LOGO_FILES, load_logos, read_logos
 
 TEST_PERCENT = 15  # of the brands are for test only
 VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
@@ -39,6 +39,20 @@ def split_logos(folder: str | Path) -> dict[str, list[Path]]:
         test = zlib.crc32(brand_of(path).encode()) % 100 < TEST_PERCENT
         split["test" if test else "train"].append(path)
     return split
+
+
+def logos_by_part(folder: str | Path) -> dict[str, list[np.ndarray]]:
+    """The logos of each part of the photographs: training and validation share brands, the test has its own.
+
+    A folder with too few brands to keep some for the test gives all of them to every part, and says so.
+    """
+    split = split_logos(folder)
+    if not (split["train"] and split["test"]):
+        print(f"{folder}: too few brands to keep some for the test, so all logos are trained on and tested with")
+        logos = load_logos(folder)
+        return {"train": logos, "val": logos, "test": logos}
+    train = load_logo_part(folder, "train")
+    return {"train": train, "val": train, "test": load_logo_part(folder, "test")}
 
 
 def load_logo_part(folder: str | Path, part: str) -> list[np.ndarray]:

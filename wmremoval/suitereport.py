@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -10,9 +12,10 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from .checkpoints import BEST_MODEL
-from .images import to_tensor
-from .inference import WEIGHTS, load_remover
+from .checkpoints import BEST_MODEL, load_model
+from .devices import choose_device
+from .images import to_tensor, to_uint8
+from .inference import WEIGHTS, Result, load_remover, pick_precision
 from .panels import image_grid, image_panel, outline
 from .reports import format_table
 from .runs import environment, save_figure, write_csv, write_json
@@ -52,6 +55,7 @@ def run_suite(
     folder: str | Path | None,
     limit: int | None = None,
     part: str = "test",
+    bare: bool = False,
 ) -> dict:
     """Score a remover over the suite, print the table, and leave `suite.json`, `suite.csv` and `suite.png`.
 
@@ -63,6 +67,7 @@ def run_suite(
         folder: where the files go; None: nowhere.
         limit: photographs a cell at most; None: the suite's own number.
         part: "test", or "val" to tune on.
+        bare: the network alone on each whole view, as in training, without search, repainting or limits.
 
     Returns:
         what `suite.json` holds.
@@ -71,18 +76,40 @@ def run_suite(
         ValueError: too few photographs, no logos, no weights; one line that says what to do.
     """
     config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
-    remover = load_remover(weights, device)
+    remover = bare_network(weights or WEIGHTS, device) if bare else load_remover(weights, device)
     suite = open_suite(photos, logos, config)
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now
     rows, examples = score_suite(remover, suite)
-    results = describe(suite, photos, logos, weights) | {"gains_db": gains(rows), "cells": summarise_cells(rows)}
+    results = describe(suite, photos, logos, weights) | {
+        "bare": bare,
+        "gains_db": gains(rows),
+        "cells": summarise_cells(rows),
+    }
     print(suite_table(results))
     if folder is not None:
         write_json(Path(folder) / "suite.json", results)
         write_csv(Path(folder) / "suite.csv", rows)
         save_figure(draw_suite(examples), Path(folder) / "suite.png")
     return results
+
+
+def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Result]:
+    """A remover that is the network and nothing else, on (H, W, 3) uint8 arrays; bf16 where the hardware has it."""
+    place = choose_device(device)
+    half = pick_precision("auto", place) == torch.bfloat16
+    net, _ = load_model(weights)
+    net.to(place, memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def remove(photo: np.ndarray) -> Result:
+        started = time.perf_counter()
+        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=half):
+            image, mask_logits = net(to_tensor(photo)[None].to(place))
+        restored = to_uint8(image[0].permute(1, 2, 0).cpu().numpy())
+        return Result(restored, to_uint8(torch.sigmoid(mask_logits)[0, 0].cpu().numpy()), time.perf_counter() - started)
+
+    return remove
 
 
 def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights: str | Path | None) -> dict:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .images import to_tensor
-from .upsampling import Maps, alpha_from_contrast
+from .upsampling import Maps, alpha_from_contrast, repaint
 
 MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
 STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
@@ -100,7 +100,8 @@ class TileRunner:
         mask = _to_array(torch.sigmoid(parts.mask_logits))[..., 0]
         if parts.alpha is None:
             return Maps(photo, image, mask, *alpha_from_contrast(photo, image, mask))
-        return Maps(photo, image, mask, _to_array(parts.alpha)[..., 0], _to_array(parts.colour))
+        alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust))
+        return repaint(Maps(photo, image, mask, alpha[..., 0], colour), trust[..., 0])
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 from .checkpoints import BEST_MODEL, STATE, load_init, load_state, load_weights, save_best, save_state
 from .config import TrainConfig, drop_factor, onecycle
 from .devices import choose_device, has_bf16
-from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss
+from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
 from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet, Parts
 from .runs import write_json
@@ -119,6 +119,9 @@ class Training:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
         total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
+        if self.config.l1_weight:
+            l1 = self.config.l1_weight * masked_l1_loss(image, batch[self.config.target])
+            total, terms["l1"] = total + l1, l1.detach()
         if self.config.mask_weight:
             bce = mask_bce_loss(mask_logits, batch["mask"])
             terms["mask_bce"] = self.config.mask_weight * bce.detach()
