@@ -398,7 +398,8 @@ def test_too_few_photographs(tmp_path):
         open_suite(tmp_path / "none")
 
 
-def test_the_bare_network_is_scored_without_the_remover(photos, tmp_path):
+def test_the_bare_network_is_scored_without_the_remover(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr(suitereport, "pick_precision", lambda name, place: torch.float32)
     torch.manual_seed(0)
     net = HeterogeneousUNet()
     weights = tmp_path / "w.pth"
