@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "photobenchmark": {"fonts", "images", "inference", "jobs", "photos", "removal", "watermarks"},
     "logos": {"watermarks"},
     "suite": {"data", "fonts", "images", "inference", "logos", "metrics", "photos", "watermarks"},
+    "protocol": {"checkpoints", "data", "devices", "images", "inference", "metrics", "photos", "runs"},
     "suitereport": {"checkpoints", "devices", "images", "inference", "panels", "reports", "runs", "suite"},
     "gallery": {"fonts", "images", "inference", "metrics", "panels", "photos", "runs", "watermarks"},
     "scalebenchmark": {"data", "fonts", "images", "inference", "metrics", "photos", "watermarks"},

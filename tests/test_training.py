@@ -978,9 +978,16 @@ def test_the_mark_head_may_begin_anew_on_weights_without_one(real, tmp_path):
     net = HeterogeneousUNet(decompose=True)
     checkpoints.load_init(net, tmp_path / "plain.safetensors")
     assert all(torch.equal(x, net.state_dict()[name]) for name, x in plain.state_dict().items())
-    save_file(net.state_dict(), tmp_path / "marked.safetensors")
-    with pytest.raises(ValueError, match="mark"):
-        checkpoints.load_init(plain, tmp_path / "marked.safetensors")
+
+
+def test_a_network_without_a_mark_head_may_begin_from_weights_with_one(real, tmp_path):
+    marked, plain = HeterogeneousUNet(decompose=True), HeterogeneousUNet(composite=False)
+    save_file(marked.state_dict(), tmp_path / "marked.safetensors")
+    checkpoints.load_init(plain, tmp_path / "marked.safetensors")
+    assert all(torch.equal(x, marked.state_dict()[name]) for name, x in plain.state_dict().items())
+    save_file(marked.state_dict() | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
+    with pytest.raises(ValueError, match=r"extra\.weight"):
+        checkpoints.load_init(plain, tmp_path / "more.safetensors")
 
 
 def test_alpha_and_colour_are_learnt_but_not_part_of_the_reported_loss(real):

@@ -60,10 +60,13 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--suite", action="store_true", help="the fixed suite on photographs of any folder")
     evaluate.add_argument("--logos", help="folder of RGBA logos, for the suite's logo cells")
     evaluate.add_argument(
-        "--weights", help="for the suite: a .safetensors, .pth or run's folder; default: the package's"
+        "--weights", help="for suite and document: a .safetensors, .pth or run's folder; default: the package's"
     )
-    evaluate.add_argument("--report-dir", help="folder for suite.json, suite.csv and suite.png")
-    evaluate.add_argument("--limit", type=int, help="photographs in each cell of the suite, default 24")
+    evaluate.add_argument("--report-dir", help="folder for the reports of suite and document")
+    evaluate.add_argument(
+        "--limit", type=int, help="photographs at most: in each cell of the suite (24), or of the document's test"
+    )
+    evaluate.add_argument("--document", action="store_true", help="the document's test: photographs augmented once")
     evaluate.add_argument("--part", default="test", help="test (default), or val to tune the suite's remover on")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
@@ -177,8 +180,15 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
             photos, logos, arguments.weights, arguments.device, folder, arguments.limit, arguments.part, arguments.bare
         )
         return 0
+    if arguments.document:
+        from .protocol import run_protocol
+
+        folder = arguments.report_dir and _from_root(arguments.report_dir)
+        photos = _from_root(arguments.photos or "data/clean_images")
+        run_protocol(photos, arguments.weights, arguments.device, folder, arguments.limit)
+        return 0
     if not arguments.run:
-        raise ValueError("name the folder of a run, or --suite")
+        raise ValueError("name the folder of a run, or --suite, or --document")
     folder = _from_root(arguments.run)
     training, _, about = read_run(folder, pick_device(arguments.device))
     photos = run_photos(folder, about, arguments.photos)

@@ -109,7 +109,8 @@ def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
 def load_init(net: nn.Module, path: str | Path) -> None:
     """Begin from the weights of another run: its folder, its `.pth` or a `.safetensors` of this network.
 
-    A network with a mark head may begin from weights without one; its head then starts as if untrained.
+    A network with a mark head may begin from weights without one; its head then starts as if untrained. One without
+    may begin from weights that have it.
 
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
@@ -122,7 +123,7 @@ def load_init(net: nn.Module, path: str | Path) -> None:
     except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} holds no weights of this network ({reason})") from None
-    wrong = [name for name in missing if not name.startswith("mark.")] + list(unexpected)
+    wrong = [name for name in [*missing, *unexpected] if not name.startswith("mark.")]
     if wrong:
         raise ValueError(f"{path} holds weights of another network (such as {wrong[0]})")
 

@@ -78,6 +78,7 @@ class SampleConfig:
     image_size: int = 256  # pixels; side of the square view
     seed: int = 0  # with epoch and index, the key of everything random
     augment: bool = True  # random views and marks, new every epoch; False: fixed ones
+    fixed: bool = False  # augmented samples that are the same in every epoch, as the document tests on
     unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
     collage_share: float = 0.0  # of augmented samples: several photographs beside each other, small as on a large sheet
@@ -126,7 +127,7 @@ class WatermarkDataset(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         config = self.config
-        rng = np.random.default_rng([config.seed, self.epoch if config.augment else FIXED, index])
+        rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
         side = _view_side(rng, config) if config.augment and config.zoom > 1 else config.image_size
         clean = read_image(self.paths[index], shrink_to=2 * side)
         clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)

@@ -1,0 +1,92 @@
+"""The document's own test: photographs augmented once by its pipeline, one of its marks each, scored against the clean view."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .checkpoints import load_model
+from .data import SampleConfig, WatermarkDataset
+from .devices import choose_device
+from .images import to_tensor, to_uint8
+from .inference import WEIGHTS, load_remover
+from .metrics import PSNR_CAP, psnr, ssim
+from .photos import find_photos, split_photos
+from .runs import environment, write_json
+
+SIDE = 256  # pixels; the document's crops
+SPLIT_SEED = 0  # training's default, so that nobody is tested on what they were trained on
+DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # what its log reports, on photographs that are not at hand
+NOTES = [
+    "Each test photograph is augmented once, with a key that no epoch of training has, and gets one mark of the standard kinds.",
+    "clean is the augmented view before marking; PSNR and SSIM are means of per-photograph values.",
+    "network: the network alone, in float32, not rounded. remover: what a user gets, 8 bits.",
+]
+
+
+def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDataset:
+    """Test photographs as the document's test loader has them: augmented and marked at random, but always alike."""
+    config = SampleConfig(image_size=SIDE, fixed=True, unmarked_share=0.0, degraded_share=0.0)
+    return WatermarkDataset(paths[:limit], config)
+
+
+def run_protocol(
+    photos: str | Path, weights: str | Path | None, device: str, folder: str | Path | None, limit: int | None = None
+) -> dict:
+    """Score weights by the document's test, print a line a view, and leave `document_protocol.json`.
+
+    Args:
+        photos: folder of photographs, of which the test split is marked.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        device: "auto", "cpu" or "cuda".
+        folder: where the file goes; None: nowhere.
+        limit: photographs at most.
+
+    Returns:
+        what the file holds: `psnr` (dB) and `ssim` of `input`, `network` and, of composite weights, `remover`.
+    """
+    place = choose_device(device)
+    net, about = load_model(weights or WEIGHTS)
+    net.to(place).eval()
+    remover = load_remover(weights, device) if about["config"]["composite"] else None
+    paths = split_photos(find_photos(photos).paths, SPLIT_SEED)["test"]
+    samples = document_samples(paths, limit)
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for i in tqdm(range(len(samples)), desc="Protocol", unit="photo", leave=False):
+        sample = samples[i]
+        watermarked, clean = sample["watermarked"][None], sample["clean"][None]
+        views = {"input": watermarked, "network": _restore(net, watermarked.to(place)).cpu()}
+        if remover is not None:
+            array = np.ascontiguousarray(to_uint8(watermarked[0].permute(1, 2, 0).numpy()))
+            views["remover"] = to_tensor(remover(array).image)[None]
+        for name, view in views.items():
+            score = psnr(view, clean).clamp_max(PSNR_CAP).item(), ssim(view, clean).item()
+            scores.setdefault(name, []).append(score)
+    means = {
+        name: dict(zip(("psnr", "ssim"), np.mean(values, axis=0).tolist(), strict=True))
+        for name, values in scores.items()
+    }
+    for name, mean in means.items():
+        print(f"{name:8} PSNR {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f}")
+    results = {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "composite": about["config"]["composite"],
+        "photographs": len(samples),
+        "side": SIDE,
+        **means,
+        "document": DOCUMENT,
+        "environment": environment(),
+        "notes": NOTES,
+    }
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "document_protocol.json", results)
+    return results
+
+
+@torch.inference_mode()
+def _restore(net: torch.nn.Module, watermarked: Tensor) -> Tensor:
+    return net(watermarked)[0]
