@@ -14,7 +14,7 @@ from PIL import Image
 from planted import photograph, planted
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from wmremoval import suite, suitereport
+from wmremoval import gallery, suite, suitereport
 from wmremoval.logos import brand_of, load_logo_part, logos_by_part, split_logos
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.suite import ALPHAS, Cell, Sample, Suite, SuiteConfig, gains, open_suite, score_sample, summarise_cells
@@ -65,7 +65,8 @@ def test_the_cells_are_those_of_the_plan(built):
     names = [cell.name for cell in built.cells()]
     assert names == [
         *(f"{kind} {alpha}" for kind in ("text", "shape", "logo") for alpha in (0.3, 0.5, 0.7, 1.0)),
-        "text 0.5 colour", "text 0.5 small", "text 0.5 large", "text 0.5 tiled", "shape 0.5 tiled", "unmarked",
+        "text 0.5 colour", "text 0.5 small", "text 0.5 large", "text 0.5 tiled", "shape 0.5 tiled",
+        "logo 0.5 own colours", "unmarked",
     ]  # fmt: skip
     assert not [cell for cell in replace(built, logos=()).cells() if cell.kind == "logo"]
     assert sum(cell.plain for cell in built.cells()) == 12
@@ -128,9 +129,10 @@ def test_alpha_is_constant_at_full_coverage(built, samples):
             continue
         mark = built.draw(sample.cell, index, sample.clean)
         assert mark.alpha.max() == pytest.approx(sample.cell.alpha, abs=1e-6), name
-        assert len(np.unique(mark.colour.reshape(-1, 3), axis=0)) == 1
         full = mark.alpha > sample.cell.alpha - 1e-6
-        a, paint = sample.cell.alpha, 255.0 * mark.colour[0, 0].astype(float)
+        if sample.cell.colour != "own colours":
+            assert len(np.unique(mark.colour.reshape(-1, 3), axis=0)) == 1
+        a, paint = sample.cell.alpha, 255.0 * mark.colour[full].astype(float)
         expected = (1 - a) * sample.clean[full].astype(float) + a * paint
         assert full.any() and np.abs(sample.watermarked[full] - expected).max() <= 0.501, name
 
@@ -144,6 +146,19 @@ def test_all_alphas_share_one_mark_and_colour_its_place(built, samples):
     paint = colour.colour[0, 0]
     assert paint.max() == pytest.approx(1) and paint.min() == pytest.approx(0, abs=1e-6)
     assert (built.draw(Cell("text"), 0, clean).colour == 1).all()
+
+
+def test_a_logo_keeps_its_own_colours(built):
+    """The fixture's discs are dark red; a third of all logos is painted in one colour as in training."""
+    own = 0
+    for index in range(8):
+        clean = np.full((SIDE, SIDE, 3), 128, np.uint8)
+        mark = built.draw(Cell("logo", colour="own colours"), index, clean)
+        white = built.draw(Cell("logo"), index, clean)
+        np.testing.assert_array_equal(mark.alpha, white.alpha)
+        colour = mark.colour[mark.alpha > 0.45]
+        own += bool((colour[:, 0] < 60 / 255).all() and (colour[:, 1:] == 0).all())
+    assert own >= 3
 
 
 def test_masks_are_never_empty_and_exact(samples):
@@ -355,7 +370,7 @@ def test_a_run_leaves_strict_json_csv_and_a_picture(report):
 
     text = (folder / "out" / "suite.json").read_text(encoding="utf-8")
     written = json.loads(text, parse_constant=refuse)
-    assert len(written["cells"]) == 18 and written["settings"]["part"] == "test"
+    assert len(written["cells"]) == 19 and written["settings"]["part"] == "test"
     assert written["weights"] == {"file": "w.pth", "sha256": hashlib.sha256(b"weights").hexdigest()}
     assert str(folder) not in text and written["environment"]["python"] and written["date"]
     assert written["cells"][-1]["masked_psnr"] is None and written["cells"][-1]["untouched"] == 1
@@ -415,3 +430,32 @@ def test_the_bare_network_is_scored_without_the_remover(photos, tmp_path, monkey
     assert results["cells"][0]["psnr"] == pytest.approx(psnr, abs=1e-3)
     found, mask = (logits[0, 0] > 0).numpy(), sample.mask > 0
     assert results["cells"][0]["mask_iou"] == pytest.approx((found & mask).sum() / (found | mask).sum(), abs=0.01)
+
+
+# The gallery
+
+
+def test_the_gallery_shows_eight_by_rank_and_labels_the_failures():
+    examples = [gallery.Example(str(i), None, None, None, 10.0, 34.0 - i) for i in range(24)]
+    chosen = gallery.choose_examples(examples)
+    assert [label for label, _, _ in chosen] == 4 * ["good"] + 2 * ["middling"] + 2 * ["failure"]
+    ranks = [rank for _, rank, _ in chosen]
+    assert ranks == sorted(set(ranks)) and ranks[0] == 1 and ranks[-1] == 24
+    assert all(example.scene == str(rank - 1) for _, rank, example in chosen)
+
+
+def test_gallery_examples_are_ordered_by_gain_and_measured_inside_the_mark(monkeypatch):
+    monkeypatch.setattr(gallery, "MARKS_EACH", 1)
+    monkeypatch.setattr(gallery, "VIEW", (96, 96))
+    answers = iter(range(100))
+
+    def restore(watermarked):  # a little better each time
+        return np.clip(watermarked.astype(int) - 4 * next(answers), 0, 255).astype(np.uint8), np.zeros((96, 96), "u1")
+
+    examples = gallery.restore_examples(remover_of(restore))
+    gains = [example.after - example.before for example in examples]
+    assert len(examples) == 6 and gains == sorted(gains, reverse=True) and len({e.scene for e in examples}) == 6
+    for example in examples:
+        inside = (example.watermarked != example.clean).any(axis=-1)
+        error = (example.watermarked.astype(float) - example.clean)[inside] / 255
+        assert example.before == pytest.approx(-10 * np.log10(np.mean(error**2)), abs=1e-3)

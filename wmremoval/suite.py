@@ -56,7 +56,7 @@ class Cell:
     alpha: float = 0.5  # of the whole mark, but for its anti-aliased edge; constant, as the blending equation has it
     size: str = "middle"  # small, middle or large; of shapes the middle is any
     tiled: bool = False  # repeated over the whole photograph
-    colour: str = "white"  # or "colour": one saturated colour a mark
+    colour: str = "white"  # or "colour": one saturated colour a mark; or "own colours", of a logo
 
     @property
     def name(self) -> str:
@@ -112,6 +112,7 @@ class Suite:
             Cell("text", size="large"),
             Cell("text", tiled=True),
             Cell("shape", tiled=True),
+            *([Cell("logo", colour="own colours")] if len(self.logos) else []),
             Cell("unmarked", alpha=0.0),
         )
 
@@ -135,7 +136,7 @@ class Suite:
                     yield Sample(cell, path.name, clean, *blend(clean, mark))
 
     def draw(self, cell: Cell, index: int, clean: np.ndarray) -> Mark | None:
-        """The mark of a cell for one photograph: constant alpha on its full coverage, one colour.
+        """The mark of a cell for one photograph: constant alpha on its full coverage, one colour unless it is a logo's own.
 
         Redrawn from the next key until it changes at least `LEAST_SHARE` of the view at the faintest alpha, so that
         the cells of all alphas share one mark; None where `MOST_TRIES` marks did not.
@@ -153,10 +154,11 @@ class Suite:
         paint = np.broadcast_to(colour, clean.shape)
         for attempt in range(MOST_TRIES):
             rng = np.random.default_rng([*key, attempt])
-            cover = draw_mark(rng, *clean.shape[:2], self.fonts, self.logos, config).alpha
+            cover, drawn = draw_mark(rng, *clean.shape[:2], self.fonts, self.logos, config)
             if not cover.max():
                 continue
             cover /= cover.max()
+            paint = drawn if cell.colour == "own colours" else paint
             if blend(clean, Mark(cover * np.float32(min(ALPHAS)), paint))[1].mean() >= LEAST_SHARE:
                 return Mark(cover * np.float32(cell.alpha), paint)
         return None
