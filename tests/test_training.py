@@ -116,7 +116,8 @@ def make_training(steps: int = 3, **changes) -> Training:
 
 
 def timeless(history: list[dict]) -> list[dict]:
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in history]
+    clocked = ("seconds", "images_per_second", "data_share")
+    return [{name: value for name, value in row.items() if name not in clocked} for row in history]
 
 
 def weights_of(net: nn.Module) -> dict:
@@ -288,6 +289,7 @@ def test_the_real_network_learns_a_batch_by_heart(pictures):
 def test_means_do_not_depend_on_how_images_are_batched(pictures):
     training = make_training()
     means = [run_epoch(training, make_loaders(pictures, batch_size)["val"], "x") for batch_size in (1, 2, 3)]
+    means = timeless(means)
     assert means[1] == pytest.approx(means[0], rel=1e-4, abs=1e-6)
     assert means[2] == pytest.approx(means[0], rel=1e-4, abs=1e-6)
 
@@ -538,7 +540,9 @@ def script(monkeypatch, val_losses: list[float]):
         if main_epoch is not None:
             nn.init.constant_(training.net.layers[-1].bias, main_epoch)
         loss = 1.0 if optimizer is not None else next(remaining)
-        return {"loss": loss, "psnr": 20.0, "ssim": 0.5, "psnr_target": 20.0, "grad_norm": 1.0}
+        return {"loss": loss, "psnr": 20.0, "ssim": 0.5, "psnr_target": 20.0} | dict.fromkeys(
+            ("grad_norm", "images_per_second", "data_share"), 1.0
+        )
 
     monkeypatch.setattr(module, "run_epoch", run)
     return {"train": None, "val": None}
@@ -593,7 +597,7 @@ def test_the_history_has_the_scores_of_every_epoch(finished):
     wanted = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "psnr", "ssim", "psnr_target")}
     wanted |= {f"term_{name}" for name in ("masked_l1", "perceptual", "lab", "ssim", "laplacian", "mask_bce")}
     for row in result.history:
-        assert set(row) == wanted | {"epoch", "lr", "grad_norm", "seconds"}
+        assert set(row) == wanted | {"epoch", "lr", "grad_norm", "images_per_second", "data_share", "seconds"}
         assert all(math.isfinite(value) for value in row.values())
         assert sum(row[name] for name in row if name.startswith("term_")) == pytest.approx(row["train_loss"], rel=1e-5)
     assert 0 < sum(row["seconds"] for row in result.history) <= result.seconds
@@ -951,10 +955,7 @@ def test_an_averaged_run_resumes_exactly(pictures, tmp_path):
         patch.setattr(module, "save_state", interrupted)
         fit(training, loaders, tmp_path / "broken")
     resumed = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "broken", resume=True)
-    times = {"seconds"}
-    assert [{k: v for k, v in row.items() if k not in times} for row in resumed.history] == [
-        {k: v for k, v in row.items() if k not in times} for row in whole.history
-    ]
+    assert timeless(resumed.history) == timeless(whole.history)
     first, second = (torch.load(tmp_path / name / BEST, weights_only=True)["model"] for name in ("whole", "broken"))
     assert same(first, second)
 
@@ -1035,3 +1036,33 @@ def test_l1_over_all_pixels_is_added_with_its_weight():
     by_hand = 2.0 * np.abs(batch["watermarked"].numpy() - batch["clean"].numpy()).mean()
     assert terms["l1"].item() == pytest.approx(by_hand, rel=1e-5) and "l1" not in others
     assert (total - plain).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_an_epoch_tells_its_speed_and_how_much_of_it_waits_for_data(loaders, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
+
+    class SlowLoader:
+        """Takes three seconds for each batch."""
+
+        dataset = loaders["train"].dataset
+
+        def __iter__(self):
+            for batch in loaders["train"]:
+                clock.now += 3.0
+                yield batch
+
+        def __len__(self):
+            return len(loaders["train"])
+
+    training = make_training()
+    objective = training.objective
+
+    def slow_objective(*args):
+        clock.now += 1.0
+        return objective(*args)
+
+    monkeypatch.setattr(training, "objective", slow_objective)
+    means = run_epoch(training, SlowLoader(), "Epoch", 0, training.optimizer)
+    assert means["data_share"] == pytest.approx(0.75)
+    assert means["images_per_second"] == pytest.approx(5 / (3 * 4.0))

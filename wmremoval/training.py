@@ -219,7 +219,8 @@ def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, 
         row |= {f"{part}_{name}": means[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
     row["lr"] = training.optimizer.param_groups[0]["lr"]
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
-    row["grad_norm"], row["seconds"] = train["grad_norm"], time.monotonic() - started
+    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
+    row["seconds"] = time.monotonic() - started
     result.history.append(row)
     print(
         f"Epoch {epoch}: Train Loss={row['train_loss']:.4f}, Train PSNR={row['train_psnr']:.2f}, "
@@ -247,7 +248,8 @@ def run_epoch(
 
     Returns:
         means over images: loss, PSNR (dB) and SSIM against `clean`, PSNR against the target, each term of
-        the loss as `term_<name>`; and the mean gradient norm.
+        the loss as `term_<name>`; the mean gradient norm; images a second, and the share of the time spent waiting
+        for data.
     """
     loader.dataset.epoch = data_epoch
     training.net.train(optimizer is not None)
@@ -256,7 +258,9 @@ def run_epoch(
         _set_rate(training, main_epoch)  # the drop holds from the first batch of its epoch
     sums, counts = defaultdict(float), defaultdict(int)
     bar = tqdm(loader, desc=label, leave=False)
+    started, waited, asked = time.monotonic(), 0.0, time.monotonic()
     for step, cpu_batch in enumerate(bar, start=1):
+        waited += time.monotonic() - asked
         batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
         if training.config.pairs and optimizer is not None:
             batch = both_views(batch)
@@ -281,7 +285,10 @@ def run_epoch(
             if math.isfinite(value):  # all but the norm of a step that the scaler skipped
                 sums[name], counts[name] = sums[name] + len(image) * value, counts[name] + len(image)
         bar.set_postfix(loss=f"{sums['loss'] / counts['loss']:.4f}")
-    return {name: total / counts[name] for name, total in sums.items()}
+        asked = time.monotonic()
+    means = {name: total / counts[name] for name, total in sums.items()}
+    seconds = max(time.monotonic() - started, 1e-9)
+    return means | {"images_per_second": counts["loss"] / seconds, "data_share": waited / seconds}
 
 
 def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
