@@ -164,6 +164,7 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("seed", -1),  # NumPy's generators refuse it, in the first sample
         ("lr_drop_epoch", "15"),
         ("marks", "rare"),
+        ("keep", "first"),
         ("l1_weight", -1.0),
     ],
 )

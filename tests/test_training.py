@@ -1066,3 +1066,11 @@ def test_an_epoch_tells_its_speed_and_how_much_of_it_waits_for_data(loaders, mon
     means = run_epoch(training, SlowLoader(), "Epoch", 0, training.optimizer)
     assert means["data_share"] == pytest.approx(0.75)
     assert means["images_per_second"] == pytest.approx(5 / (3 * 4.0))
+
+
+def test_the_last_weights_are_kept_where_that_is_asked_for(monkeypatch, tmp_path):
+    loaders = script(monkeypatch, [5, 4, 6, 7, 8])
+    training = make_training(epochs=5, early_stop_patience=1, keep="last")
+    result = fit(training, loaders, tmp_path)
+    assert (result.best_epoch, result.best_loss, result.stopped) == (5, 8, "finished")
+    assert torch.load(tmp_path / BEST, weights_only=True)["model"]["layers.4.bias"].tolist() == [5] * 4

@@ -48,13 +48,14 @@ class TrainConfig:
     lr_drop_factor: float = 0.1  # the document's "10x drop"
     early_stop_patience: int = 7  # epochs without a better validation loss before training halts
     ema: float = 0.0  # decay a step of averaged weights, which are then validated and kept (0.999); 0: none
+    keep: str = "best"  # "best" validation loss; "last": what the end of the cycle gives, where training samples differ
     clip_norm: float = 1.0  # largest norm of the unscaled gradient; tames the first steps
     # --- machine ---
     amp: str = "auto"  # "auto", "bf16", "fp16" or "off"; auto takes bf16 where the hardware has it, fp16 on other GPUs
     compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
 
     def __post_init__(self):
-        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied")}
+        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied"), "keep": ("best", "last")}
         for name, allowed in (choices | {"amp": ("auto", "bf16", "fp16", "off")}).items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

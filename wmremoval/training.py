@@ -157,7 +157,7 @@ class TrainResult:
     folder: Path
     history: list[dict] = field(default_factory=list)  # a row a main epoch
     warmup_losses: list[float] = field(default_factory=list)
-    best_epoch: int = 0  # 0 before the first validation
+    best_epoch: int = 0  # whose weights are kept; 0 before the first validation
     best_loss: float = math.inf
     seconds: float = 0.0  # over all sittings of a resumed run
     stopped: str = "finished"  # or "early", "interrupted"
@@ -165,7 +165,7 @@ class TrainResult:
 
 
 def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, resume: bool = False) -> TrainResult:
-    """Train from the seeded start, or from a run's last saved epoch, and keep the best model by validation loss.
+    """Train from the seeded start, or from a run's last saved epoch, and keep the model of the least validation loss, or the last.
 
     Leaves `wm_best_model.pth` (weights and config, for `load_model`), the same weights as safetensors, and
     until it has finished `training_state.pt`, from which it resumes at an epoch's boundary exactly.
@@ -229,7 +229,7 @@ def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, 
     )
     if epoch == config.lr_drop_epoch and epoch < config.epochs:
         print(f"Lowering learning rate by {1 / config.lr_drop_factor:g}x for fine-tuning phase.")
-    if row["val_loss"] < result.best_loss:
+    if row["val_loss"] < result.best_loss or config.keep == "last":
         result.best_epoch, result.best_loss = epoch, row["val_loss"]
         save_best(training, result)
 
