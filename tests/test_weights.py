@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -105,3 +106,22 @@ def test_shipping_keeps_the_networks_answer_and_writes_its_card(tmp_path, monkey
 def test_the_package_names_the_weights_among_its_files():
     assert WEIGHTS.parent == Path(wmremoval.__file__).parent / "weights"
     assert 'wmremoval = ["weights/*"]' in (WEIGHTS.parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_the_card_names_the_commit_of_a_checkout_and_none_elsewhere(monkeypatch):
+    asked = []
+
+    def answer(command, **options):
+        asked.append((command, options["cwd"]))
+        return subprocess.CompletedProcess(command, 0, stdout="0123abcd\n")
+
+    monkeypatch.setattr(shipping.subprocess, "run", answer)
+    assert shipping.code_commit() == "0123abcd"
+    assert asked == [(["git", "rev-parse", "HEAD"], Path(wmremoval.__file__).parent)]
+    for error in (FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")):
+
+        def fail(*args, error=error, **options):
+            raise error
+
+        monkeypatch.setattr(shipping.subprocess, "run", fail)
+        assert shipping.code_commit() is None

@@ -1,6 +1,7 @@
 """Put a run's network into the package: weights in half precision, and a card that says what they are."""
 
 import hashlib
+import subprocess
 from datetime import date
 from pathlib import Path
 
@@ -23,6 +24,16 @@ def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
         name: (x if name in statistics or not x.is_floating_point() else x.half()).cpu().contiguous()
         for name, x in net.state_dict().items()
     }
+
+
+def code_commit() -> str | None:
+    """The commit of the code that runs, or None outside of a Git checkout."""
+    folder = Path(__file__).parent
+    try:
+        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return answer.stdout.strip()
 
 
 def ship(
@@ -59,6 +70,7 @@ def ship(
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "date": date.today().isoformat(),
         "version": __version__,
+        "commit": code_commit(),
         "parameters": sum(parameter.numel() for parameter in net.parameters()),
         "data": data,
         "photographs": {name: config["photos"].get(name) for name in ("source", "used", "usable")},
