@@ -17,12 +17,14 @@ class Planted(nn.Module):
     def __init__(self):
         super().__init__()
         self.shown = []
+        self.blind = 0  # columns at the left in which it sees nothing
 
     def parts(self, watermarked):
         self.shown.append(tuple(watermarked.shape[-2:]))
         alpha = watermarked[:, 2:]
         colour = torch.ones_like(watermarked)
         logits = torch.where(alpha > 0.03, 12.0, -12.0)
+        logits[..., : self.blind] = -12.0
         clean = invert(watermarked, alpha, colour)
         image = torch.lerp(watermarked, clean, torch.sigmoid(logits))
         return Parts(image, logits, image, alpha, colour, torch.zeros_like(alpha))

@@ -18,7 +18,7 @@ from wmremoval.inference import Remover, as_mask, load_remover
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import best_view, find_regions, look_factor, stroke_width, views
 from wmremoval.tiles import TileRunner, shrink, tiles
-from wmremoval.upsampling import Maps, repaint
+from wmremoval.upsampling import Maps, merge, repaint
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 70), (70, 1), (7, 9), (37, 61), (64, 64), (101, 640), (640, 50), (255, 257)]
@@ -360,11 +360,12 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
 # Repainting
 
 
-def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray) -> Maps:
+def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray, trust: float = 0.0) -> Maps:
     """What a network that knows all says of white marks of one alpha, its own repainting being black."""
     strength = (alpha * mask).astype(np.float32)
     shown = (1 - strength[..., None]) * photo + strength[..., None]
-    return Maps(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo))
+    trusted = np.full(mask.shape, trust, np.float32)
+    return Maps(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo), trusted)
 
 
 def test_what_an_opaque_mark_hides_is_carried_inwards_and_the_rest_is_inverted():
@@ -372,7 +373,7 @@ def test_what_an_opaque_mark_hides_is_carried_inwards_and_the_rest_is_inverted()
     mask = np.zeros((64, 64))
     mask[20:44, 20:28] = 1
     for alpha in (0.5, 1.0):
-        painted = repaint(maps_of(photo, alpha, mask), np.zeros((64, 64), np.float32)).image
+        painted = repaint(maps_of(photo, alpha, mask)).image
         assert np.abs(painted - photo).max() < 0.02, alpha
     np.testing.assert_array_equal(painted[mask == 0], photo[mask == 0])
 
@@ -382,8 +383,7 @@ def test_the_network_decides_how_much_is_repainted_where_the_mark_is_translucent
     photo[20:28, 20:28] = 0.5  # hidden from what repaints, not from what inverts
     mask = np.zeros((48, 48))
     mask[16:32, 16:32] = 1
-    maps = maps_of(photo, 0.5, mask)
-    inverted, mixed, painted = (repaint(maps, np.full((48, 48), t, np.float32)).image for t in (0.0, 0.5, 1.0))
+    inverted, mixed, painted = (repaint(maps_of(photo, 0.5, mask, trust)).image for trust in (0.0, 0.5, 1.0))
     assert np.abs(inverted - photo).max() < 1e-5
     assert np.abs(painted - 0.25).max() < 2 / 255
     np.testing.assert_allclose(mixed, (inverted + painted) / 2, atol=1e-6)
@@ -391,4 +391,29 @@ def test_the_network_decides_how_much_is_repainted_where_the_mark_is_translucent
 
 def test_nothing_found_is_nothing_repainted():
     maps = maps_of(np.full((16, 16, 3), 0.5, np.float32), 0.5, np.zeros((16, 16)))
-    assert repaint(maps, np.ones((16, 16), np.float32)) is maps
+    assert repaint(maps) is maps
+
+
+def test_two_opinions_are_averaged_by_how_much_of_a_mark_each_sees():
+    photo = np.full((1, 2, 3), 0.5, np.float32)
+    one, other = (maps_of(photo, alpha, np.array([[1.0, seen]])) for alpha, seen in ((0.2, 1.0), (0.6, 0.0)))
+    merged = merge(one, other._replace(alpha=np.full((1, 2), 0.6, np.float32)))
+    np.testing.assert_allclose(merged.mask, [[1.0, 0.5]])
+    np.testing.assert_allclose(merged.alpha, [[0.4, 0.2]], atol=1e-3)  # where the other sees nothing it has no say
+
+
+def test_a_marked_tile_gets_a_second_opinion_of_its_mirror_image_and_only_a_marked_one():
+    watermarked, clean, mask = marked(96, 128)
+    remover = planted()
+    result = remover(watermarked)
+    assert remover.runner.net.shown == [(96, 128)] * 2
+    assert psnr_inside(result.image, clean, mask) > 45
+    alone = planted()
+    alone(clean)
+    assert alone.runner.net.shown == [(96, 128)]
+    half_blind = planted().runner
+    half_blind.net.blind = 64  # sees nothing in the left half; its mirror image does
+    first = half_blind.maps(watermarked)
+    assert first.mask[:, :64].max() < 0.01
+    seen = watermarked[:, :64, 2] > 0.03 * 255  # blue is alpha
+    np.testing.assert_array_equal(half_blind.finished(first).mask[:, :64] > 0.49, seen)

@@ -1,6 +1,7 @@
 """`load_remover`: take watermarks off photographs of any size, blind, every other pixel left as it is."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class Look:
     factors: list[int]  # shrinkings of all views
     probability: np.ndarray | None = None  # (h, w) uint8 of that view: the greatest mask probability, times 255
     maps: dict[int, list[tuple[Tile, Maps]]] = field(default_factory=dict)  # of the smaller views: all that was said
+    finished: set[tuple[int, int]] = field(default_factory=set)  # (factor, number) of those ready to restore from
 
 
 class Remover:
@@ -153,13 +155,30 @@ class Remover:
                 )
         return look
 
+    def _answers(self, look: Look, factor: int, box, photo, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
+        """The tiles of a region's view, finished; those that are kept are finished once for all regions."""
+        kept = look.maps.get(factor)
+        if not kept:
+            for tile, maps in self.runner.cover(box, _view(photo, factor), height, width):
+                yield tile, self.runner.finished(maps)
+            return
+        for i, (tile, maps) in enumerate(kept):
+            if tile.kept[0].stop <= box[0] or tile.kept[0].start >= box[2]:
+                continue
+            if tile.kept[1].stop <= box[1] or tile.kept[1].start >= box[3]:
+                continue
+            if (factor, i) not in look.finished:
+                look.finished.add((factor, i))
+                kept[i] = tile, self.runner.finished(maps)
+            yield kept[i]
+
     def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
         """Write one region into `restored` and `changed`, tile by tile."""
         factor = region.factor
         height, width = (-(-side // factor) for side in photo.shape[:2])
         top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
         box = (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width))
-        for tile, maps in look.maps.get(factor) or self.runner.cover(box, _view(photo, factor), height, width):
+        for tile, maps in self._answers(look, factor, box, photo, height, width):
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from .images import to_tensor
-from .upsampling import Maps, alpha_from_contrast, repaint
+from .images import to_tensor, to_uint8
+from .upsampling import GATE_FROM, Maps, alpha_from_contrast, merge, repaint
 
 MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
 STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
@@ -101,7 +101,14 @@ class TileRunner:
         if parts.alpha is None:
             return Maps(photo, image, mask, *alpha_from_contrast(photo, image, mask))
         alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust))
-        return repaint(Maps(photo, image, mask, alpha[..., 0], colour), trust[..., 0])
+        return Maps(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
+
+    def finished(self, maps: Maps) -> Maps:
+        """What a marked tile is restored from: a second opinion, of the tile mirrored, and repainting where it is opaque."""
+        if maps.trust is None or maps.mask.max() <= GATE_FROM:
+            return maps
+        other = self.maps(np.ascontiguousarray(to_uint8(maps.photo)[:, ::-1]))
+        return repaint(merge(maps, Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other))))
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.

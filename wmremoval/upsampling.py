@@ -32,6 +32,7 @@ class Maps(NamedTuple):
     mask: np.ndarray  # (h, w) in [0, 1]: probability of a mark
     alpha: np.ndarray  # (h, w) in [0, 1]
     colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
+    trust: np.ndarray | None = None  # (h, w) in [0, 1]: share of repainting in the image; None of networks without it
 
 
 def native_blocks(
@@ -180,15 +181,27 @@ def _spread_colour(maps: Maps, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)
 
 
-def repaint(maps: Maps, trust: np.ndarray) -> Maps:
+def merge(one: Maps, other: Maps) -> Maps:
+    """Two opinions of one photograph as one: masks averaged, the rest as far as each sees a mark. The image is left."""
+    weight, more = one.mask + 1e-3, other.mask + 1e-3
+    share = weight / (weight + more)
+
+    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        here = share if a.ndim == 2 else share[..., None]
+        return here * a + (1.0 - here) * b
+
+    alpha, colour, trust = (mix(getattr(one, name), getattr(other, name)) for name in ("alpha", "colour", "trust"))
+    return one._replace(mask=(one.mask + other.mask) / 2, alpha=alpha, colour=colour, trust=trust)
+
+
+def repaint(maps: Maps) -> Maps:
     """Compose the result again, with Telea's inpainting where the network would repaint, and a gate that is firm.
 
     A network this small, briefly trained, repaints worse than its surroundings do (README, levers). What an opaque mark
     hides is therefore carried inwards from around all that was found.
 
     Args:
-        maps: what the network said, by way of its own composition.
-        trust: (h, w) in [0, 1]: the share of repainting in what it composed.
+        maps: what the network said, with its trust.
     """
     found = (maps.mask > FILL_FOUND).astype(np.uint8)
     if not found.any():
@@ -197,7 +210,7 @@ def repaint(maps: Maps, trust: np.ndarray) -> Maps:
     around = cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
     alpha = maps.alpha[..., None]
     inverted = (maps.photo - alpha * maps.colour) / (1.0 - np.minimum(alpha, ALPHA_MOST))
-    share = np.maximum(trust, _ramp(maps.alpha, *FILL_ALPHA))[..., None]
+    share = np.maximum(maps.trust, _ramp(maps.alpha, *FILL_ALPHA))[..., None]
     inside = inverted.clip(0.0, 1.0) * (1.0 - share) + around * share
     gate = _ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
     return maps._replace(image=maps.photo + gate * (inside - maps.photo))
