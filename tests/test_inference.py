@@ -417,3 +417,19 @@ def test_a_marked_tile_gets_a_second_opinion_of_its_mirror_image_and_only_a_mark
     assert first.mask[:, :64].max() < 0.01
     seen = watermarked[:, :64, 2] > 0.03 * 255  # blue is alpha
     np.testing.assert_array_equal(half_blind.finished(first).mask[:, :64] > 0.49, seen)
+
+
+@pytest.mark.parametrize(("without", "shown"), [((), 2), (("mirror",), 1), (("mirror", "fill"), 1), (("fill",), 2)])
+def test_steps_after_the_network_can_be_left_out(without, shown):
+    runner = planted().runner
+    runner.without = frozenset(without)
+    first = runner.maps(marked(64, 96)[0])
+    first = first._replace(image=np.zeros_like(first.image))
+    last = runner.finished(first)
+    assert len(runner.net.shown) == shown
+    own = (
+        np.array_equal(last.image, first.image)
+        if "mirror" in without
+        else np.allclose(last.image.mean(), 0.5 * runner.maps(marked(64, 96)[0]).image.mean())
+    )
+    assert own == ("fill" in without)

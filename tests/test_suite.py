@@ -357,8 +357,12 @@ def report(tmp_path_factory, logos):
         Image.fromarray(photograph(300 + i, 280)).save(folder / "blueless" / f"{i}.png")
     (folder / "w.pth").write_bytes(b"weights")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suitereport, "load_remover", lambda weights, device: planted())
-        results = suitereport.run_suite(folder / "blueless", logos, folder / "w.pth", "cpu", folder / "out", limit=1)
+        remover = planted()
+        patch.setattr(suitereport, "load_remover", lambda weights, device: remover)
+        results = suitereport.run_suite(
+            folder / "blueless", logos, folder / "w.pth", "cpu", folder / "out", limit=1, without=("mirror",)
+        )
+        assert remover.runner.without == {"mirror"}
     return results, folder
 
 
@@ -371,6 +375,7 @@ def test_a_run_leaves_strict_json_csv_and_a_picture(report):
     text = (folder / "out" / "suite.json").read_text(encoding="utf-8")
     written = json.loads(text, parse_constant=refuse)
     assert len(written["cells"]) == 19 and written["settings"]["part"] == "test"
+    assert written["without"] == ["mirror"] and written["bare"] is False
     assert written["weights"] == {"file": "w.pth", "sha256": hashlib.sha256(b"weights").hexdigest()}
     assert str(folder) not in text and written["environment"]["python"] and written["date"]
     assert written["cells"][-1]["masked_psnr"] is None and written["cells"][-1]["untouched"] == 1

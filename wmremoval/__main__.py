@@ -69,6 +69,9 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--document", action="store_true", help="the document's test: photographs augmented once")
     evaluate.add_argument("--part", default="test", help="test (default), or val to tune the suite's remover on")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
+    evaluate.add_argument(
+        "--without", action="append", default=[], choices=("mirror", "fill"), help="leave out a step of the remover"
+    )
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
 
@@ -176,9 +179,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
         logos, folder = (path and _from_root(path) for path in (arguments.logos, arguments.report_dir))
         photos = _from_root(arguments.photos or "data/clean_images")
-        run_suite(
-            photos, logos, arguments.weights, arguments.device, folder, arguments.limit, arguments.part, arguments.bare
-        )
+        how = {"limit": arguments.limit, "part": arguments.part, "bare": arguments.bare, "without": arguments.without}
+        run_suite(photos, logos, arguments.weights, arguments.device, folder, **how)
         return 0
     if arguments.document:
         from .protocol import run_protocol

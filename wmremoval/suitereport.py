@@ -3,7 +3,7 @@
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +56,7 @@ def run_suite(
     limit: int | None = None,
     part: str = "test",
     bare: bool = False,
+    without: Sequence[str] = (),
 ) -> dict:
     """Score a remover over the suite, print the table, and leave `suite.json`, `suite.csv` and `suite.png`.
 
@@ -68,6 +69,7 @@ def run_suite(
         limit: photographs a cell at most; None: the suite's own number.
         part: "test", or "val" to tune on.
         bare: the network alone on each whole view, as in training, without search, repainting or limits.
+        without: which of the remover's `STEPS` to leave out, to see what they are worth.
 
     Returns:
         what `suite.json` holds.
@@ -77,12 +79,15 @@ def run_suite(
     """
     config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
     remover = bare_network(weights or WEIGHTS, device) if bare else load_remover(weights, device)
+    if without:
+        remover.runner.without = frozenset(without)
     suite = open_suite(photos, logos, config)
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now
     rows, examples = score_suite(remover, suite)
     results = describe(suite, photos, logos, weights) | {
         "bare": bare,
+        "without": sorted(without),
         "gains_db": gains(rows),
         "cells": summarise_cells(rows),
     }

@@ -14,6 +14,7 @@ from .upsampling import GATE_FROM, Maps, alpha_from_contrast, merge, repaint
 
 MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
 STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
+STEPS = ("mirror", "fill")  # after the network: a second opinion; repainting from the surroundings
 SMALLEST = 64  # pixels; a tile is not halved below this
 
 
@@ -90,6 +91,7 @@ class TileRunner:
     device: torch.device
     core: int = 480
     step: int = STRIDE
+    without: frozenset[str] = frozenset()  # of `STEPS`, for measuring what each is worth
 
     @torch.inference_mode()
     def maps(self, view: np.ndarray) -> Maps:
@@ -107,8 +109,10 @@ class TileRunner:
         """What a marked tile is restored from: a second opinion, of the tile mirrored, and repainting where it is opaque."""
         if maps.trust is None or maps.mask.max() <= GATE_FROM:
             return maps
-        other = self.maps(np.ascontiguousarray(to_uint8(maps.photo)[:, ::-1]))
-        return repaint(merge(maps, Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other))))
+        if "mirror" not in self.without:
+            other = self.maps(np.ascontiguousarray(to_uint8(maps.photo)[:, ::-1]))
+            maps = merge(maps, Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other)))
+        return maps if "fill" in self.without else repaint(maps)
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.

@@ -182,7 +182,7 @@ def _spread_colour(maps: Maps, size: tuple[int, int]) -> np.ndarray:
 
 
 def merge(one: Maps, other: Maps) -> Maps:
-    """Two opinions of one photograph as one: masks averaged, the rest as far as each sees a mark. The image is left."""
+    """Two opinions of one photograph as one: masks and images averaged, the rest as far as each sees a mark."""
     weight, more = one.mask + 1e-3, other.mask + 1e-3
     share = weight / (weight + more)
 
@@ -191,7 +191,8 @@ def merge(one: Maps, other: Maps) -> Maps:
         return here * a + (1.0 - here) * b
 
     alpha, colour, trust = (mix(getattr(one, name), getattr(other, name)) for name in ("alpha", "colour", "trust"))
-    return one._replace(mask=(one.mask + other.mask) / 2, alpha=alpha, colour=colour, trust=trust)
+    mask, image = (one.mask + other.mask) / 2, (one.image + other.image) / 2
+    return one._replace(image=image, mask=mask, alpha=alpha, colour=colour, trust=trust)
 
 
 def repaint(maps: Maps) -> Maps:
@@ -206,10 +207,10 @@ def repaint(maps: Maps) -> Maps:
     found = (maps.mask > FILL_FOUND).astype(np.uint8)
     if not found.any():
         return maps
-    found = cv2.dilate(found, np.ones((2 * FILL_REACH + 1,) * 2, np.uint8))
-    around = cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
     alpha = maps.alpha[..., None]
     inverted = (maps.photo - alpha * maps.colour) / (1.0 - np.minimum(alpha, ALPHA_MOST))
+    found = cv2.dilate(found, np.ones((2 * FILL_REACH + 1,) * 2, np.uint8))
+    around = cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
     share = np.maximum(maps.trust, _ramp(maps.alpha, *FILL_ALPHA))[..., None]
     inside = inverted.clip(0.0, 1.0) * (1.0 - share) + around * share
     gate = _ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
