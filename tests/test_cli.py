@@ -150,6 +150,32 @@ def test_warnings_are_shown_as_before_once_a_command_has_ended(capsys):
     assert warnings.showwarning is before
 
 
+def test_the_report_says_whether_the_test_had_logos_of_its_own(folder, tmp_path):
+    few, many = tmp_path / "few", tmp_path / "many"
+    for logos, brands in ((few, 1), (many, 40)):
+        logos.mkdir()
+        for i in range(brands):
+            logo = Image.new("RGBA", (32, 32))
+            logo.paste((200, 30, i, 255), (8, 8, 24, 24))
+            logo.save(logos / f"source_brand{i}.png")
+        argv = [
+            "train",
+            "--photos",
+            str(folder),
+            "--output",
+            str(tmp_path),
+            *TINY,
+            "--epochs",
+            "1",
+            "--name",
+            logos.name,
+        ]
+        assert main([*argv, "--logos", str(logos)]) == 0
+    drawn = {run.name.split("_")[-1]: read_config(run)["logos"] for run in (tmp_path / "runs").iterdir()}
+    assert drawn["few"] == {"train": 1, "test": 1, "unseen": False}
+    assert drawn["many"]["unseen"] and drawn["many"]["train"] + drawn["many"]["test"] == 40
+
+
 def test_a_second_run_stands_beside_the_first_and_names_what_changed(folder, tmp_path):
     for epochs in ("1", "2"):
         small = [*TINY, "--epochs", epochs, "--name", f"e{epochs}"]
@@ -203,6 +229,9 @@ def test_read_run_rebuilds_network_and_history(run):
         (["train", "--target", "sideways"], "target"),
         (["train", "--resume", "no_such_run"], "no_such_run"),
         (["evaluate", "no_such_run"], "no_such_run"),
+        (["evaluate", "--suite", "--photos", "p", "--without", "sieve"], "sieve"),
+        (["evaluate", "--suite", "--photos", "p", "--bare", "--without", "mirror"], "--without"),
+        (["evaluate", "--document", "--photos", "p", "--limit", "0"], "--limit"),
         (["publish", "no_such_run"], "no_such_run"),
         (["download", "--dataset", "nonsense"], "nonsense"),
         (["benchmark", "samples", "--photos", "nowhere_at_all"], "nowhere_at_all"),

@@ -18,7 +18,6 @@ from wmremoval.inference import Remover, as_mask, load_remover
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import best_view, find_regions, look_factor, stroke_width, views
 from wmremoval.tiles import TileRunner, shrink, tiles
-from wmremoval.upsampling import Maps, merge, repaint
 
 CPU = torch.device("cpu")
 SIZES = [(1, 1), (1, 70), (70, 1), (7, 9), (37, 61), (64, 64), (101, 640), (640, 50), (255, 257)]
@@ -357,49 +356,7 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     assert int(done.stdout.split()[-1]) / 1e3 < 2000  # MB
 
 
-# Repainting
-
-
-def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray, trust: float = 0.0) -> Maps:
-    """What a network that knows all says of white marks of one alpha, its own repainting being black."""
-    strength = (alpha * mask).astype(np.float32)
-    shown = (1 - strength[..., None]) * photo + strength[..., None]
-    trusted = np.full(mask.shape, trust, np.float32)
-    return Maps(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo), trusted)
-
-
-def test_what_an_opaque_mark_hides_is_carried_inwards_and_the_rest_is_inverted():
-    photo = np.tile(np.linspace(0.2, 0.4, 64, dtype=np.float32)[None, :, None], (64, 1, 3))
-    mask = np.zeros((64, 64))
-    mask[20:44, 20:28] = 1
-    for alpha in (0.5, 1.0):
-        painted = repaint(maps_of(photo, alpha, mask)).image
-        assert np.abs(painted - photo).max() < 0.02, alpha
-    np.testing.assert_array_equal(painted[mask == 0], photo[mask == 0])
-
-
-def test_the_network_decides_how_much_is_repainted_where_the_mark_is_translucent():
-    photo = np.full((48, 48, 3), 0.25, np.float32)
-    photo[20:28, 20:28] = 0.5  # hidden from what repaints, not from what inverts
-    mask = np.zeros((48, 48))
-    mask[16:32, 16:32] = 1
-    inverted, mixed, painted = (repaint(maps_of(photo, 0.5, mask, trust)).image for trust in (0.0, 0.5, 1.0))
-    assert np.abs(inverted - photo).max() < 1e-5
-    assert np.abs(painted - 0.25).max() < 2 / 255
-    np.testing.assert_allclose(mixed, (inverted + painted) / 2, atol=1e-6)
-
-
-def test_nothing_found_is_nothing_repainted():
-    maps = maps_of(np.full((16, 16, 3), 0.5, np.float32), 0.5, np.zeros((16, 16)))
-    assert repaint(maps) is maps
-
-
-def test_two_opinions_are_averaged_by_how_much_of_a_mark_each_sees():
-    photo = np.full((1, 2, 3), 0.5, np.float32)
-    one, other = (maps_of(photo, alpha, np.array([[1.0, seen]])) for alpha, seen in ((0.2, 1.0), (0.6, 0.0)))
-    merged = merge(one, other._replace(alpha=np.full((1, 2), 0.6, np.float32)))
-    np.testing.assert_allclose(merged.mask, [[1.0, 0.5]])
-    np.testing.assert_allclose(merged.alpha, [[0.4, 0.2]], atol=1e-3)  # where the other sees nothing it has no say
+# A second opinion
 
 
 def test_a_marked_tile_gets_a_second_opinion_of_its_mirror_image_and_only_a_marked_one():

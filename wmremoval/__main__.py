@@ -70,7 +70,7 @@ def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--part", default="test", help="test (default), or val to tune the suite's remover on")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument(
-        "--without", action="append", default=[], choices=("mirror", "fill"), help="leave out a step of the remover"
+        "--without", action="append", default=[], help="leave out a step of the remover: mirror, consensus or fill"
     )
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")

@@ -101,8 +101,10 @@ def _logos_folder(logos_dir: str | Path) -> Path:
 def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str | Path | None = None) -> RunInfo:
     """Collect what the reports of a run say about its making."""
     total, trainable = count_parameters(training.net, training.criterion)
-    sources = {"photos": str(photos.folder.resolve())}
+    sources, logos = {"photos": str(photos.folder.resolve())}, None
     if logos_dir:
+        drawn = {part: loaders[part].dataset.logos for part in ("train", "test")}
+        logos = {part: len(each) for part, each in drawn.items()} | {"unseen": drawn["train"] is not drawn["test"]}
         sources["logos"] = str(_logos_folder(logos_dir))
     return RunInfo(
         config=training.config,
@@ -113,6 +115,7 @@ def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str
         device=torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu",
         steps_per_epoch=training.steps_per_epoch,
         fonts_missing=loaders["train"].dataset.fonts.missing,
+        logos=logos,
         sources=sources,
     )
 

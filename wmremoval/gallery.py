@@ -13,12 +13,11 @@ from .metrics import psnr
 from .panels import finish_panel, image_panel, new_figure
 from .photos import sample_scenes
 from .runs import save_figure
-from .watermarks import WatermarkConfig, blend, draw_mark
+from .watermarks import blend, draw_mark
 
 VIEW = (288, 432)  # height and width of each photograph's upper left part, pixels: as it is, at its native grain
 MARKS_EACH = 4  # marks on each photograph; the shown ones are chosen by rank alone
 SEED = 20  # of the first mark, each other taking the next
-MARKS = WatermarkConfig()  # all that training's standard has, less logos
 RANKS = {"good": (0.0, 0.09, 0.17, 0.26), "middling": (0.45, 0.6), "failure": (0.96, 1.0)}  # of the gains, best first
 
 
@@ -42,7 +41,7 @@ def restore_examples(remover: Remover) -> list[Example]:
         clean = np.ascontiguousarray(scene[: VIEW[0], : VIEW[1]])
         for j in range(MARKS_EACH):
             rng = np.random.default_rng(SEED + MARKS_EACH * i + j)
-            watermarked, mask = blend(clean, draw_mark(rng, *clean.shape[:2], fonts, (), MARKS))
+            watermarked, mask = blend(clean, draw_mark(rng, *clean.shape[:2], fonts))
             result = remover(watermarked)
             inside = torch.from_numpy(mask)[None, None].float()
             reference = to_tensor(clean)[None]

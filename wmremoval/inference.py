@@ -15,11 +15,13 @@ from .checkpoints import load_model
 from .devices import choose_device, has_bf16
 from .fastnet import FastNet
 from .images import to_uint8
+from .maps import Maps
 from .photofile import from_pil, read_photo, to_pil
 from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
+from .repainting import inpaint
 from .runs import read_json
 from .tiles import STRIDE, Tile, TileRunner, shrink
-from .upsampling import Maps, inpaint, native_blocks
+from .upsampling import native_blocks
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
 KEPT_PIXELS = 1_500_000  # pixels of a view whose answers are kept until its regions are restored: 66 MB

@@ -16,9 +16,9 @@ from .inference import WEIGHTS, load_remover
 from .metrics import PSNR_CAP, psnr, ssim
 from .photos import find_photos, split_photos
 from .runs import environment, write_json
+from .suite import SPLIT_SEED
 
 SIDE = 256  # pixels; the document's crops
-SPLIT_SEED = 0  # training's default, so that nobody is tested on what they were trained on
 DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # what its log reports, on photographs that are not at hand
 NOTES = [
     "Each test photograph is augmented once, with a key that no epoch of training has, and gets one mark of the standard kinds.",
@@ -47,7 +47,12 @@ def run_protocol(
 
     Returns:
         what the file holds: `psnr` (dB) and `ssim` of `input`, `network` and, of composite weights, `remover`.
+
+    Raises:
+        ValueError: no photographs, no weights, or a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be 1 or more, got {limit}")
     place = choose_device(device)
     net, about = load_model(weights or WEIGHTS)
     net.to(place).eval()

@@ -24,6 +24,9 @@ class RunInfo:
     device: str
     steps_per_epoch: int
     fonts_missing: dict[str, str] = field(default_factory=dict)  # languages left out, and why
+    logos: dict[str, int | bool] | None = (
+        None  # how many each part drew from, and whether the test had brands of its own
+    )
     sources: dict[str, str] = field(default_factory=dict)  # folders, for resuming; never published
 
 
@@ -37,6 +40,7 @@ def write_config(folder: str | Path, info: RunInfo, previous: str | None = None)
         "device": info.device,
         "steps_per_epoch": info.steps_per_epoch,
         "fonts_missing": info.fonts_missing,
+        "logos": info.logos,
         "sources": info.sources,
         "previous_run": previous,
         "environment": environment(),

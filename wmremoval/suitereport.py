@@ -20,6 +20,7 @@ from .panels import image_grid, image_panel, outline
 from .reports import format_table
 from .runs import environment, save_figure, write_csv, write_json
 from .suite import LEAST_SHARE, SPLIT_SEED, Sample, Suite, SuiteConfig, gains, open_suite, score_suite, summarise_cells
+from .tiles import STEPS
 
 PANEL = 2.2  # inches; the views are shown at their own size, at 120 pixels an inch
 CELLS_A_ROW = 2
@@ -75,8 +76,12 @@ def run_suite(
         what `suite.json` holds.
 
     Raises:
-        ValueError: too few photographs, no logos, no weights; one line that says what to do.
+        ValueError: too few photographs, no logos, no weights, no such step; one line that says what to do.
     """
+    if unknown := set(without) - set(STEPS):
+        raise ValueError(f"the remover has no step {min(unknown)!r} to leave out; choose from {', '.join(STEPS)}")
+    if bare and without:
+        raise ValueError("--bare leaves out every step of the remover already; drop --without")
     config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
     remover = bare_network(weights or WEIGHTS, device) if bare else load_remover(weights, device)
     if without:

@@ -9,12 +9,18 @@ import numpy as np
 import torch
 from torch import nn
 
+from .consensus import agree
 from .images import to_tensor, to_uint8
-from .upsampling import GATE_FROM, Maps, alpha_from_contrast, merge, repaint
+from .maps import GATE_FROM, Maps, alpha_from_contrast, apart, merge
+from .repainting import compose, surroundings
 
 MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
 STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
-STEPS = ("mirror", "fill")  # after the network: a second opinion; repainting from the surroundings
+STEPS = (
+    "mirror",
+    "consensus",
+    "fill",
+)  # after the network: a second look, which the next needs; agreement; composition
 SMALLEST = 64  # pixels; a tile is not halved below this
 
 
@@ -106,13 +112,21 @@ class TileRunner:
         return Maps(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
 
     def finished(self, maps: Maps) -> Maps:
-        """What a marked tile is restored from: a second opinion, of the tile mirrored, and repainting where it is opaque."""
+        """What a marked tile is restored from: a second opinion, of the tile mirrored, what its pixels agree on, composed."""
         if maps.trust is None or maps.mask.max() <= GATE_FROM:
             return maps
+        differ = None
         if "mirror" not in self.without:
             other = self.maps(np.ascontiguousarray(to_uint8(maps.photo)[:, ::-1]))
-            maps = merge(maps, Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other)))
-        return maps if "fill" in self.without else repaint(maps)
+            other = Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other))
+            differ, maps = apart(maps, other), merge(maps, other)
+        around = None if "fill" in self.without else surroundings(maps)
+        if around is None:
+            return maps
+        agreement = 0.0
+        if differ is not None and "consensus" not in self.without:
+            maps, agreement = agree(maps, around, differ)
+        return compose(maps, around, agreement)
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.

@@ -1,13 +1,11 @@
 """From what the network says of a shrunken photograph to the photograph at its native size, its detail kept."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from .images import to_uint8
-from .model import ALPHA_MOST
+from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
 
 OPAQUE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
 STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke reaches its full strength
@@ -16,23 +14,6 @@ SHARP_SHARE = 0.2  # of the doubt that is left to single pixels; more sharpens e
 COLOUR_RADIUS = 2  # pixels of the shrunken photograph over which the mark's colour is averaged
 CONTEXT = 5  # pixels of the shrunken photograph around a block that its restoration depends on
 BLOCK = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
-INPAINT_RADIUS = 3.0  # native pixels that Telea's method looks around
-INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
-FILL_FOUND = 0.7  # mask probability of what is repainted from its surroundings
-FILL_REACH = 0  # pixels by which that is widened
-FILL_ALPHA = 0.6, 0.9  # alpha at which inverting begins to give way to repainting, and has
-GATE_FROM, GATE_FULL = 0.3, 0.7  # mask probabilities at which a change begins and is whole
-
-
-class Maps(NamedTuple):
-    """What the network says of a (shrunken) photograph, float32 arrays of one height and width."""
-
-    photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: what it was shown
-    image: np.ndarray  # (h, w, 3) RGB in [0, 1]: the restored photograph
-    mask: np.ndarray  # (h, w) in [0, 1]: probability of a mark
-    alpha: np.ndarray  # (h, w) in [0, 1]
-    colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
-    trust: np.ndarray | None = None  # (h, w) in [0, 1]: share of repainting in the image; None of networks without it
 
 
 def native_blocks(
@@ -62,7 +43,7 @@ def native_blocks(
             part = slice(top, min(top + step, kept[0].stop)), slice(left, min(left + step, kept[1].stop))
             if factor == 1:
                 inner = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, shown, strict=True))
-                yield part, maps.image[inner], _ramp(maps.mask[inner], GATE_FROM, GATE_FULL)
+                yield part, maps.image[inner], ramp(maps.mask[inner], GATE_FROM, GATE_FULL)
                 continue
             wide = tuple(
                 slice(max(p.start - CONTEXT, s.start), min(p.stop + CONTEXT, s.stop))
@@ -90,33 +71,12 @@ def _native(photo: np.ndarray, part: tuple[slice, slice], factor: int) -> np.nda
     return native / np.float32(255.0)
 
 
-def inpaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
-    """Repaint a block where `strength` (h, w) uint8 is not 0, from its surroundings (Telea 2004, by OpenCV): uint8."""
-    wide = tuple(slice(max(0, part.start - 16), part.stop + 16) for part in block)
-    view = np.ascontiguousarray(photo[wide])
-    mask = np.zeros(view.shape[:2], np.uint8)
-    cut = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, wide, strict=True))
-    mask[cut] = strength > 0
-    factor = 1
-    while view.shape[0] * view.shape[1] / factor**2 > INPAINT_PIXELS:
-        factor *= 2
-    if factor == 1:
-        return cv2.inpaint(view, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[cut]
-    size = tuple(-(-side // factor) for side in view.shape[1::-1])
-    small, small_mask = (
-        cv2.resize(view, size, interpolation=cv2.INTER_AREA),
-        cv2.resize(mask, size, interpolation=cv2.INTER_AREA),
-    )
-    small = cv2.inpaint(small, cv2.dilate(small_mask, np.ones((3, 3), np.uint8)), INPAINT_RADIUS, cv2.INPAINT_TELEA)
-    return cv2.resize(small, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)[cut]
-
-
 def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Restore a native photograph from the maps of the same view shrunk by `factor`.
 
     Alpha is brought to native size with the photograph as its guide, the blending is inverted there, and what the
-    network saw at the coarse level corrects the result at that level's frequencies. So fine detail comes from the photograph itself, never from an enlarged picture,
-    except where the mark is opaque and there is none.
+    network saw at the coarse level corrects the result at that level's frequencies. So fine detail comes from the
+    photograph itself, never from an enlarged picture, except where the mark is opaque and there is none.
 
     Args:
         maps: of the shrunken view, (h, w).
@@ -129,16 +89,15 @@ def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np
     height, width = photo.shape[:2]
     colour = _spread_colour(maps, (width, height))  # (H, W, 3)
     alpha = _native_alpha(maps, photo, colour, factor)  # (H, W)
-    inverted = (photo - alpha[..., None] * colour) / (1.0 - np.minimum(alpha, ALPHA_MOST))[..., None]
-    inverted = inverted.clip(0.0, 1.0)
+    inverted = unblend(photo, alpha, colour)
     coarse = cv2.resize(inverted, maps.alpha.shape[::-1], interpolation=cv2.INTER_AREA)
     detail = inverted - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    detail *= 1.0 - _ramp(alpha, *OPAQUE)[..., None]
+    detail *= 1.0 - ramp(alpha, *OPAQUE)[..., None]
     restored = cv2.resize(maps.image, (width, height), interpolation=cv2.INTER_LINEAR)
     restored += detail
     # The mask is widened by a pixel of the shrunken view: the edge of a mark falls anywhere within it.
     near = cv2.dilate(maps.mask, np.ones((3, 3), np.uint8))
-    gate = _ramp(cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR), GATE_FROM, GATE_FULL)
+    gate = ramp(cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR), GATE_FROM, GATE_FULL)
     restored = photo + gate[..., None] * (restored.clip(0.0, 1.0) - photo)
     return restored, gate
 
@@ -179,66 +138,3 @@ def _spread_colour(maps: Maps, size: tuple[int, int]) -> np.ndarray:
     side = (2 * COLOUR_RADIUS + 1,) * 2
     blurred = cv2.blur(maps.colour * weight[..., None], side) / cv2.blur(weight, side)[..., None]
     return cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)
-
-
-def merge(one: Maps, other: Maps) -> Maps:
-    """Two opinions of one photograph as one: masks and images averaged, the rest as far as each sees a mark."""
-    weight, more = one.mask + 1e-3, other.mask + 1e-3
-    share = weight / (weight + more)
-
-    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        here = share if a.ndim == 2 else share[..., None]
-        return here * a + (1.0 - here) * b
-
-    alpha, colour, trust = (mix(getattr(one, name), getattr(other, name)) for name in ("alpha", "colour", "trust"))
-    mask, image = (one.mask + other.mask) / 2, (one.image + other.image) / 2
-    return one._replace(image=image, mask=mask, alpha=alpha, colour=colour, trust=trust)
-
-
-def repaint(maps: Maps) -> Maps:
-    """Compose the result again, with Telea's inpainting where the network would repaint, and a gate that is firm.
-
-    A network this small, briefly trained, repaints worse than its surroundings do (README, levers). What an opaque mark
-    hides is therefore carried inwards from around all that was found.
-
-    Args:
-        maps: what the network said, with its trust.
-    """
-    found = (maps.mask > FILL_FOUND).astype(np.uint8)
-    if not found.any():
-        return maps
-    alpha = maps.alpha[..., None]
-    inverted = (maps.photo - alpha * maps.colour) / (1.0 - np.minimum(alpha, ALPHA_MOST))
-    found = cv2.dilate(found, np.ones((2 * FILL_REACH + 1,) * 2, np.uint8))
-    around = cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
-    share = np.maximum(maps.trust, _ramp(maps.alpha, *FILL_ALPHA))[..., None]
-    inside = inverted.clip(0.0, 1.0) * (1.0 - share) + around * share
-    gate = _ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
-    return maps._replace(image=maps.photo + gate * (inside - maps.photo))
-
-
-def _ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    return ((x - low) / (high - low)).clip(0.0, 1.0)
-
-
-def alpha_from_contrast(photo: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Alpha and colour of a mark from a restoration alone, for networks that do not say them.
-
-    In a window J = (1 - alpha) I + alpha W is a line: its slope over the restored I is 1 - alpha.
-
-    Args:
-        photo, image: (h, w, 3) RGB float32 in [0, 1], as shown and as restored.
-        mask: (h, w) in [0, 1].
-
-    Returns:
-        alpha (h, w) and colour (h, w, 3), in [0, 1].
-    """
-    side = (4 * COLOUR_RADIUS + 1,) * 2
-    weight = mask[..., None] + 1e-4
-    total = cv2.blur(weight, side)[..., None]
-    mean_i, mean_j = (cv2.blur(x * weight, side) / total for x in (image, photo))
-    variance = (cv2.blur(image * image * weight, side) / total - mean_i**2).sum(axis=-1)
-    covariance = (cv2.blur(image * photo * weight, side) / total - mean_i * mean_j).sum(axis=-1)
-    alpha = (1.0 - (covariance + 1e-4) / (variance + 1e-4)).clip(0.0, 1.0) * (mask > GATE_FROM)
-    colour = (mean_j - (1.0 - alpha[..., None]) * mean_i) / np.maximum(alpha, 0.05)[..., None]
-    return alpha.astype(np.float32), colour.clip(0.0, 1.0).astype(np.float32)

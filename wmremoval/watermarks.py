@@ -87,6 +87,32 @@ def draw_mark(
         logos: (h, w, 4) RGBA uint8 arrays.
     """
     kind = rng.random()
+    if kind < config.shape_share * config.lattice_share:
+        layer = _lattice(rng, height, width)  # (H, W, 4) premultiplied
+    else:
+        layer = _stamped(rng, height, width, fonts, logos, config, kind)
+    if rng.random() < config.shadow_share:
+        layer = _with_shadow(rng, layer, min(height, width))
+    if rng.random() < config.distorted_share:
+        layer = _distort(rng, layer)
+    alpha = layer[..., 3].clip(0.0, 1.0)
+    colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
+    alpha = alpha * _opacity(rng, height, width, config)
+    if rng.random() < config.occluded_share:
+        _occlude(rng, alpha)
+    return Mark(alpha, colour)
+
+
+def _stamped(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    fonts: FontBook,
+    logos: Sequence[np.ndarray],
+    config: WatermarkConfig,
+    kind: float,
+) -> np.ndarray:
+    """A layer (H, W, 4), premultiplied, with a shape, a logo or a phrase on it, once or tiled; `kind` in [0, 1) says which."""
     tiled = rng.random() < config.tiled_share
     side = min(height, width)
     if kind < config.shape_share or not (fonts.faces or len(logos)):
@@ -99,20 +125,7 @@ def draw_mark(
         )
     if rng.random() < config.jitter_share:
         stamp = _jitter(rng, stamp)
-    if kind < config.shape_share * config.lattice_share:
-        layer = _lattice(rng, height, width)  # (H, W, 4) premultiplied
-    else:
-        layer = _place(rng, stamp, scale, height, width, tiled)
-    if rng.random() < config.shadow_share:
-        layer = _with_shadow(rng, layer, side)
-    if rng.random() < config.distorted_share:
-        layer = _distort(rng, layer)
-    alpha = layer[..., 3].clip(0.0, 1.0)
-    colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
-    alpha = alpha * _opacity(rng, height, width, config)
-    if rng.random() < config.occluded_share:
-        _occlude(rng, alpha)
-    return Mark(alpha, colour)
+    return _place(rng, stamp, scale, height, width, tiled)
 
 
 def load_logos(folder: str | Path) -> list[np.ndarray]:

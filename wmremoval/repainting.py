@@ -1,0 +1,58 @@
+"""Repainting from the surroundings, by OpenCV's Telea, and the composition of a result from it and from what is unblended."""
+
+import cv2
+import numpy as np
+
+from .images import to_uint8
+from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
+
+INPAINT_RADIUS = 3.0  # pixels that Telea's method looks around
+INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
+FILL_FOUND = 0.5  # mask probability of what is repainted from its surroundings
+FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
+
+
+def surroundings(maps: Maps) -> np.ndarray | None:
+    """The photograph, (h, w, 3) RGB in [0, 1], with all that was found repainted from around it; None: nothing was found."""
+    found = (maps.mask > FILL_FOUND).astype(np.uint8)
+    if not found.any():
+        return None
+    return cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
+
+
+def compose(maps: Maps, around: np.ndarray, agreement: np.ndarray | float = 0.0) -> Maps:
+    """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
+
+    A network this small, briefly trained, repaints worse than Telea does (README, levers); and where the pixels of a mark
+    agree on what it is, unblending is to be trusted more than either.
+
+    Args:
+        maps: what the network said, with its trust.
+        around: see `surroundings`.
+        agreement: (h, w) in [0, 1]; see `consensus.agree`.
+    """
+    share = np.maximum(maps.trust * (1.0 - agreement), ramp(maps.alpha, *FILL_ALPHA))[..., None]
+    inside = unblend(maps.photo, maps.alpha, maps.colour) * (1.0 - share) + around * share
+    gate = ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
+    return maps._replace(image=maps.photo + gate * (inside - maps.photo))
+
+
+def inpaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
+    """Repaint a block where `strength` (h, w) uint8 is not 0, from its surroundings (Telea 2004, by OpenCV): uint8."""
+    wide = tuple(slice(max(0, part.start - 16), part.stop + 16) for part in block)
+    view = np.ascontiguousarray(photo[wide])
+    mask = np.zeros(view.shape[:2], np.uint8)
+    cut = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, wide, strict=True))
+    mask[cut] = strength > 0
+    factor = 1
+    while view.shape[0] * view.shape[1] / factor**2 > INPAINT_PIXELS:
+        factor *= 2
+    if factor == 1:
+        return cv2.inpaint(view, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[cut]
+    size = tuple(-(-side // factor) for side in view.shape[1::-1])
+    small, small_mask = (
+        cv2.resize(view, size, interpolation=cv2.INTER_AREA),
+        cv2.resize(mask, size, interpolation=cv2.INTER_AREA),
+    )
+    small = cv2.inpaint(small, cv2.dilate(small_mask, np.ones((3, 3), np.uint8)), INPAINT_RADIUS, cv2.INPAINT_TELEA)
+    return cv2.resize(small, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)[cut]
