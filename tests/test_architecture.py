@@ -72,6 +72,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "jobs": {"photoerrors", "photofile", "photowrite"},
     "removal": {"images", "inference", "jobs", "photoerrors", "photofile", "photowrite"},
     "removecommand": {"__init__", "inference", "jobs", "photofile", "photowrite", "removal", "runs"},
+    "averaging": {"checkpoints", "runs"},
     "shipping": {"__init__", "checkpoints", "inference", "runs"},
     "widget": {"images", "inference", "panels", "photoerrors", "photofile", "photowrite"},
     "photobenchmark": {"fonts", "images", "inference", "jobs", "photos", "removal", "watermarks"},

@@ -213,6 +213,49 @@ def test_a_run_that_was_never_tested_is_not_published(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_that_know_the_test_photographs_are_not_begun_from(run, folder, tmp_path, capsys):
+    argv = ["train", "--photos", str(folder), "--output", str(tmp_path), *TINY, "--epochs", "1"]
+    for init in (run, run / "wm_best_model.pth"):
+        assert main([*argv, "--init", str(init), "--seed", "1"]) == 1
+        error = capsys.readouterr().err.strip().splitlines()[-1]
+        assert run.name in error and "use its seed, 0" in error
+    assert not (tmp_path / "runs").exists()
+    assert main([*argv, "--init", str(run)]) == 0  # the same split
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(folder, elsewhere)  # other photographs that happen to have the same names
+    argv[2] = str(elsewhere)
+    assert main([*argv, "--init", str(run), "--seed", "1"]) == 0
+
+
+def test_an_average_is_the_mean_of_the_networks_and_a_run_like_any(run, folder, tmp_path, capsys):
+    other = tmp_path / "runs" / "other"
+    shutil.copytree(run, other)
+    saved = torch.load(other / "wm_best_model.pth", weights_only=True)
+    saved["model"] = {name: 3 * x if x.is_floating_point() else x + 5 for name, x in saved["model"].items()}
+    torch.save(saved, other / "wm_best_model.pth")
+    assert main(["average", str(run), str(other), "--output", str(tmp_path), "--name", "both"]) == 0
+    both = next((tmp_path / "runs").glob("*_both"))
+    first, mean = (load_model(each)[0].state_dict() for each in (run, both))
+    for name, x in first.items():
+        torch.testing.assert_close(mean[name], 2 * x if x.is_floating_point() else x)
+    bare = load_model(both / "wm_best_model.safetensors")[0].state_dict()
+    assert all(torch.equal(bare[name], x) for name, x in mean.items())
+    assert json.loads((both / "config.json").read_text())["averaged"] == [run.name, "other"]
+    assert main(["evaluate", str(both), "--device", "cpu"]) == 0 and (both / "test_results.json").exists()
+
+    (other / "split.json").write_text('{"train": [], "val": [], "test": []}')
+    direct = tmp_path / "runs" / "direct"
+    shutil.copytree(run, direct)
+    saved["config"]["composite"] = False
+    torch.save(saved, direct / "wm_best_model.pth")
+    before = set((tmp_path / "runs").iterdir())
+    for runs, reason in (([run], "two runs"), ([run, other], "another split"), ([run, direct], "another form")):
+        capsys.readouterr()
+        assert main(["average", *map(str, runs), "--output", str(tmp_path)]) == 1
+        assert reason in capsys.readouterr().err
+    assert set((tmp_path / "runs").iterdir()) == before
+
+
 def test_read_run_rebuilds_network_and_history(run):
     rebuilt, result, about = read_run(run, torch.device("cpu"))
     net, _ = load_model(run)

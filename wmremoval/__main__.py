@@ -86,6 +86,11 @@ def _add_tools(commands: argparse._SubParsersAction) -> None:
     publish.add_argument("run", help="folder of a run")
     publish.add_argument("--output", default="outputs", help="where reports and visuals/ go")
 
+    average = commands.add_parser("average", help="a run whose network is the mean of several runs' networks")
+    average.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, the last training first")
+    average.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
+    average.add_argument("--name", default="average", help="name of the run")
+
     ship = commands.add_parser("ship", help="make a run's network the package's weights, with a card")
     ship.add_argument("run", help="folder of a finished run")
     ship.add_argument("--data", required=True, help="what it was trained on, and on which terms")
@@ -291,6 +296,14 @@ BENCHMARKS = {
 }
 
 
+def run_average(arguments: argparse.Namespace) -> int:
+    """Average runs."""
+    from .averaging import average_runs
+
+    print(average_runs([_from_root(run) for run in arguments.runs], _from_root(arguments.output), arguments.name))
+    return 0
+
+
 def run_ship(arguments: argparse.Namespace) -> int:
     """Ship a run."""
     from .gallery import draw_gallery
@@ -321,6 +334,7 @@ COMMANDS = {
     "download": run_download,
     "publish": run_publish,
     "benchmark": run_benchmark,
+    "average": run_average,
     "ship": run_ship,
 }
 

@@ -78,7 +78,12 @@ def open_photos(photos_dir: str | Path, config: TrainConfig) -> PhotoSet:
 def open_loaders(
     photos: PhotoSet, config: TrainConfig, device: torch.device, logos_dir: str | Path | None = None
 ) -> dict:
-    """Loaders for train, val and test; see `make_loaders`."""
+    """Loaders for train, val and test; see `make_loaders`.
+
+    Raises:
+        ValueError: the weights to begin from were trained on photographs of this val or test; see `check_unseen`.
+    """
+    check_unseen(photos, config)
     logos = logos_by_part(_logos_folder(logos_dir)) if logos_dir else None
     return make_loaders(
         photos.split,
@@ -92,6 +97,29 @@ def open_loaders(
         collage_share=config.collage,
         marks=config.marks,
     )
+
+
+def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
+    """Make sure that the run whose weights this one begins from was trained on none of its val and test photographs.
+
+    The split follows the seed, so another seed on the same folder would put photographs that are known into the test.
+
+    Raises:
+        ValueError: it was; one line that says how many, and which seed keeps them apart.
+    """
+    if not config.init:
+        return
+    run = find_root() / Path(config.init).expanduser()
+    run = run if run.is_dir() else run.parent
+    if not ((run / "split.json").is_file() and (run / "config.json").is_file()):
+        return  # weights alone do not tell what they were trained on
+    about, names = read_config(run), photos.names()
+    known = {*names["val"], *names["test"]} & set(read_json(run / "split.json")["train"])
+    if known and about["photos"].get("source") == photos.report["source"]:
+        raise ValueError(
+            f"{run.name} was trained on {len(known)} of this run's validation and test photographs; "
+            f"use its seed, {about['train'].seed}, or begin from other weights"
+        )
 
 
 def _logos_folder(logos_dir: str | Path) -> Path:

@@ -79,6 +79,7 @@ def ship(
         "training_minutes": read_json(run / "training_summary.json")["training_time_min"],
         "machine": {name: value for name, value in environment().items() if name in ("gpu", "cpu", "cpu_cores")},
         "test": {name: round(results[name]["mean"], 4) for name in SCORES if name in results},
+        "averaged": config.get("averaged"),
         "history": history,
         "suite": {name: suite[name] for name in ("date", "settings", "gains_db", "cells")} if suite else None,
         "floors": floors,
