@@ -11,7 +11,7 @@ VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the netw
 FOUND = 0.5  # mask probability above which a pixel belongs to a mark
 SURE = 0.9  # probability above which the network is sure of a pixel
 SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
-PEAK = 0.99  # probability that a mark must reach somewhere; what never gets there is left alone
+PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (
     0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted
