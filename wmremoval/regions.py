@@ -8,9 +8,9 @@ import numpy as np
 LOOK_PIXELS = 1_000_000  # pixels of the largest view that is always looked at whole
 LOOK_SHARE = 16  # of a larger photograph one pixel in so many is looked at: a sixteenth of the time
 VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
-FOUND = 0.5  # mask probability above which a pixel belongs to a mark
+FOUND = 0.7  # mask probability above which a pixel belongs to a mark
 SURE = 0.9  # probability above which the network is sure of a pixel
-SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
+SURE_SHARE = 0.45  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
 PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (
