@@ -28,6 +28,7 @@ BACKGROUND_DOUBT = 0.03  # standard error of what is carried into an edge, of RG
 READABLE = 0.6, 0.9  # strength from which edges are less to be read, and at which not at all
 FAINTEST = 0.02, 0.06  # alpha below which a pixel is left alone, and from which it is of the mark
 GUIDED_SIDE, GUIDED_EPS = 3, 3e-5  # pixels; squared RGB: cover follows the photograph's own edges
+PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, whose covariances the guided filter needs
 
 
 def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.ndarray]:
@@ -166,9 +167,29 @@ def _guided(guide: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     side = (GUIDED_SIDE,) * 2
     mean, mean_x = cv2.blur(guide, side), cv2.blur(x, side)
-    both = cv2.blur(guide * x[..., None], side) - mean * mean_x[..., None]  # (h, w, 3) covariances
-    products = np.stack([cv2.blur(guide * guide[..., i : i + 1], side) for i in range(3)], axis=-1)
-    spread = products - mean[..., None] * mean[..., None, :] + np.float32(GUIDED_EPS) * np.eye(3, dtype=np.float32)
-    slope = np.linalg.solve(spread, both[..., None])[..., 0]
+    both = cv2.blur(guide * x[..., None], side) - mean * mean_x[..., None]  # (h, w, 3) covariances with x
+    spread = [cv2.blur(guide[..., i] * guide[..., j], side) - mean[..., i] * mean[..., j] for i, j in PAIRS]
+    slope = _solved(
+        [part + np.float32(GUIDED_EPS * (i == j)) for part, (i, j) in zip(spread, PAIRS, strict=True)], both
+    )
     level = mean_x - (slope * mean).sum(axis=-1)
     return (cv2.blur(slope, side) * guide).sum(axis=-1) + cv2.blur(level, side)
+
+
+def _solved(matrix: list[np.ndarray], right: np.ndarray) -> np.ndarray:
+    """Solve a symmetric, positive 3 by 3 system at each pixel by L D L^T; `np.linalg.solve` would take most of the filter's time.
+
+    Args:
+        matrix: its six parts, (h, w) each, in the order of `PAIRS`.
+        right: (h, w, 3).
+    """
+    a, b, c, d, e, f = matrix
+    x, y, z = (right[..., i] for i in range(3))
+    u, v = b / a, c / a
+    second = d - b * u
+    t = e - c * u
+    w = t / second
+    y = y - u * x
+    z = (z - v * x - w * y) / (f - c * v - t * w)
+    y = y / second - w * z
+    return np.stack([x / a - u * y - v * z, y, z], axis=-1)

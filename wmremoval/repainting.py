@@ -9,7 +9,7 @@ from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
 INPAINT_RADIUS = 3.0  # pixels that Telea's method looks around
 INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
 FILL_FOUND = 0.6  # mask probability of what is repainted from its surroundings
-FILL_ALPHA = 0.5, 0.9  # alpha at which unblending begins to give way to repainting, and has
+FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
 
 
 def surroundings(maps: Maps) -> np.ndarray | None:
