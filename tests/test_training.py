@@ -116,7 +116,7 @@ def make_training(steps: int = 3, **changes) -> Training:
 
 
 def timeless(history: list[dict]) -> list[dict]:
-    clocked = ("seconds", "images_per_second", "data_share")
+    clocked = ("seconds", "images_per_second", "data_share", "tflops")
     return [{name: value for name, value in row.items() if name not in clocked} for row in history]
 
 
@@ -597,7 +597,7 @@ def test_the_history_has_the_scores_of_every_epoch(finished):
     wanted = {f"{part}_{name}" for part in ("train", "val") for name in ("loss", "psnr", "ssim", "psnr_target")}
     wanted |= {f"term_{name}" for name in ("masked_l1", "perceptual", "lab", "ssim", "laplacian", "mask_bce")}
     for row in result.history:
-        assert set(row) == wanted | {"epoch", "lr", "grad_norm", "images_per_second", "data_share", "seconds"}
+        assert set(row) == wanted | {"epoch", "lr", "grad_norm", "images_per_second", "data_share", "tflops", "seconds"}
         assert all(math.isfinite(value) for value in row.values())
         assert sum(row[name] for name in row if name.startswith("term_")) == pytest.approx(row["train_loss"], rel=1e-5)
     assert 0 < sum(row["seconds"] for row in result.history) <= result.seconds

@@ -22,6 +22,7 @@ from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, mas
 from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet, Parts
 from .runs import write_json
+from .throughput import throughput
 
 
 def seed_everything(seed: int) -> None:
@@ -220,6 +221,7 @@ def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, 
     row["lr"] = training.optimizer.param_groups[0]["lr"]
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
     row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
+    row |= throughput(config, training.device, train["images_per_second"])
     row["seconds"] = time.monotonic() - started
     result.history.append(row)
     print(

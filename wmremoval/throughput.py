@@ -1,0 +1,56 @@
+"""What a training step computes, and what share of the hardware's peak that is."""
+
+from functools import cache
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .model import HeterogeneousUNet
+
+# Dense half-precision TFLOP/s, without sparsity, of NVIDIA's data sheets; the longest name that fits counts.
+PEAK_TFLOPS = {
+    "H200": 989.0,
+    "H100": 989.0,
+    "H100 PCIe": 756.0,
+    "A100": 312.0,
+    "L40S": 362.0,
+    "L4": 121.0,
+    "A10": 125.0,
+    "T4": 65.0,
+    "V100": 125.0,
+}
+
+
+@cache
+def training_flops(composite: bool, decompose: bool, image_size: int) -> int:
+    """Floating-point operations of the network's forward and backward pass over one image; a multiply-add is two.
+
+    Losses are not counted, so that it is the model's share (MFU: PaLM, arXiv 2204.02311, appendix B).
+    """
+    with torch.device("meta"):  # shapes only: nothing is computed
+        net = HeterogeneousUNet(composite, decompose)
+        image = torch.empty(1, 3, image_size, image_size)
+    with FlopCounterMode(display=False) as counter:
+        parts = net.parts(image)
+        sum(part.sum() for part in parts if part is not None).backward()
+    return counter.get_total_flops()
+
+
+def peak_tflops(name: str) -> float | None:
+    """The half-precision peak of a GPU by its name, TFLOP/s; None of one that is not in `PEAK_TFLOPS`.
+
+    Example:
+        >>> peak_tflops("NVIDIA H100 PCIe"), peak_tflops("NVIDIA H100 80GB HBM3"), peak_tflops("unheard of")
+        (756.0, 989.0, None)
+    """
+    words = f" {name.replace('-', ' ')} "
+    fitting = [known for known in PEAK_TFLOPS if f" {known} " in words]
+    return PEAK_TFLOPS[max(fitting, key=len)] if fitting else None
+
+
+def throughput(config, device: torch.device, images_per_second: float) -> dict[str, float]:
+    """What a speed in images a second means: `tflops`, and `peak_share` where the device's peak is known."""
+    flops = training_flops(config.composite, config.decompose, config.image_size)
+    achieved = {"tflops": images_per_second * flops / 1e12}
+    peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    return achieved | ({"peak_share": achieved["tflops"] / peak} if peak else {})
