@@ -48,6 +48,23 @@ def test_the_network_decides_how_much_is_repainted_where_the_mark_is_translucent
     np.testing.assert_allclose(mixed, (inverted + painted) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize(("alpha", "doubt", "share"), [(0.6, 0.0, 0.0), (0.65, 0.0, 1 / 6), (0.65, 1.0, 0.5), (0.65, 0.5, 1 / 3), (0.8, 1.0, 1.0)])  # fmt: skip
+def test_a_doubted_network_is_repainted_at_lower_alpha(alpha, doubt, share):
+    photo, around = np.full((8, 8, 3), 0.25, np.float32), np.full((8, 8, 3), 0.75, np.float32)
+    image = compose(maps_of(photo, alpha, np.ones((8, 8)), trust=0.0), around, 1.0, doubt).image
+    np.testing.assert_allclose(image, 0.25 + share * 0.5, atol=1e-5)
+
+
+def test_the_missed_rim_of_an_opaque_stroke_is_not_carried_into_it():
+    photo = np.full((40, 40, 3), 0.25, np.float32)
+    drawn = np.zeros((40, 40))
+    drawn[14:26, 10:30] = 1
+    found = cv2.erode(drawn, np.ones((3, 3)))
+    maps = maps_of(photo, 1.0, drawn)
+    missed = maps._replace(mask=found.astype(np.float32), alpha=found.astype(np.float32))
+    assert np.abs(repainted(missed) - photo)[found > 0].max() < 0.02
+
+
 def test_nothing_found_is_nothing_repainted():
     maps = maps_of(np.full((16, 16, 3), 0.5, np.float32), 0.5, np.zeros((16, 16)))
     assert surroundings(maps) is None
@@ -107,7 +124,7 @@ def test_pixels_that_agree_restore_what_each_by_itself_does_not(alpha):
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, alpha, (0.95, 0.95, 0.9))
     around = surroundings(maps)
-    agreed, agreement = agree(maps, around, differ(maps))
+    agreed, agreement, _ = agree(maps, around, differ(maps))
     alone, together = compose(maps, around).image, compose(agreed, around, agreement).image
     assert psnr_inside(together, photo, cover) > psnr_inside(alone, photo, cover) + 4
     inside = cover > 0.99
@@ -121,7 +138,7 @@ def test_pixels_that_agree_restore_what_each_by_itself_does_not(alpha):
 def test_a_colour_that_all_pixels_misjudge_alike_is_read_off_the_photograph():
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.5, (0.5, 0.6, 0.9), tint=-0.1)
-    agreed, _ = agree(maps, surroundings(maps), differ(maps))
+    agreed, _, _ = agree(maps, surroundings(maps), differ(maps))
     inside = cover > 0.99
     said, mended = (np.abs(x.colour[inside].mean(axis=0) - (0.5, 0.6, 0.9)).mean() for x in (maps, agreed))
     assert said > 0.08 and mended < 0.03
@@ -157,7 +174,7 @@ def test_marks_of_other_colours_keep_them():
     colour[:, 62:66] = 0.05
     colour[:, 180:200] = (0.9, 0.1, 0.1)
     maps = judged(photo, cover, 0.5, colour, noise=0.02)
-    agreed, agreement = agree(maps, surroundings(maps), differ(maps))
+    agreed, agreement, _ = agree(maps, surroundings(maps), differ(maps))
     for columns, wanted in ((slice(42, 58), 0.95), (slice(63, 65), 0.05), (slice(182, 198), (0.9, 0.1, 0.1))):
         found = np.median(agreed.colour[40:200, columns].reshape(-1, 3), axis=0)
         np.testing.assert_allclose(found, np.broadcast_to(wanted, 3), atol=0.12)
@@ -168,9 +185,9 @@ def test_a_tile_agrees_with_the_whole_where_its_windows_lie_inside():
     photo, cover = textured(240), np.tile(strokes(120), (2, 2))
     maps = judged(photo, cover, 0.5, (1, 1, 1))
     around = surroundings(maps)
-    whole, _ = agree(maps, around, differ(maps))
+    whole, _, _ = agree(maps, around, differ(maps))
     cut = np.s_[:, 60:]
-    part, _ = agree(
+    part, _, _ = agree(
         Maps(*(np.ascontiguousarray(x[cut]) for x in maps)), np.ascontiguousarray(around[cut]), differ(maps)[cut]
     )
     inner = np.s_[:, consensus.WINDOW + 12 :]  # its windows, and what edges look at
@@ -182,7 +199,7 @@ def test_edges_are_read_off_the_photograph():
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.5, (1, 1, 1), noise=0.0)
     soft = maps._replace(alpha=cv2.GaussianBlur(maps.alpha, (0, 0), 0.8))
-    agreed, _ = agree(soft, surroundings(maps), differ(soft))
+    agreed, _, _ = agree(soft, surroundings(maps), differ(soft))
     edge = (cover > 0.05) & (cover < 0.95)
     blurred, sharp = (np.abs(x.alpha - 0.5 * cover)[edge].mean() for x in (soft, agreed))
     assert sharp < 0.6 * blurred
@@ -193,13 +210,13 @@ def test_pixels_too_faint_to_be_seen_are_left_alone():
     cover[20:40, 20:40] = 1
     maps = judged(photo, cover, 0.5, (1, 1, 1), noise=0.0)
     wide = maps._replace(mask=cv2.dilate(maps.mask, np.ones((9, 9), np.uint8)))  # a mask that reaches too far
-    agreed, _ = agree(wide, surroundings(wide), differ(wide))
+    agreed, _, _ = agree(wide, surroundings(wide), differ(wide))
     assert agreed.mask[24:36, 24:36].min() == 1 and agreed.mask[16:18].max() < 0.1
 
 
 def test_a_network_whose_two_looks_are_alike_is_believed():
     maps = judged(textured(), strokes(), 0.5, (1, 1, 1), noise=0.02)
-    agreed, agreement = agree(maps, surroundings(maps), np.zeros_like(maps.mask))
+    agreed, agreement, _ = agree(maps, surroundings(maps), np.zeros_like(maps.mask))
     for name in ("alpha", "colour", "mask"):
         np.testing.assert_allclose(getattr(agreed, name), getattr(maps, name), atol=1e-6)
     assert not agreement.any()
@@ -220,7 +237,7 @@ def test_the_guided_filter_is_that_of_kornia():
 def test_without_a_sure_pixel_nothing_is_agreed_on():
     maps = judged(textured(32), np.ones((32, 32), np.float32), 0.5, (1, 1, 1))
     maps = maps._replace(mask=np.full((32, 32), 0.55, np.float32))
-    agreed, agreement = agree(maps, maps.photo, differ(maps))
+    agreed, agreement, _ = agree(maps, maps.photo, differ(maps))
     assert agreed is maps and not agreement.any()
 
 
@@ -234,6 +251,6 @@ def test_nothing_is_read_through_an_opaque_mark(monkeypatch):
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.97, (1, 1, 1), noise=0.02)
     around = surroundings(maps)
-    read, _ = agree(maps, around, differ(maps))
+    read, _, _ = agree(maps, around, differ(maps))
     monkeypatch.setattr(consensus, "_sharpened", lambda maps, alpha, *rest: alpha)
     np.testing.assert_array_equal(read.alpha, agree(maps, around, differ(maps))[0].alpha)

@@ -31,7 +31,7 @@ GUIDED_SIDE, GUIDED_EPS = 3, 3e-5  # pixels; squared RGB: cover follows the phot
 PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, whose covariances the guided filter needs
 
 
-def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.ndarray]:
+def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.ndarray, np.ndarray]:
     """Let the pixels of a mark agree on its strength and colour.
 
     In a window J = (1 - alpha) I + alpha W is a line over I, and `around` is a guess at I whose error does not depend on
@@ -44,11 +44,12 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.n
         apart: (h, w): squared difference between two looks at each pixel; see `maps.apart`.
 
     Returns:
-        the maps with other alpha, colour and mask, and how far each pixel went with the others, (h, w) in [0, 1].
+        the maps with other alpha, colour and mask; how far each pixel went with the others, and how far the network is
+        doubted around it, (h, w) in [0, 1] each.
     """
     found = maps.mask > FOUND
     if not found.any():
-        return maps, np.zeros_like(maps.mask)
+        return maps, np.zeros_like(maps.mask), np.zeros_like(maps.mask)
     strokes = maps.alpha * found
     core = strokes > CORE * cv2.dilate(strokes, np.ones((2 * CORE_RADIUS + 1,) * 2, np.uint8))
     depth = cv2.distanceTransform((maps.mask > GATE_FROM).astype(np.uint8), cv2.DIST_L2, 3)
@@ -69,7 +70,7 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.n
     alpha[box] += doubt[box] * (sharpened - alpha[box])
     mask = maps.mask * (1.0 - doubt * (1.0 - ramp(alpha, *FAINTEST)))
     agreed = (x.astype(np.float32) for x in (mask, alpha, colour))
-    return maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True))), agreement
+    return maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True))), agreement, doubt
 
 
 def _box(found: np.ndarray) -> tuple[slice, slice]:

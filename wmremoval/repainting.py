@@ -10,17 +10,25 @@ INPAINT_RADIUS = 3.0  # pixels that Telea's method looks around
 INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
 FILL_FOUND = 0.6  # mask probability of what is repainted from its surroundings
 FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
+FILL_DOUBTED = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
+OPAQUE = 0.85  # alpha from which a stroke's rim, missed by the mask, would be carried into it
 
 
 def surroundings(maps: Maps) -> np.ndarray | None:
-    """The photograph, (h, w, 3) RGB in [0, 1], with all that was found repainted from around it; None: nothing was found."""
+    """The photograph, (h, w, 3) RGB in [0, 1], with all that was found repainted from around it; None: nothing was found.
+
+    Opaque strokes are widened by a pixel first.
+    """
     found = (maps.mask > FILL_FOUND).astype(np.uint8)
     if not found.any():
         return None
+    found |= cv2.dilate(found * (maps.alpha > OPAQUE).astype(np.uint8), np.ones((3, 3), np.uint8))
     return cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
 
 
-def compose(maps: Maps, around: np.ndarray, agreement: np.ndarray | float = 0.0) -> Maps:
+def compose(
+    maps: Maps, around: np.ndarray, agreement: np.ndarray | float = 0.0, doubt: np.ndarray | float = 1.0
+) -> Maps:
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
     A network this small, briefly trained, repaints worse than Telea does (README, levers); and where the pixels of a mark
@@ -29,9 +37,10 @@ def compose(maps: Maps, around: np.ndarray, agreement: np.ndarray | float = 0.0)
     Args:
         maps: what the network said, with its trust.
         around: see `surroundings`.
-        agreement: (h, w) in [0, 1]; see `consensus.agree`.
+        agreement, doubt: (h, w) in [0, 1]; see `consensus.agree`.
     """
-    share = np.maximum(maps.trust * (1.0 - agreement), ramp(maps.alpha, *FILL_ALPHA))[..., None]
+    hidden = (1.0 - doubt) * ramp(maps.alpha, *FILL_ALPHA) + doubt * ramp(maps.alpha, *FILL_DOUBTED)
+    share = np.maximum(maps.trust * (1.0 - agreement), hidden)[..., None]
     inside = unblend(maps.photo, maps.alpha, maps.colour) * (1.0 - share) + around * share
     gate = ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
     return maps._replace(image=maps.photo + gate * (inside - maps.photo))

@@ -123,10 +123,10 @@ class TileRunner:
         around = None if "fill" in self.without else surroundings(maps)
         if around is None:
             return maps
-        agreement = 0.0
-        if differ is not None and "consensus" not in self.without:
-            maps, agreement = agree(maps, around, differ)
-        return compose(maps, around, agreement)
+        if differ is None or "consensus" in self.without:
+            return compose(maps, around)
+        maps, agreement, doubt = agree(maps, around, differ)
+        return compose(maps, around, agreement, doubt)
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.
