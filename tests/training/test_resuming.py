@@ -1,0 +1,193 @@
+"""Fresh starts, interruptions, and runs that are taken up again."""
+
+import itertools
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from small import BEST, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
+
+from wmremoval import checkpoints
+from wmremoval import training as module
+from wmremoval.checkpoints import load_state, save_state
+from wmremoval.training import Training, TrainResult, fit, seed_everything
+
+
+def test_fitting_twice_is_the_same_experiment_twice(loaders, tmp_path):
+    training = make_training()
+    first = fit(training, loaders, tmp_path / "1")
+    weights = weights_of(training.net)
+    torch.manual_seed(99)
+    second = fit(training, loaders, tmp_path / "2")
+    assert timeless(first.history) == timeless(second.history)
+    assert first.warmup_losses == second.warmup_losses
+    assert same(weights, weights_of(training.net))
+
+
+def test_another_seed_is_another_experiment(loaders, tmp_path):
+    first = fit(make_training(seed=3), loaders, tmp_path / "3")
+    second = fit(make_training(seed=4), loaders, tmp_path / "4")
+    assert first.history[0]["train_loss"] != second.history[0]["train_loss"]
+
+
+def interrupt_after(monkeypatch, epochs: int):
+    """Press Ctrl-C as soon as so many epochs, warm-up included, have been saved."""
+    save, count = save_state, itertools.count(1)
+
+    def save_and_interrupt(*args):
+        save(*args)
+        if next(count) == epochs:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "save_state", save_and_interrupt)
+
+
+def interrupt_step(monkeypatch, steps: int):
+    """Press Ctrl-C in the middle of an epoch."""
+    step, count = Training.step, itertools.count(1)
+
+    def step_or_interrupt(*args):
+        if next(count) == steps:
+            raise KeyboardInterrupt
+        return step(*args)
+
+    monkeypatch.setattr(Training, "step", step_or_interrupt)
+
+
+@pytest.mark.parametrize(
+    "press",
+    [
+        pytest.param(lambda patch: interrupt_after(patch, 1), id="in the warm-up"),
+        pytest.param(lambda patch: interrupt_after(patch, 2), id="after the warm-up"),
+        pytest.param(lambda patch: interrupt_after(patch, 3), id="after an epoch"),
+        pytest.param(lambda patch: interrupt_step(patch, 11), id="within an epoch"),
+    ],
+)
+def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, pictures, tmp_path, press, capsys):
+    folder, _, unbroken = finished
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "HeterogeneousUNet", TinyNet)
+        press(patch)
+        broken = fit(make_training(epochs=3, warmup_epochs=2), make_loaders(pictures), tmp_path)
+    assert broken.stopped == "interrupted" and len(broken.history) < 3
+    assert (tmp_path / STATE).exists() and "Interrupted" in capsys.readouterr().out
+    seed_everything(99)  # another process, with another random state
+    resumed = fit(make_training(epochs=3, warmup_epochs=2), make_loaders(pictures), tmp_path, resume=True)
+    assert resumed.stopped == "finished"
+    assert timeless(resumed.history) == timeless(unbroken.history)
+    assert resumed.warmup_losses == unbroken.warmup_losses
+    assert (resumed.best_epoch, resumed.best_loss) == (unbroken.best_epoch, unbroken.best_loss)
+    assert same(load_file(tmp_path / WEIGHTS), load_file(folder / WEIGHTS))
+    assert resumed.seconds > broken.seconds
+
+
+def test_a_scaler_is_resumed_with_its_scale(tmp_path):
+    def with_scaler():
+        training = make_training()
+        training.scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        return training
+
+    training = with_scaler()
+    training.scaler.scale(torch.ones(1))  # creates the scale
+    training.scaler.update(512.0)
+    save_state(training, TrainResult(tmp_path))
+    again = with_scaler()
+    load_state(again, TrainResult(tmp_path))
+    assert again.scaler.get_scale() == 512.0
+
+
+@pytest.mark.parametrize("steps", [1, 5], ids=["at once", "in the first main epoch"])
+def test_interrupting_before_the_first_validation_keeps_the_weights_there_are(monkeypatch, loaders, tmp_path, steps):
+    interrupt_step(monkeypatch, steps)
+    training = make_training()
+    result = fit(training, loaders, tmp_path)
+    assert result.stopped == "interrupted" and result.history == []
+    saved = torch.load(tmp_path / BEST, weights_only=True)
+    assert saved["epoch"] == 0
+    assert same(saved["model"], training.net.state_dict())
+
+
+def test_interrupting_the_first_save_of_the_best_model_keeps_the_weights_there_are(monkeypatch, loaders, tmp_path):
+    save, count = module.save_best, itertools.count()
+
+    def save_or_interrupt(*args):
+        if next(count) == 0:
+            raise KeyboardInterrupt
+        save(*args)
+
+    monkeypatch.setattr(module, "save_best", save_or_interrupt)
+    training = make_training(warmup_epochs=0)
+    result = fit(training, loaders, tmp_path)
+    assert result.stopped == "interrupted"
+    assert same(load_file(tmp_path / WEIGHTS), training.net.state_dict())
+
+
+def test_interrupting_later_keeps_the_best_model_so_far(monkeypatch, loaders, tmp_path):
+    interrupt_step(monkeypatch, 8)  # warm-up and epoch 1 have three steps each
+    result = fit(make_training(epochs=3), loaders, tmp_path)
+    assert len(result.history) == 1
+    saved = torch.load(tmp_path / BEST, weights_only=True)
+    assert (saved["epoch"], saved["val_loss"]) == (1, result.history[0]["val_loss"])
+
+
+@pytest.mark.parametrize("changes", [{"epochs": 9}, {"target": "clean", "learning_rate": 1e-4}, {"amp": "bf16"}])
+def test_resuming_with_other_settings_names_them(monkeypatch, loaders, tmp_path, changes):
+    interrupt_after(monkeypatch, 1)
+    fit(make_training(), loaders, tmp_path)
+    with pytest.raises(ValueError, match="other settings") as caught:
+        fit(make_training(**changes), loaders, tmp_path, resume=True)
+    named = re.search(r"\((.*)\)", str(caught.value)).group(1)
+    assert set(named.split(", ")) == set(changes)
+
+
+def test_resuming_with_other_perceptual_features_is_an_error(monkeypatch, loaders, tmp_path):
+    interrupt_after(monkeypatch, 1)
+    fit(make_training(), loaders, tmp_path)
+    other = make_training()
+    other.criterion.perceptual_source = "imagenet"
+    with pytest.raises(ValueError, match="perceptual"):
+        fit(other, loaders, tmp_path, resume=True)
+
+
+def test_resuming_with_another_number_of_batches_is_an_error(monkeypatch, loaders, tmp_path):
+    interrupt_after(monkeypatch, 1)
+    fit(make_training(steps=3), loaders, tmp_path)
+    with pytest.raises(ValueError, match="photographs"):  # else the cycle of the old number goes on with other samples
+        fit(make_training(steps=4), loaders, tmp_path, resume=True)
+
+
+def test_there_is_nothing_to_resume_in_an_empty_or_a_finished_run(loaders, finished, tmp_path):
+    for folder in (tmp_path, finished[0]):
+        with pytest.raises(ValueError, match="resume from"):
+            fit(make_training(), loaders, folder, resume=True)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a state", "truncated"], ids=["empty", "text", "truncated"])
+def test_a_damaged_state_is_one_clear_line(monkeypatch, loaders, tmp_path, content):
+    interrupt_after(monkeypatch, 1)
+    fit(make_training(), loaders, tmp_path)
+    path = tmp_path / STATE
+    path.write_bytes(path.read_bytes()[:1000] if content == "truncated" else content)
+    with pytest.raises(ValueError, match=r"training_state\.pt") as caught:
+        fit(make_training(), loaders, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_averaged_run_resumes_exactly(pictures, tmp_path):
+    whole = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "whole")
+    training, loaders = make_training(ema=0.9, epochs=3), make_loaders(pictures)
+    save = checkpoints.save_state
+
+    def interrupted(*args):
+        save(*args)
+        if len(args[1].history) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "save_state", interrupted)
+        fit(training, loaders, tmp_path / "broken")
+    resumed = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "broken", resume=True)
+    assert timeless(resumed.history) == timeless(whole.history)
+    first, second = (torch.load(tmp_path / name / BEST, weights_only=True)["model"] for name in ("whole", "broken"))
+    assert same(first, second)
