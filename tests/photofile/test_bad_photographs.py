@@ -1,0 +1,154 @@
+"""Damaged files, failing writes, and what they leave behind: one clear line and nothing else."""
+
+import io
+import os
+import resource
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from scenes import picture, png, restoration
+
+from wmremoval import photowrite
+from wmremoval.images import ImageError
+from wmremoval.photofile import read_photo
+from wmremoval.photowrite import write_photo
+
+
+def bad_files(folder):
+    """Files that cannot be used, and a piece of the message each must give."""
+    buffer = io.BytesIO()
+    picture("RGB").save(buffer, "JPEG")
+    text = zlib.compress(b"a" * (1 << 24))
+    bomb = struct.pack(">I", len(text) + 3) + b"zTXtk\0\0" + text
+    bomb += struct.pack(">I", zlib.crc32(bomb[4:]))
+    contents = {
+        "empty.jpg": (b"", "the file is empty"),
+        "short.jpg": (buffer.getvalue()[:-300], "not a readable image"),
+        "stub.jpg": (buffer.getvalue()[:4], "not a readable image"),
+        "text.png": (b"no picture at all, only words", "not an image of a known format"),
+        "huge.png": (png(60000, 60000), "60000 x 60000 is over the limit of 250 megapixels"),
+        "huge16.png": (png(60000, 60000, 16), "over the limit of 250 megapixels"),
+        "big.png": (png(15000, 15000), "not a readable image"),
+        "none.png": (png(0, 5), "0 x 5 is no picture"),
+        "grey16.png": (png(5, 5, 16, 4), "16-bit grey with transparency is not supported"),
+        "text bomb.png": (png(5, 5, extra=bomb), "not a readable image"),
+        "huge.webp": (b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff" + bytes(8), "over the limit"),
+        "huge.bmp": (b"BM" + bytes(8) + struct.pack("<IIIIHHIIIIII", 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0), "over the limit"),
+    }  # fmt: skip
+    for name, (data, message) in contents.items():
+        (folder / name).write_bytes(data)
+        yield name, message
+    picture("RGB").save(folder / "a.jpg", "PNG")
+    yield "a.jpg", "a.jpg is a PNG file: rename it to .png"
+    picture("RGB").save(folder / "noend", "JPEG")
+    yield "noend", "noend is a JPEG file: rename it to .jpg"
+    frames = {"save_all": True, "append_images": [picture("RGB").rotate(9), picture("RGB").rotate(20)]}
+    for name, what in [("moving.png", "frames"), ("moving.webp", "frames"), ("pages.tif", "pages")]:
+        picture("RGB").save(folder / name, **frames)
+        yield name, f"{name}: has 3 {what}"
+    Image.new("F", (4, 4)).save(folder / "float.tif")
+    yield "float.tif", "32-bit float pixels are not supported: save it as RGB with 8 or 16 bits a channel"
+    Image.new("I", (4, 4)).save(folder / "integer.tif")
+    yield "integer.tif", "32-bit integer pixels are not supported"
+    (folder / "folder.jpg").mkdir()
+    yield "folder.jpg", "a folder, not an image"
+    os.mkfifo(folder / "pipe.jpg")
+    yield "pipe.jpg", "not a regular file"
+    yield "missing.jpg", "there is no such file"
+    for name in ("line\nbreak.jpg", "\x1b[31mred.jpg", "\U0001f600.jpg", os.fsdecode(b"\xff\xfe.jpg")):
+        (folder / name).write_bytes(b"\xff\xd8\xff\xe0")
+        yield name, "not a readable image"
+
+
+def test_a_bad_file_gives_one_line_that_names_it(tmp_path, capfd, recwarn):
+    for name, message in bad_files(tmp_path):
+        with pytest.raises(ImageError) as raised:
+            read_photo(tmp_path / name)
+        line = str(raised.value)
+        assert message in line and line.isprintable() and len(line.splitlines()) == 1, line
+        assert not line.isascii() or Path(name).name.encode("ascii", "ignore").decode().strip("\n\x1b")[:3] in line
+        assert str(tmp_path) not in line and raised.value.__cause__ is None
+    assert capfd.readouterr() == ("", "") and len(recwarn) == 0
+
+
+def test_every_truncation_is_refused(tmp_path, capfd):
+    for ending, options in [(".jpg", {}), (".png", {}), (".webp", {"lossless": True}), (".tif", {}), (".bmp", {}),
+                            (".tif", {"compression": "tiff_lzw"}), (".tif", {"compression": "jpeg"})]:  # fmt: skip
+        buffer = io.BytesIO()
+        picture("RGB").save(buffer, {".jpg": "JPEG", ".tif": "TIFF"}.get(ending, ending[1:]), **options)
+        data = buffer.getvalue()
+        for length in (1, 10, 30, 60, len(data) // 2, len(data) - 100):
+            (tmp_path / f"a{ending}").write_bytes(data[:length])
+            with pytest.raises(ImageError):
+                read_photo(tmp_path / f"a{ending}")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_file_without_permission(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    picture("RGB").save(path)
+    monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(ImageError, match=r"^a\.jpg: no permission to read it$"):
+        read_photo(path)
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
+    picture("RGB", (300, 300)).save(tmp_path / "a.bmp")
+    code = """
+import resource, signal, sys
+import numpy as np
+from pathlib import Path
+from wmremoval.images import ImageError
+from wmremoval.photofile import read_photo
+from wmremoval.photowrite import write_photo
+folder = Path(sys.argv[1])
+photo = read_photo(folder / "a.bmp")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))
+try:
+    write_photo(photo, photo.rgb, np.zeros((300, 300), np.uint8), folder / "b.bmp")
+except ImageError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout == "b.bmp: cannot be written as BMP (File too large)\n" and done.stderr == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["a.bmp"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_an_interrupted_write_keeps_the_old_file(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.png"
+    picture("RGB").save(path)
+    data = path.read_bytes()
+    photo = read_photo(path)
+
+    def fail(*_):
+        assert [item.name for item in tmp_path.iterdir() if item.name.startswith(".") and item.suffix == ".part"]
+        raise error
+
+    monkeypatch.setattr(photowrite.os, "replace", fail)
+    with pytest.raises((ImageError, KeyboardInterrupt)):
+        write_photo(photo, *restoration(photo), path)
+    assert path.read_bytes() == data and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder_is_said_in_one_line(tmp_path):
+    path = tmp_path / "a.png"
+    picture("RGB").save(path)
+    photo = read_photo(path)
+    with pytest.raises(ImageError, match=r"^b\.png: cannot be written as PNG \(No such file or directory\)$"):
+        write_photo(photo, *restoration(photo), tmp_path / "nowhere" / "b.png")
+
+
+def test_reading_needs_no_more_memory_than_the_header_allows(tmp_path):
+    """A header of 240 megapixels over no data must not fill the memory."""
+    (tmp_path / "a.png").write_bytes(png(16000, 15000, 16))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError):
+        read_photo(tmp_path / "a.png")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1_300_000  # KB
