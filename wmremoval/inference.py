@@ -18,7 +18,7 @@ from .images import to_uint8
 from .maps import Maps
 from .photofile import from_pil, read_photo, to_pil
 from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
-from .repainting import inpaint
+from .repainting import repaint
 from .runs import read_json
 from .tiles import STRIDE, Tile, TileRunner, shrink
 from .upsampling import native_blocks
@@ -122,10 +122,10 @@ class Remover:
             if region.found:
                 self._restore_region(photo, look, findings, region, mask, restored, changed)
             else:
-                _inpaint_region(photo, findings, region, mask, restored, changed)
+                _repaint_region(photo, findings, region, mask, restored, changed)
         notes = []
         if any(not region.found for region in findings.regions):
-            notes.append("the network sees no mark in a part of the mask: repainted from its surroundings (Telea 2004)")
+            notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
         return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
 
     def look(self, photo: np.ndarray) -> Findings:
@@ -191,12 +191,12 @@ class Remover:
                 _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
 
 
-def _inpaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
+def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
     """Repaint a region of the user's mask in which the network sees nothing."""
     top, left, bottom, right = (side * findings.factor for side in region.box)
     block = (slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1])))
     strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
-    _write(photo, block, inpaint(photo, block, strength), strength, restored, changed)
+    _write(photo, block, repaint(photo, block, strength), strength, restored, changed)
 
 
 def _write(photo, block, new, strength, restored, changed) -> None:

@@ -1,13 +1,14 @@
-"""Repainting from the surroundings, by OpenCV's Telea, and the composition of a result from it and from what is unblended."""
+"""Repainting from the surroundings, and the composition of a result from it and from what is unblended."""
 
 import cv2
 import numpy as np
 
 from .images import to_uint8
+from .inpainting import carried_inwards
 from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
 
-INPAINT_RADIUS = 3.0  # pixels that Telea's method looks around
-INPAINT_PIXELS = 4_000_000  # above which it works on a shrunken block
+INPAINT_PIXELS = 2_000_000  # above which a block is repainted on a shrunken view: bounds the memory to 0.5 GB
+INPAINT_MARGIN = 64  # pixels around a block that it is repainted from
 FILL_FOUND = 0.6  # mask probability of what is repainted from its surroundings
 FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
 FILL_DOUBTED = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
@@ -23,7 +24,7 @@ def surroundings(maps: Maps) -> np.ndarray | None:
     if not found.any():
         return None
     found |= cv2.dilate(found * (maps.alpha > OPAQUE).astype(np.uint8), np.ones((3, 3), np.uint8))
-    return cv2.inpaint(to_uint8(maps.photo), found, INPAINT_RADIUS, cv2.INPAINT_TELEA) / np.float32(255.0)
+    return carried_inwards(maps.photo, found)
 
 
 def compose(
@@ -31,7 +32,7 @@ def compose(
 ) -> Maps:
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
-    A network this small, briefly trained, repaints worse than Telea does (README, levers); and where the pixels of a mark
+    A network this small, briefly trained, repaints worse than diffusion does; and where the pixels of a mark
     agree on what it is, unblending is to be trusted more than either.
 
     Args:
@@ -46,22 +47,19 @@ def compose(
     return maps._replace(image=maps.photo + gate * (inside - maps.photo))
 
 
-def inpaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
-    """Repaint a block where `strength` (h, w) uint8 is not 0, from its surroundings (Telea 2004, by OpenCV): uint8."""
-    wide = tuple(slice(max(0, part.start - 16), part.stop + 16) for part in block)
-    view = np.ascontiguousarray(photo[wide])
-    mask = np.zeros(view.shape[:2], np.uint8)
+def repaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
+    """Repaint a block of a photograph, uint8, where `strength` (h, w) uint8 is not 0, from its surroundings: uint8."""
+    wide = tuple(slice(max(0, part.start - INPAINT_MARGIN), part.stop + INPAINT_MARGIN) for part in block)
+    view = photo[wide] / np.float32(255.0)
+    hidden = np.zeros(view.shape[:2], np.uint8)
     cut = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, wide, strict=True))
-    mask[cut] = strength > 0
+    hidden[cut] = 255 * (strength > 0)
     factor = 1
-    while view.shape[0] * view.shape[1] / factor**2 > INPAINT_PIXELS:
+    while hidden.size / factor**2 > INPAINT_PIXELS:
         factor *= 2
     if factor == 1:
-        return cv2.inpaint(view, mask, INPAINT_RADIUS, cv2.INPAINT_TELEA)[cut]
-    size = tuple(-(-side // factor) for side in view.shape[1::-1])
-    small, small_mask = (
-        cv2.resize(view, size, interpolation=cv2.INTER_AREA),
-        cv2.resize(mask, size, interpolation=cv2.INTER_AREA),
-    )
-    small = cv2.inpaint(small, cv2.dilate(small_mask, np.ones((3, 3), np.uint8)), INPAINT_RADIUS, cv2.INPAINT_TELEA)
-    return cv2.resize(small, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)[cut]
+        return to_uint8(carried_inwards(view, hidden)[cut])
+    size = tuple(-(-side // factor) for side in hidden.shape[::-1])
+    small, touched = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (view, hidden / np.float32(255.0)))
+    filled = cv2.resize(carried_inwards(small, touched), hidden.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return to_uint8(filled[cut])
