@@ -49,7 +49,7 @@ def test_an_edge_goes_on_through_a_stroke(slant):
     hidden[:, 44:52] = 1
     spoiled = np.where(hidden[..., None] > 0, np.float32(0.9), photo)
     error, theirs = (np.abs(method(spoiled, hidden) - photo)[hidden > 0].mean() for method in (carried_inwards, telea))
-    assert error < min(0.03, 0.6 * theirs)
+    assert error < min(0.03, 0.7 * theirs)
 
 
 def test_what_is_not_hidden_stays_and_nothing_is_made_up_beyond_its_range():
