@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "netbenchmark": {"fastnet", "model"},
     "devices": set(),
     "maps": {"model"},
-    "consensus": {"maps"},
+    "consensus": {"inpainting", "maps"},
     "inpainting": set(),
     "repainting": {"images", "inpainting", "maps"},
     "upsampling": {"maps"},

@@ -8,6 +8,7 @@ far as two looks at a mark can tell, it is left alone.
 import cv2
 import numpy as np
 
+from .inpainting import carried_inwards
 from .maps import GATE_FROM, Maps, ramp, unblend
 
 WINDOW = 40  # pixels to each side over which a mark's strength and colour are taken for constant
@@ -21,8 +22,7 @@ NOISE = 0.012  # standard error of the surroundings at the least, of RGB in [0, 
 TOLERANCE = 0.4  # difference in colour or alpha at which pixels are no longer of one mark
 SURE = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
 FEW = 1.0  # measurements that count for half
-EDGE = 0.15, 0.9  # cover between which a pixel is of an edge
-EDGE_BLUR = 0.7  # pixels; sigma with which both sides of an edge are carried into it
+EDGE = 0.1, 0.95  # cover between which a pixel is of an edge
 EDGE_WINDOW = 9  # pixels; side of the window in which edges are judged to be readable
 BACKGROUND_DOUBT = 0.03  # standard error of what is carried into an edge, of RGB in [0, 1]
 READABLE = 0.6, 0.9  # strength from which edges are less to be read, and at which not at all
@@ -143,9 +143,7 @@ def _sharpened(
     cover = (alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0).astype(np.float32)
     edge = ((cover > EDGE[0]) & (cover < EDGE[1])).astype(np.float32)
     sides = np.where((cover >= EDGE[1])[..., None], unblend(maps.photo, strength, colour), maps.photo)
-    sure = 1.0 + 1e-4 - edge
-    carried = cv2.GaussianBlur(sides * sure[..., None], (0, 0), EDGE_BLUR)
-    background = np.where(edge[..., None] > 0, carried / cv2.GaussianBlur(sure, (0, 0), EDGE_BLUR)[..., None], sides)
+    background = carried_inwards(sides.astype(np.float32), edge)
     step = strength[..., None] * (colour - background)  # what full cover adds to the photograph
     contrast = np.square(step).sum(axis=-1) + 1e-3
     seen = ((maps.photo - background) * step).sum(axis=-1) / contrast
