@@ -5,6 +5,8 @@ pixel. The network judges each pixel by itself, so its errors differ where the t
 far as two looks at a mark can tell, it is left alone.
 """
 
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -23,6 +25,8 @@ TOLERANCE = 0.4  # difference in colour or alpha at which pixels are no longer o
 SURE = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
 FEW = 1.0  # measurements that count for half
 EDGE = 0.1, 0.95  # cover between which a pixel is of an edge
+EDGE_CARRIED = 0.8  # share of what is under an edge that both sides tell, where the mark is strong
+EDGE_FROM = 0.3, 0.7  # strength from which they tell some of it, and all of that
 EDGE_WINDOW = 9  # pixels; side of the window in which edges are judged to be readable
 BACKGROUND_DOUBT = 0.03  # standard error of what is carried into an edge, of RGB in [0, 1]
 READABLE = 0.6, 0.9  # strength from which edges are less to be read, and at which not at all
@@ -31,7 +35,16 @@ GUIDED_SIDE, GUIDED_EPS = 3, 3e-5  # pixels; squared RGB: cover follows the phot
 PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, whose covariances the guided filter needs
 
 
-def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.ndarray, np.ndarray]:
+class Agreement(NamedTuple):
+    """What the pixels of a mark agree on, float32."""
+
+    maps: Maps  # with other alpha, colour and mask
+    joined: np.ndarray  # (h, w) in [0, 1]: how far each pixel went with the others
+    doubt: np.ndarray  # (h, w) in [0, 1]: how far the network is doubted around it
+    edges: np.ndarray  # (h, w) in [0, 1]: how far what is under the edge of a mark is better told by both of its sides
+
+
+def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     """Let the pixels of a mark agree on its strength and colour.
 
     In a window J = (1 - alpha) I + alpha W is a line over I, and `around` is a guess at I whose error does not depend on
@@ -43,13 +56,10 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.n
         around: (h, w, 3) RGB in [0, 1]: the photograph with the mark repainted from its surroundings.
         apart: (h, w): squared difference between two looks at each pixel; see `maps.apart`.
 
-    Returns:
-        the maps with other alpha, colour and mask; how far each pixel went with the others, and how far the network is
-        doubted around it, (h, w) in [0, 1] each.
     """
     found = maps.mask > FOUND
     if not found.any():
-        return maps, np.zeros_like(maps.mask), np.zeros_like(maps.mask)
+        return Agreement(maps, *(np.zeros_like(maps.mask) for _ in range(3)))
     strokes = maps.alpha * found
     core = strokes > CORE * cv2.dilate(strokes, np.ones((2 * CORE_RADIUS + 1,) * 2, np.uint8))
     depth = cv2.distanceTransform((maps.mask > GATE_FROM).astype(np.uint8), cv2.DIST_L2, 3)
@@ -66,11 +76,14 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> tuple[Maps, np.n
     alpha = maps.alpha + agreement * (strength * cover - maps.alpha)
     colour = maps.colour + agreement[..., None] * (colour - maps.colour)
     box = _box(found)
-    sharpened = _sharpened(Maps(*(x[box] for x in maps)), *(x[box] for x in (alpha, strength, colour)), found[box])
+    edges = np.zeros_like(maps.mask)
+    part = Maps(*(x[box] for x in maps))
+    sharpened, edges[box] = _sharpened(part, *(x[box] for x in (alpha, strength, colour)), found[box])
     alpha[box] += doubt[box] * (sharpened - alpha[box])
     mask = maps.mask * (1.0 - doubt * (1.0 - ramp(alpha, *FAINTEST)))
     agreed = (x.astype(np.float32) for x in (mask, alpha, colour))
-    return maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True))), agreement, doubt
+    maps = maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True)))
+    return Agreement(maps, agreement, doubt, edges * doubt)
 
 
 def _box(found: np.ndarray) -> tuple[slice, slice]:
@@ -133,8 +146,8 @@ def _regress(photo, around, weight, count, alpha, colour) -> tuple[np.ndarray, n
 
 def _sharpened(
     maps: Maps, alpha: np.ndarray, strength: np.ndarray, colour: np.ndarray, found: np.ndarray
-) -> np.ndarray:
-    """Alpha (h, w) with its edges read off the photograph, where the mark lets any of it through.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Alpha (h, w) with its edges read off the photograph, where the mark lets any of it through; and `Agreement.edges`.
 
     Both sides of an edge are known, one as it is and one unblended. What is carried into the edge from them tells its
     cover, as in matting, as far as it can be read (a Wiener weight); then the cover follows the photograph
@@ -156,7 +169,7 @@ def _sharpened(
     near = cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8))
     near = near * (maps.mask > GATE_FROM)
     share = near * (1.0 - ramp(strength, *READABLE))
-    return alpha + share * (strength * cover.clip(0.0, 1.0) - alpha)
+    return alpha + share * (strength * cover.clip(0.0, 1.0) - alpha), EDGE_CARRIED * edge * ramp(strength, *EDGE_FROM)
 
 
 def _guided(guide: np.ndarray, x: np.ndarray) -> np.ndarray:

@@ -28,23 +28,30 @@ def surroundings(maps: Maps) -> np.ndarray | None:
 
 
 def compose(
-    maps: Maps, around: np.ndarray, agreement: np.ndarray | float = 0.0, doubt: np.ndarray | float = 1.0
+    maps: Maps,
+    around: np.ndarray,
+    joined: np.ndarray | float = 0.0,
+    doubt: np.ndarray | float = 1.0,
+    edges: np.ndarray | None = None,
 ) -> Maps:
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
     A network this small, briefly trained, repaints worse than diffusion does; and where the pixels of a mark
-    agree on what it is, unblending is to be trusted more than either.
+    agree on what it is, unblending is to be trusted more than either, but for the mark's edges.
 
     Args:
         maps: what the network said, with its trust.
         around: see `surroundings`.
-        agreement, doubt: (h, w) in [0, 1]; see `consensus.agree`.
+        joined, doubt, edges: (h, w) in [0, 1]; see `consensus.Agreement`.
     """
     hidden = (1.0 - doubt) * ramp(maps.alpha, *FILL_ALPHA) + doubt * ramp(maps.alpha, *FILL_DOUBTED)
-    share = np.maximum(maps.trust * (1.0 - agreement), hidden)[..., None]
+    share = np.maximum(maps.trust * (1.0 - joined), hidden)[..., None]
     inside = unblend(maps.photo, maps.alpha, maps.colour) * (1.0 - share) + around * share
     gate = ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
-    return maps._replace(image=maps.photo + gate * (inside - maps.photo))
+    image = maps.photo + gate * (inside - maps.photo)
+    if edges is not None:
+        image += gate * edges[..., None] * (carried_inwards(image, edges) - image)
+    return maps._replace(image=image)
 
 
 def repaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:

@@ -125,8 +125,8 @@ class TileRunner:
             return maps
         if differ is None or "consensus" in self.without:
             return compose(maps, around)
-        maps, agreement, doubt = agree(maps, around, differ)
-        return compose(maps, around, agreement, doubt)
+        agreed = agree(maps, around, differ)
+        return compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.
