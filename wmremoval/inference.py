@@ -15,15 +15,16 @@ from .checkpoints import load_model
 from .devices import choose_device, has_bf16
 from .fastnet import FastNet
 from .images import to_uint8
-from .maps import Maps
+from .maps import GATE_FROM, Maps
 from .photofile import from_pil, read_photo, to_pil
-from .regions import Findings, Region, find_regions, look_factor, regions_of_mask, views
+from .regions import SURE, SURE_TWICE, Findings, Region, find_regions, look_factor, regions_of_mask, views
 from .repainting import repaint
 from .runs import read_json
 from .tiles import STRIDE, Tile, TileRunner, shrink
 from .upsampling import native_blocks
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
+UNDO_ROWS = 512  # native rows that are undone at a time
 KEPT_PIXELS = 1_500_000  # pixels of a view whose answers are kept until its regions are restored: 66 MB
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
@@ -118,15 +119,18 @@ class Remover:
             given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
             findings = regions_of_mask(given, look.probability, look.factor, look.factors)
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
+        regions = []
         for region in findings.regions:
-            if region.found:
-                self._restore_region(photo, look, findings, region, mask, restored, changed)
-            else:
+            if not region.found:
                 _repaint_region(photo, findings, region, mask, restored, changed)
+            elif not self._restore_region(photo, look, findings, region, mask, restored, changed) and mask is None:
+                _undo_region(photo, findings, region, restored, changed)
+                continue
+            regions.append(region)
         notes = []
-        if any(not region.found for region in findings.regions):
+        if any(not region.found for region in regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
-        return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
+        return Result(restored, changed, time.perf_counter() - started, regions, notes)
 
     def look(self, photo: np.ndarray) -> Findings:
         """The regions of a photograph, (H, W, 3) uint8, that carry a mark."""
@@ -174,13 +178,16 @@ class Remover:
                 kept[i] = tile, self.runner.finished(maps)
             yield kept[i]
 
-    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
-        """Write one region into `restored` and `changed`, tile by tile."""
+    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> bool:
+        """Write one region into `restored` and `changed`, tile by tile; says whether it looks marked after all."""
         factor = region.factor
         height, width = (-(-side // factor) for side in photo.shape[:2])
         top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
         box = (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width))
+        touched = sure = 0
         for tile, maps in self._answers(look, factor, box, photo, height, width):
+            there = maps.mask[tile.inner] * findings.belongs(region, tile.kept, factor)
+            touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:
@@ -189,6 +196,18 @@ class Remover:
                         view - photo[block] / np.float32(255.0)
                     )
                 _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
+        return sure >= SURE_TWICE * touched
+
+
+def _undo_region(photo, findings: Findings, region: Region, restored, changed) -> None:
+    """Leave a region as it was after all, in strips that bound the memory."""
+    top, left, bottom, right = (side * findings.factor for side in region.box)
+    columns = slice(left, min(right, photo.shape[1]))
+    for start in range(top, min(bottom, photo.shape[0]), UNDO_ROWS):
+        block = slice(start, min(start + UNDO_ROWS, bottom, photo.shape[0])), columns
+        here = findings.belongs(region, block)
+        restored[block][here] = photo[block][here]
+        changed[block][here] = 0
 
 
 def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:

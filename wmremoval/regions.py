@@ -10,7 +10,8 @@ LOOK_SHARE = 16  # of a larger photograph one pixel in so many is looked at: a s
 VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
 FOUND = 0.7  # mask probability above which a pixel belongs to a mark
 SURE = 0.9  # probability above which the network is sure of a pixel
-SURE_SHARE = 0.45  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
+SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
+SURE_TWICE = 0.25  # of what would be changed, that two looks must be sure of; texture looks marked to one of them only
 PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (
@@ -65,9 +66,12 @@ class Findings:
     labels: np.ndarray  # (h, w) int32, 0 where nothing is
     regions: list[Region] = field(default_factory=list)
 
-    def belongs(self, region: Region, block: tuple[slice, slice]) -> np.ndarray:
-        """Which pixels of a native block, as rows and columns, are of a region; boolean."""
-        rows, columns = (np.arange(part.start, part.stop) // self.factor for part in block)
+    def belongs(self, region: Region, block: tuple[slice, slice], factor: int = 1) -> np.ndarray:
+        """Which pixels of a block of the view shrunk by `factor`, as rows and columns, are of a region; boolean."""
+        rows, columns = (
+            np.minimum(np.arange(part.start, part.stop) * factor // self.factor, side - 1)
+            for part, side in zip(block, self.labels.shape, strict=True)
+        )
         return self.labels[rows[:, None], columns[None, :]] == region.label
 
 
