@@ -9,7 +9,7 @@ from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
 
 INPAINT_PIXELS = 2_000_000  # above which a block is repainted on a shrunken view: bounds the memory to 0.5 GB
 INPAINT_MARGIN = 64  # pixels around a block that it is repainted from
-FILL_FOUND = 0.6  # mask probability of what is repainted from its surroundings
+FILL_FOUND = 0.7  # mask probability of what is repainted from its surroundings
 FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
 FILL_DOUBTED = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
 OPAQUE = 0.85  # alpha from which a stroke's rim, missed by the mask, would be carried into it
