@@ -409,7 +409,7 @@ def test_what_only_one_of_two_looks_is_sure_of_is_left_alone():
     assert (told.image != watermarked).any() and told.regions, "the user knows better"
 
 
-def test_only_the_region_in_doubt_is_undone(monkeypatch):
+def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
     watermarked, _, _ = marked(700, 300, 1.0, origin=(40, 60))
     second = marked(700, 300, 1.0, origin=(40, 640))[0]
     watermarked[400:] = second[400:]
@@ -417,13 +417,7 @@ def test_only_the_region_in_doubt_is_undone(monkeypatch):
     whole = remover(watermarked)
     assert len(whole.regions) == 2
     below = max(whole.regions, key=lambda region: region.box[0])
-    restore = remover._restore_region
-
-    def doubt_one(*args):
-        return restore(*args) and args[3] != below
-
-    monkeypatch.setattr(remover, "_restore_region", doubt_one)
-    monkeypatch.setattr(inference, "UNDO_ROWS", 7)
+    monkeypatch.setattr(remover, "_convinced", lambda photo, look, findings, region: region != below)
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image[400:], watermarked[400:])
     np.testing.assert_array_equal(result.image[:400], whole.image[:400])

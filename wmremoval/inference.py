@@ -24,7 +24,6 @@ from .tiles import STRIDE, Tile, TileRunner, shrink
 from .upsampling import native_blocks
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
-UNDO_ROWS = 512  # native rows that are undone at a time
 KEPT_PIXELS = 1_500_000  # pixels of a view whose answers are kept until its regions are restored: 66 MB
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
@@ -123,9 +122,10 @@ class Remover:
         for region in findings.regions:
             if not region.found:
                 _repaint_region(photo, findings, region, mask, restored, changed)
-            elif not self._restore_region(photo, look, findings, region, mask, restored, changed) and mask is None:
-                _undo_region(photo, findings, region, restored, changed)
+            elif mask is None and not self._convinced(photo, look, findings, region):
                 continue
+            else:
+                self._restore_region(photo, look, findings, region, mask, restored, changed)
             regions.append(region)
         notes = []
         if any(not region.found for region in regions):
@@ -178,16 +178,21 @@ class Remover:
                 kept[i] = tile, self.runner.finished(maps)
             yield kept[i]
 
-    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> bool:
-        """Write one region into `restored` and `changed`, tile by tile; says whether it looks marked after all."""
-        factor = region.factor
-        height, width = (-(-side // factor) for side in photo.shape[:2])
-        top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
-        box = (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width))
+    def _convinced(self, photo, look: Look, findings: Findings, region: Region) -> bool:
+        """Whether a region still looks marked when both looks at it are taken together, where they cost little."""
+        factor = max(region.factor, look.factor)
+        height, width, box = _box_in_view(photo, findings, region, factor)
         touched = sure = 0
         for tile, maps in self._answers(look, factor, box, photo, height, width):
             there = maps.mask[tile.inner] * findings.belongs(region, tile.kept, factor)
             touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
+        return sure >= SURE_TWICE * touched
+
+    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
+        """Write one region into `restored` and `changed`, tile by tile."""
+        factor = region.factor
+        height, width, box = _box_in_view(photo, findings, region, factor)
+        for tile, maps in self._answers(look, factor, box, photo, height, width):
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:
@@ -196,18 +201,17 @@ class Remover:
                         view - photo[block] / np.float32(255.0)
                     )
                 _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
-        return sure >= SURE_TWICE * touched
 
 
-def _undo_region(photo, findings: Findings, region: Region, restored, changed) -> None:
-    """Leave a region as it was after all, in strips that bound the memory."""
-    top, left, bottom, right = (side * findings.factor for side in region.box)
-    columns = slice(left, min(right, photo.shape[1]))
-    for start in range(top, min(bottom, photo.shape[0]), UNDO_ROWS):
-        block = slice(start, min(start + UNDO_ROWS, bottom, photo.shape[0])), columns
-        here = findings.belongs(region, block)
-        restored[block][here] = photo[block][here]
-        changed[block][here] = 0
+def _box_in_view(photo, findings: Findings, region: Region, factor: int) -> tuple[int, int, tuple[int, int, int, int]]:
+    """Height and width of the view shrunk by `factor`, and the region's box in it."""
+    height, width = (-(-side // factor) for side in photo.shape[:2])
+    top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
+    return (
+        height,
+        width,
+        (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width)),
+    )
 
 
 def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
