@@ -179,8 +179,13 @@ class Remover:
             yield kept[i]
 
     def _convinced(self, photo, look: Look, findings: Findings, region: Region) -> bool:
-        """Whether a region still looks marked when both looks at it are taken together, where they cost little."""
+        """Whether a region still looks marked when both looks at it are taken together.
+
+        On photographs so large that the first look is not kept, it alone decides.
+        """
         factor = max(region.factor, look.factor)
+        if factor not in look.maps:
+            return True
         height, width, box = _box_in_view(photo, findings, region, factor)
         touched = sure = 0
         for tile, maps in self._answers(look, factor, box, photo, height, width):
