@@ -166,6 +166,10 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("marks", "rare"),
         ("keep", "first"),
         ("l1_weight", -1.0),
+        ("sample_seed", -1),
+        ("size_spread", 16.0),
+        ("size_spread", -32),
+        ("degraded", 1.5),
     ],
 )
 def test_a_value_that_could_only_fail_later_is_an_error_that_names_the_setting(name, value):

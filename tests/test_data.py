@@ -1,4 +1,4 @@
-"""Views, samples, their order and their loaders: what is random is keyed, what is fixed stays."""
+"""Views and samples: what is random is keyed, what is fixed stays."""
 
 import inspect
 import warnings
@@ -12,17 +12,9 @@ from PIL import Image
 from skimage import data
 
 import wmremoval.data
-from wmremoval.data import (
-    EpochSampler,
-    SampleConfig,
-    WatermarkDataset,
-    get_augmentations,
-    make_loader,
-    make_loaders,
-    resize_and_crop,
-)
+from wmremoval.data import SampleConfig, WatermarkDataset, get_augmentations, resize_and_crop
 from wmremoval.fonts import FontBook
-from wmremoval.watermarks import MARKS, Mark, WatermarkConfig
+from wmremoval.watermarks import Mark, WatermarkConfig
 
 KEYS = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "reference_mask": 1, "alpha": 1, "colour": 3}
 KEYS |= {"reference_alpha": 1, "reference_colour": 3}
@@ -340,100 +332,6 @@ def test_the_view_has_the_size_asked_for_and_the_middle_in_its_middle(shape):
 def test_a_view_of_the_same_size_is_the_image():
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
     np.testing.assert_array_equal(resize_and_crop(image, 64), image)
-
-
-# Order and loaders
-
-
-def test_every_photograph_comes_once_an_epoch_in_an_order_of_its_own(photos, fonts):
-    dataset = WatermarkDataset(photos, SampleConfig(image_size=64), fonts)
-    sampler, orders = EpochSampler(dataset), []
-    for epoch in range(4):
-        dataset.epoch = epoch
-        orders.append(list(sampler))
-        assert sorted(orders[-1]) == list(range(12)) and len(sampler) == 12
-        assert list(sampler) == orders[-1]
-    assert len(set(map(tuple, orders))) == 4
-    assert list(range(12)) not in orders
-    reseeded = WatermarkDataset(photos, SampleConfig(image_size=64, seed=9), fonts)
-    assert list(EpochSampler(reseeded)) != orders[0]
-
-
-def collect(loader):
-    return [torch.cat([batch[key] for batch in loader]) for key in KEYS]
-
-
-def test_batches_are_the_samples_in_their_order_and_the_last_one_is_kept(photos, fonts):
-    fixed = WatermarkDataset(photos[:11], FIXED, fonts)
-    batches = list(make_loader(fixed, batch_size=4))
-    assert [len(batch["mask"]) for batch in batches] == [4, 4, 3]
-    expected = torch.stack([sample["clean"] for sample in samples(fixed)])
-    assert torch.equal(torch.cat([batch["clean"] for batch in batches]), expected)
-    random = WatermarkDataset(photos[:11], RANDOM, fonts)
-    random.epoch = 3
-    loader = make_loader(random, batch_size=4)
-    assert len(loader) == 3
-    expected = torch.stack([random[i]["clean"] for i in EpochSampler(random)])
-    assert torch.equal(torch.cat([batch["clean"] for batch in loader]), expected)
-
-
-def test_workers_that_stay_see_each_epoch_and_give_what_no_workers_would(photos, fonts):
-    alone, shared = (WatermarkDataset(photos, SampleConfig(image_size=64), fonts) for _ in range(2))
-    at_home, at_work = make_loader(alone, 4, workers=0), make_loader(shared, 4, workers=2)
-    seen = []
-    for epoch in (0, 1, 0, 5):
-        alone.epoch = shared.epoch = epoch
-        expected, given = collect(at_home), collect(at_work)
-        assert all(torch.equal(one, other) for one, other in zip(expected, given, strict=True))
-        seen.append(given)
-    assert at_work.persistent_workers
-    assert all(torch.equal(one, other) for one, other in zip(seen[0], seen[2], strict=True))
-    assert not torch.equal(seen[0][0], seen[1][0])
-
-
-def test_loaders_for_the_three_parts(photos):
-    split = {"train": photos[:7], "val": photos[7:10], "test": photos[10:]}
-    loaders = make_loaders(split, image_size=64, batch_size=4, seed=3, system_fonts=False)
-    assert list(loaders) == ["train", "val", "test"]
-    for part, loader in loaders.items():
-        assert loader.dataset.paths == split[part]
-        assert loader.dataset.config.seed == 3
-        assert sum(len(batch["mask"]) for batch in loader) == len(split[part])
-        assert next(iter(loader))["watermarked"].shape == (min(4, len(split[part])), 3, 64, 64)
-        before = collect(loader)
-        loader.dataset.epoch = 1
-        kept = all(torch.equal(one, other) for one, other in zip(before, collect(loader), strict=True))
-        assert kept == (part != "train")
-
-
-def test_each_part_has_its_own_logos_and_only_training_other_marks(photos):
-    split = {"train": photos[:7], "val": photos[7:10], "test": photos[10:]}
-    logos = {part: [np.full((8, 8, 4), i, np.uint8)] for i, part in enumerate(split)}
-    loaders = make_loaders(split, 64, 4, logos=logos, system_fonts=False, marks="varied")
-    for part, loader in loaders.items():
-        assert loader.dataset.logos is logos[part]
-        assert loader.dataset.config.watermarks == MARKS["varied" if part == "train" else "standard"]
-
-
-def test_only_training_marks_use_the_system_s_fonts(photos, fonts, monkeypatch):
-    asked = []
-
-    def load(system=False):
-        asked.append(system)
-        return FontBook({"en": fonts.faces["en"]}) if system else fonts
-
-    monkeypatch.setattr(wmremoval.data, "load_fonts", load)
-    split = {"train": photos[:7], "val": photos[7:10], "test": photos[10:]}
-    for wanted in (True, False):
-        loaders = make_loaders(split, 64, 4, system_fonts=wanted)
-        assert (set(loaders["train"].dataset.fonts.faces) == {"en"}) == wanted
-        assert loaders["val"].dataset.fonts == loaders["test"].dataset.fonts == fonts
-
-
-def test_validation_and_test_samples_do_not_depend_on_the_training_photographs(photos):
-    one = make_loaders({"train": photos[:4], "val": photos[8:]}, 64, 4, system_fonts=False)["val"]
-    other = make_loaders({"train": photos[:8], "val": photos[8:]}, 64, 2, system_fonts=False)["val"]
-    assert all(torch.equal(a, b) for a, b in zip(collect(one), collect(other), strict=True))
 
 
 # Windows of larger views

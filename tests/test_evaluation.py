@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from wmremoval import training as training_module
 from wmremoval.config import TrainConfig
-from wmremoval.data import SampleConfig, WatermarkDataset, make_loader
+from wmremoval.data import SampleConfig, WatermarkDataset
 from wmremoval.evaluation import AREAS, evaluate, restore_samples, summarise, write_test_results
 from wmremoval.fonts import FontBook
+from wmremoval.loaders import make_loader
 from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training import Training, fit
 

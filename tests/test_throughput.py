@@ -1,12 +1,11 @@
 """Operations of a training step, counted by hand, and the share of a GPU's peak."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import nn
 
 from wmremoval import throughput as module
+from wmremoval.config import TrainConfig
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.throughput import peak_tflops, throughput, training_flops
 
@@ -35,13 +34,19 @@ def test_four_times_the_pixels_are_four_times_the_work_and_a_little_more_attenti
 
 
 def test_the_share_of_the_peak_is_told_where_the_peak_is_known(monkeypatch):
-    config = SimpleNamespace(composite=True, decompose=True, image_size=128)
+    config = TrainConfig(decompose=True, image_size=128)
     speed = 989e12 / training_flops(True, True, 128) / 4  # images a second at a quarter of an H200's peak
     for name, share in (("NVIDIA H200", {"peak_share": 0.25}), ("Something else", {})):
         monkeypatch.setattr(module.torch.cuda, "get_device_name", lambda device, name=name: name)
         told = throughput(config, torch.device("cuda"), speed)
         assert told == pytest.approx({"tflops": 989 / 4} | share)
     assert set(throughput(config, torch.device("cpu"), speed)) == {"tflops"}
+
+
+def test_crops_of_mixed_size_count_with_the_mean_of_their_work():
+    config = TrainConfig(image_size=96, size_spread=32)
+    mean = sum(training_flops(True, False, side) for side in (64, 96, 128)) / 3
+    assert throughput(config, torch.device("cpu"), 10)["tflops"] == pytest.approx(10 * mean / 1e12)
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from pathlib import Path
 
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
-SETTINGS |= {"early_stop_patience": int}
+SETTINGS |= dict.fromkeys(("size_spread", "sample_seed", "early_stop_patience"), int)
 SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks", "keep"), str)
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
-SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage"), float)
+SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded"), float)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -5,6 +5,8 @@ from dataclasses import asdict, dataclass, fields
 
 import torch
 
+SIZE_STEP = 32  # pixels; the network need not pad crops whose sides are multiples of it
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -12,10 +14,15 @@ class TrainConfig:
 
     # --- data ---
     image_size: int = 256  # pixels; side of the square crops, the document's size
+    size_spread: int = 0  # pixels; the crops of a batch are up to this much smaller or larger, in steps of SIZE_STEP
     batch_size: int = 8  # photographs a step; what 6 GB of GPU memory hold
     max_photos: int | None = None  # photographs used at most; None: all there are
     workers: int = 0  # loader processes; 0 synthesises in the training process (same samples either way)
     seed: int = 0  # keys the split, the initial weights, the order and every watermark
+    sample_seed: int | None = (
+        None  # keys order, crops and marks of training in place of `seed`, so that a run that goes
+    )
+    # on from another's weights sees new ones while the split stays; None: as `seed`
     # --- objective ---
     target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
     composite: bool = True  # blend the prediction into the input through the finest attention gate
@@ -25,6 +32,7 @@ class TrainConfig:
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
     marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
+    degraded: float = 0.25  # share of training samples with blur or JPEG after marking, as on the web
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
@@ -60,8 +68,8 @@ class TrainConfig:
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
-        whole |= {"workers": 0, "seed": 0, "warmup_epochs": 0}
-        whole |= {name: 0 for name in ("lr_drop_epoch", "max_photos") if getattr(self, name) is not None}
+        whole |= {"workers": 0, "seed": 0, "warmup_epochs": 0, "size_spread": 0}
+        whole |= {name: 0 for name in ("lr_drop_epoch", "max_photos", "sample_seed") if getattr(self, name) is not None}
         for name, least in whole.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -76,8 +84,11 @@ class TrainConfig:
 
         if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
             raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
-        if not (_is_number(self.collage) and 0 <= self.collage <= 1):
-            raise ValueError(f"collage must be a number from 0 to 1, got {self.collage!r}")
+        for name in ("collage", "degraded"):
+            if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1):
+                raise ValueError(f"{name} must be a number from 0 to 1, got {getattr(self, name)!r}")
+        if self.size_spread > self.image_size - SIZE_STEP:
+            raise ValueError(f"size_spread must leave crops of {SIZE_STEP} pixels, got {self.size_spread!r}")
         if not (_is_number(self.ema) and 0 <= self.ema < 1):
             raise ValueError(f"ema must be a number of at least 0 and below 1, got {self.ema!r}")
         if self.decompose and not self.composite:
@@ -102,6 +113,12 @@ def _is_number(value) -> bool:
 
 # The document's text to the letter: direct image, no mask term, a second watermarked view as the target.
 DOCUMENT_RECIPE = TrainConfig(composite=False, mask_weight=0.0)
+
+
+def crop_sides(config: TrainConfig) -> list[int]:
+    """The sides of square training crops, pixels: `image_size`, and with `size_spread` others around it."""
+    steps = config.size_spread // SIZE_STEP
+    return [config.image_size + SIZE_STEP * step for step in range(-steps, steps + 1)]
 
 
 def onecycle(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int):

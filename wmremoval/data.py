@@ -1,7 +1,7 @@
-"""Augment photographs, `WatermarkDataset` and its loaders: from a file's path to a training batch."""
+"""Augment photographs and `WatermarkDataset`: from a file's path to a training sample."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -11,11 +11,11 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from .fonts import FontBook, load_fonts
 from .images import read_image, to_tensor
-from .watermarks import MARKS, Mark, WatermarkConfig, blend, draw_mark
+from .watermarks import Mark, WatermarkConfig, blend, draw_mark
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
@@ -125,10 +125,12 @@ class WatermarkDataset(Dataset):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
+        """A sample by its index, or by (index, side in pixels) for a view of another size than `image_size`."""
         config = self.config
+        index, size = key if isinstance(key, tuple) else (key, config.image_size)
         rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
-        side = _view_side(rng, config) if config.augment and config.zoom > 1 else config.image_size
+        side = _view_side(rng, size, config.zoom) if config.augment and config.zoom > 1 else size
         clean = read_image(self.paths[index], shrink_to=2 * side)
         clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)
         if config.augment and config.collage_share and rng.random() < config.collage_share:
@@ -136,8 +138,8 @@ class WatermarkDataset(Dataset):
         first, second = self._mark(side, rng), self._mark(side, rng)
         if config.augment and rng.random() < config.unmarked_share:
             first = Mark(np.zeros_like(first.alpha), first.colour)
-        if side > config.image_size:
-            window = _window(rng, first.alpha, config.image_size)
+        if side > size:
+            window = _window(rng, first.alpha, size)
             clean = np.ascontiguousarray(clean[window])
             first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
         watermarked, mask = blend(clean, first)
@@ -181,10 +183,10 @@ class WatermarkDataset(Dataset):
         return draw_mark(rng, side, side, self.fonts, self.logos, self.config.watermarks)
 
 
-def _view_side(rng: np.random.Generator, config: SampleConfig) -> int:
+def _view_side(rng: np.random.Generator, size: int, zoom: float) -> int:
     """Side of the view a window is cut from, pixels: one of four steps, so that few pipelines have to be built."""
-    steps = np.geomspace(1.0, config.zoom, ZOOM_STEPS)
-    return round(config.image_size * steps[rng.integers(ZOOM_STEPS)])
+    steps = np.geomspace(1.0, zoom, ZOOM_STEPS)
+    return round(size * steps[rng.integers(ZOOM_STEPS)])
 
 
 def _window(rng: np.random.Generator, alpha: np.ndarray, size: int) -> tuple[slice, slice]:
@@ -214,70 +216,3 @@ def _degradation(rng: np.random.Generator):
         (lambda mask: mask),
         (lambda alpha: alpha),
     )
-
-
-class EpochSampler(Sampler[int]):
-    """An order of the samples keyed by (seed, epoch), so that a resumed run sees what an unbroken one would."""
-
-    def __init__(self, dataset: WatermarkDataset):
-        self.dataset = dataset
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __iter__(self) -> Iterator[int]:
-        rng = np.random.default_rng([self.dataset.config.seed, self.dataset.epoch])
-        return iter(rng.permutation(len(self.dataset)).tolist())
-
-
-def make_loader(dataset: WatermarkDataset, batch_size: int, workers: int = 0, pin_memory: bool = False) -> DataLoader:
-    """Batches of a dataset: shuffled by epoch if it augments, in order if its samples are fixed."""
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=EpochSampler(dataset) if dataset.config.augment else None,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        worker_init_fn=_one_thread,
-    )
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # the processes are the parallelism; OpenCV's own threads would fight over the cores
-
-
-def make_loaders(
-    split: dict[str, list[Path]],
-    image_size: int,
-    batch_size: int,
-    seed: int = 0,
-    workers: int = 0,
-    logos: Mapping[str, Sequence[np.ndarray]] | None = None,
-    system_fonts: bool = True,
-    pin_memory: bool = False,
-    zoom: float = 1.0,
-    collage_share: float = 0.0,
-    marks: str = "standard",
-) -> dict[str, DataLoader]:
-    """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only).
-
-    Args:
-        logos: of each part, as `logos_by_part` gives them.
-        marks: which of `MARKS` training marks are drawn from.
-    """
-    loaders = {}
-    for part, paths in split.items():
-        training = part == "train"
-        config = SampleConfig(
-            image_size=image_size,
-            seed=seed,
-            augment=training,
-            zoom=zoom,
-            collage_share=collage_share,
-            watermarks=MARKS[marks if training else "standard"],
-        )
-        fonts = load_fonts(system=training and system_fonts)
-        dataset = WatermarkDataset(paths, config, fonts, logos[part] if logos else ())
-        loaders[part] = make_loader(dataset, batch_size, workers, pin_memory)
-    return loaders

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .checkpoints import load_weights
 from .config import DOCUMENT_RECIPE, TrainConfig
-from .data import SampleConfig, WatermarkDataset, make_loader, make_loaders
+from .data import WatermarkDataset
 from .evaluation import evaluate, write_test_results
 from .fonts import load_fonts
 from .images import write_image
+from .loaders import make_loader, make_loaders, sample_config
 from .logos import logos_by_part
 from .losses import vgg_cache
 from .model import count_parameters
@@ -85,18 +86,7 @@ def open_loaders(
     """
     check_unseen(photos, config)
     logos = logos_by_part(_logos_folder(logos_dir)) if logos_dir else None
-    return make_loaders(
-        photos.split,
-        config.image_size,
-        config.batch_size,
-        config.seed,
-        config.workers,
-        logos,
-        pin_memory=device.type == "cuda",
-        zoom=config.zoom,
-        collage_share=config.collage,
-        marks=config.marks,
-    )
+    return make_loaders(photos.split, config, logos, pin_memory=device.type == "cuda")
 
 
 def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
@@ -232,8 +222,8 @@ def run_photos(folder: str | Path, about: dict, photos_dir: str | Path | None = 
 def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None):
     """Fixed samples of photographs as validation and test see them."""
     logos = logos_by_part(logos_dir)["test"] if logos_dir else ()
-    samples = SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
-    return make_loader(WatermarkDataset(paths, samples, logos=logos), config.batch_size, config.workers)
+    dataset = WatermarkDataset(paths, sample_config(config, training=False), logos=logos)
+    return make_loader(dataset, config.batch_size, config.workers)
 
 
 def marked_sample(path: str | Path) -> Path:

@@ -5,6 +5,7 @@ from functools import cache
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from .config import TrainConfig, crop_sides
 from .model import HeterogeneousUNet
 
 # Dense half-precision TFLOP/s, without sparsity, of NVIDIA's data sheets; the longest name that fits counts.
@@ -48,9 +49,10 @@ def peak_tflops(name: str) -> float | None:
     return PEAK_TFLOPS[max(fitting, key=len)] if fitting else None
 
 
-def throughput(config, device: torch.device, images_per_second: float) -> dict[str, float]:
+def throughput(config: TrainConfig, device: torch.device, images_per_second: float) -> dict[str, float]:
     """What a speed in images a second means: `tflops`, and `peak_share` where the device's peak is known."""
-    flops = training_flops(config.composite, config.decompose, config.image_size)
+    sides = crop_sides(config)  # each as often as the others
+    flops = sum(training_flops(config.composite, config.decompose, side) for side in sides) / len(sides)
     achieved = {"tflops": images_per_second * flops / 1e12}
     peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
     return achieved | ({"peak_share": achieved["tflops"] / peak} if peak else {})

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from wmremoval.config import TrainConfig
-from wmremoval.data import SampleConfig, WatermarkDataset, make_loader
+from wmremoval.data import SampleConfig, WatermarkDataset
 from wmremoval.fonts import FontBook
+from wmremoval.loaders import make_loader
 from wmremoval.model import Parts
 from wmremoval.training import Training
 
