@@ -390,35 +390,3 @@ def test_steps_after_the_network_can_be_left_out(without, shown):
         else np.allclose(last.image.mean(), 0.5 * runner.maps(marked(64, 96)[0]).image.mean())
     )
     assert own == ("fill" in without)
-
-
-class Wavering(Planted):
-    """Sees marks in every other picture it is shown: at first sight, but not mirrored."""
-
-    def parts(self, watermarked):
-        self.blind = watermarked.shape[-1] if len(self.shown) % 2 else 0
-        return super().parts(watermarked)
-
-
-def test_what_only_one_of_two_looks_is_sure_of_is_left_alone():
-    watermarked, _, mask = marked(96, 128)
-    result = Remover(Wavering(), CPU)(watermarked)
-    np.testing.assert_array_equal(result.image, watermarked)
-    assert not result.mask.any() and result.regions == []
-    told = Remover(Wavering(), CPU)(watermarked, mask=mask > 0)
-    assert (told.image != watermarked).any() and told.regions, "the user knows better"
-
-
-def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
-    watermarked, _, _ = marked(700, 300, 1.0, origin=(40, 60))
-    second = marked(700, 300, 1.0, origin=(40, 640))[0]
-    watermarked[400:] = second[400:]
-    remover = planted()
-    whole = remover(watermarked)
-    assert len(whole.regions) == 2
-    below = max(whole.regions, key=lambda region: region.box[0])
-    monkeypatch.setattr(remover, "_convinced", lambda photo, look, findings, region: region != below)
-    result = remover(watermarked)
-    np.testing.assert_array_equal(result.image[400:], watermarked[400:])
-    np.testing.assert_array_equal(result.image[:400], whole.image[:400])
-    assert not result.mask[400:].any() and result.mask[:400].any() and len(result.regions) == 1

@@ -1,12 +1,10 @@
 """`load_remover`: take watermarks off photographs of any size, blind, every other pixel left as it is."""
 
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -15,16 +13,16 @@ from .checkpoints import load_model
 from .devices import choose_device, has_bf16
 from .fastnet import FastNet
 from .images import to_uint8
-from .maps import GATE_FROM, Maps
+from .looks import Look, answers, box_in_view, search
 from .photofile import from_pil, read_photo, to_pil
-from .regions import SURE, SURE_TWICE, Findings, Region, find_regions, look_factor, regions_of_mask, views
+from .regions import Findings, Region, regions_of_mask
 from .repainting import repaint
 from .runs import read_json
-from .tiles import STRIDE, Tile, TileRunner, shrink
+from .tiles import STRIDE, TileRunner, shrink
 from .upsampling import native_blocks
+from .verdict import find_marks
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
-KEPT_PIXELS = 1_500_000  # pixels of a view whose answers are kept until its regions are restored: 66 MB
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
 
@@ -48,17 +46,6 @@ class Result:
     def area(self) -> float:
         """Share of the photograph that was changed, in [0, 1]."""
         return float(np.count_nonzero(self.mask_uint8)) / max(1, self.mask_uint8.size)
-
-
-@dataclass
-class Look:
-    """What a search over the shrunken views of a photograph leaves."""
-
-    factor: int  # shrinking of the finest view that was searched
-    factors: list[int]  # shrinkings of all views
-    probability: np.ndarray | None = None  # (h, w) uint8 of that view: the greatest mask probability, times 255
-    maps: dict[int, list[tuple[Tile, Maps]]] = field(default_factory=dict)  # of the smaller views: all that was said
-    finished: set[tuple[int, int]] = field(default_factory=set)  # (factor, number) of those ready to restore from
 
 
 class Remover:
@@ -113,91 +100,34 @@ class Remover:
         started = time.perf_counter()
         look = self.search(photo)
         if mask is None:
-            findings = find_regions(look.probability, look.factor, look.factors)
+            findings = find_marks(self.runner, photo, look)
         else:
             given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
             findings = regions_of_mask(given, look.probability, look.factor, look.factors)
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
-        regions = []
         for region in findings.regions:
             if not region.found:
                 _repaint_region(photo, findings, region, mask, restored, changed)
-            elif mask is None and not self._convinced(photo, look, findings, region):
-                continue
             else:
                 self._restore_region(photo, look, findings, region, mask, restored, changed)
-            regions.append(region)
         notes = []
-        if any(not region.found for region in regions):
+        if any(not region.found for region in findings.regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
-        return Result(restored, changed, time.perf_counter() - started, regions, notes)
+        return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
 
     def look(self, photo: np.ndarray) -> Findings:
         """The regions of a photograph, (H, W, 3) uint8, that carry a mark."""
-        look = self.search(photo)
-        return find_regions(look.probability, look.factor, look.factors)
+        return find_marks(self.runner, photo, self.search(photo))
 
     def search(self, photo: np.ndarray) -> Look:
         """Look at a whole photograph on its shrunken views."""
-        height, width = photo.shape[:2]
-        factors = views(height, width)
-        look = Look(min(look_factor(height, width), factors[-1]), factors)
-        for factor in (factor for factor in factors if factor >= look.factor):
-            h, w = -(-height // factor), -(-width // factor)
-            found = np.zeros((h, w), np.uint8)
-            kept: list[tuple[Tile, Maps]] = []
-            for tile, maps in self.runner.cover((0, 0, h, w), _view(photo, factor), h, w):
-                found[tile.kept] = to_uint8(maps.mask[tile.inner])
-                if h * w <= KEPT_PIXELS:
-                    kept.append((tile, maps))
-            if kept:
-                look.maps[factor] = kept
-            if look.probability is None:
-                look.probability = found
-            else:
-                size = look.probability.shape[::-1]
-                np.maximum(
-                    look.probability, cv2.resize(found, size, interpolation=cv2.INTER_LINEAR), out=look.probability
-                )
-        return look
-
-    def _answers(self, look: Look, factor: int, box, photo, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
-        """The tiles of a region's view, finished; those that are kept are finished once for all regions."""
-        kept = look.maps.get(factor)
-        if not kept:
-            for tile, maps in self.runner.cover(box, _view(photo, factor), height, width):
-                yield tile, self.runner.finished(maps)
-            return
-        for i, (tile, maps) in enumerate(kept):
-            if tile.kept[0].stop <= box[0] or tile.kept[0].start >= box[2]:
-                continue
-            if tile.kept[1].stop <= box[1] or tile.kept[1].start >= box[3]:
-                continue
-            if (factor, i) not in look.finished:
-                look.finished.add((factor, i))
-                kept[i] = tile, self.runner.finished(maps)
-            yield kept[i]
-
-    def _convinced(self, photo, look: Look, findings: Findings, region: Region) -> bool:
-        """Whether a region still looks marked when both looks at it are taken together.
-
-        On photographs so large that the first look is not kept, it alone decides.
-        """
-        factor = max(region.factor, look.factor)
-        if factor not in look.maps:
-            return True
-        height, width, box = _box_in_view(photo, findings, region, factor)
-        touched = sure = 0
-        for tile, maps in self._answers(look, factor, box, photo, height, width):
-            there = maps.mask[tile.inner] * findings.belongs(region, tile.kept, factor)
-            touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
-        return sure >= SURE_TWICE * touched
+        return search(self.runner, photo)
 
     def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
         """Write one region into `restored` and `changed`, tile by tile."""
         factor = region.factor
-        height, width, box = _box_in_view(photo, findings, region, factor)
-        for tile, maps in self._answers(look, factor, box, photo, height, width):
+        box = box_in_view(photo, findings, region, factor)
+        for tile, maps in answers(self.runner, photo, look, factor, box):
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:
@@ -206,17 +136,6 @@ class Remover:
                         view - photo[block] / np.float32(255.0)
                     )
                 _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
-
-
-def _box_in_view(photo, findings: Findings, region: Region, factor: int) -> tuple[int, int, tuple[int, int, int, int]]:
-    """Height and width of the view shrunk by `factor`, and the region's box in it."""
-    height, width = (-(-side // factor) for side in photo.shape[:2])
-    top, left, bottom, right = (side * findings.factor for side in region.box)  # native pixels
-    return (
-        height,
-        width,
-        (top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width)),
-    )
 
 
 def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
@@ -232,10 +151,6 @@ def _write(photo, block, new, strength, restored, changed) -> None:
     here = (new != photo[block]).any(axis=-1) & (strength > 0)
     restored[block][here] = new[here]
     changed[block][here] = strength[here]
-
-
-def _view(photo: np.ndarray, factor: int):
-    return lambda rows, columns: shrink(photo, factor, rows, columns)
 
 
 def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray | None:

@@ -111,14 +111,18 @@ class TileRunner:
         alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust))
         return Maps(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
 
+    def mirrored(self, view: np.ndarray) -> Maps:
+        """What the network says of a view that it is shown mirrored, turned back."""
+        maps = self.maps(np.ascontiguousarray(view[:, ::-1]))
+        return Maps(*(x if x is None else np.ascontiguousarray(x[:, ::-1]) for x in maps))
+
     def finished(self, maps: Maps) -> Maps:
         """What a marked tile is restored from: a second opinion, of the tile mirrored, what its pixels agree on, composed."""
         if maps.trust is None or maps.mask.max() <= GATE_FROM:
             return maps
         differ = None
         if "mirror" not in self.without:
-            other = self.maps(np.ascontiguousarray(to_uint8(maps.photo)[:, ::-1]))
-            other = Maps(*(np.ascontiguousarray(x[:, ::-1]) for x in other))
+            other = self.mirrored(to_uint8(maps.photo))
             differ, maps = apart(maps, other), merge(maps, other)
         around = None if "fill" in self.without else surroundings(maps)
         if around is None:

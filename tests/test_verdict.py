@@ -1,0 +1,119 @@
+"""The second look at what a first one found: what it costs, what it compares, and what it leaves alone."""
+
+import cv2
+import numpy as np
+import torch
+from planted import Planted, marked, photograph, planted
+
+from wmremoval.fastnet import FastNet
+from wmremoval.inference import Remover
+from wmremoval.looks import search
+from wmremoval.model import HeterogeneousUNet
+from wmremoval.regions import Findings, Region
+from wmremoval.tiles import TileRunner
+from wmremoval.verdict import SAMPLE, _both_looks, find_marks
+from wmremoval.watermarks import Mark, blend
+
+CPU = torch.device("cpu")
+
+
+class Wavering(Planted):
+    """Sees marks in every other picture it is shown: at first sight, but not mirrored."""
+
+    def parts(self, watermarked):
+        self.blind = watermarked.shape[-1] if len(self.shown) % 2 else 0
+        return super().parts(watermarked)
+
+
+def test_what_only_one_of_two_looks_is_sure_of_is_left_alone():
+    watermarked, _, mask = marked(96, 128)
+    result = Remover(Wavering(), CPU)(watermarked)
+    np.testing.assert_array_equal(result.image, watermarked)
+    assert not result.mask.any() and result.regions == []
+    told = Remover(Wavering(), CPU)(watermarked, mask=mask > 0)
+    assert (told.image != watermarked).any() and told.regions, "the user knows better"
+
+
+def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
+    watermarked, _, _ = marked(700, 300, 1.0, origin=(40, 60))
+    second = marked(700, 300, 1.0, origin=(40, 640))[0]
+    watermarked[400:] = second[400:]
+    remover = planted()
+    whole = remover(watermarked)
+    assert len(whole.regions) == 2
+    below = max(whole.regions, key=lambda region: region.box[0])
+    monkeypatch.setattr("wmremoval.verdict.convincing", lambda *about: about[-1] != below)
+    result = remover(watermarked)
+    np.testing.assert_array_equal(result.image[400:], watermarked[400:])
+    np.testing.assert_array_equal(result.image[:400], whole.image[:400])
+    assert not result.mask[400:].any() and result.mask[:400].any() and len(result.regions) == 1
+
+
+def shown_after(remover, photo, act):
+    """Shapes of what the network is shown by `act(look)`, beyond the first look."""
+    look = search(remover.runner, photo)
+    before = len(remover.runner.net.shown)
+    act(look)
+    return remover.runner.net.shown[before:]
+
+
+def test_the_second_look_at_a_small_place_is_the_mean_of_both_looks_at_the_whole():
+    torch.manual_seed(0)
+    net = HeterogeneousUNet(decompose=True).eval()
+    runner = TileRunner(FastNet(net, attention=False), CPU)
+    photo = marked(480, 480, 1.0)[0]
+    look = search(runner, photo)
+    region, labels = Region(1, (160, 200, 190, 260), 1, 1), np.ones((480, 480), np.int32)
+    [(part, mask)] = _both_looks(runner, photo, look, Findings(1, labels, [region]), region, 1)
+    assert part[0].start <= 160 and part[0].stop >= 190 and part[1].start <= 200 and part[1].stop >= 260
+    assert (part[0].stop - part[0].start) * (part[1].stop - part[1].start) < 480 * 480 / 8
+    one, other = runner.maps(photo).mask, runner.maps(photo[:, ::-1].copy()).mask[:, ::-1]
+    np.testing.assert_allclose(mask, ((one + other) / 2)[part], atol=0.006)
+    assert mask.std() > 0, "a constant would prove nothing"
+
+
+def test_a_small_place_is_looked_at_alone_and_a_large_one_with_its_tile_which_is_used_again():
+    small, cover = marked(480, 480, 1.0, origin=(200, 240))[0], np.zeros((480, 480), np.float32)
+    cv2.rectangle(cover, (60, 60), (420, 420), 0.6, 16)
+    large = blend(photograph(480, 480), Mark(cover, np.ones((480, 480, 3), np.float32)))[0]
+    remover = planted()
+    seconds = shown_after(remover, small, lambda look: find_marks(remover.runner, small, look))
+    assert len(seconds) == 1 and np.prod(seconds[0]) < 480 * 480 / 2
+    remover = planted()
+    seconds = shown_after(remover, large, lambda look: find_marks(remover.runner, large, look))
+    assert seconds == [(480, 480)]
+    remover = planted()
+    remover(large)
+    assert remover.runner.net.shown.count((480, 480)) == 2, "one look, one mirrored, and none more to restore from"
+
+
+class Native(Planted):
+    """Sees nothing in views of the photograph's own size: the grain of green tells them apart."""
+
+    def parts(self, watermarked):
+        rough = (watermarked[:, 1, :, 1:] - watermarked[:, 1, :, :-1]).abs().mean()
+        self.blind = watermarked.shape[-1] if rough > 0.1 else 0
+        return super().parts(watermarked)
+
+
+def test_what_is_not_seen_in_the_view_it_would_be_restored_in_is_left_alone_at_the_cost_of_a_sample():
+    watermarked, _, _ = marked(2400, 2400, 2.0, origin=(1000, 1200))
+    watermarked[..., 1] = np.where(np.indices((2400, 2400)).sum(0) % 2, 250, 0)  # grain that no shrunken view has
+    remover, sighted = Remover(Native(), CPU), planted()
+    assert sighted(watermarked).regions and {region.factor for region in sighted(watermarked).regions} == {1}
+    seconds = shown_after(remover, watermarked, lambda look: find_marks(remover.runner, watermarked, look))
+    result = remover(watermarked)
+    np.testing.assert_array_equal(result.image, watermarked)
+    assert result.regions == [] and max(map(max, seconds)) <= 2 * SAMPLE + 2 * 64 + 2 * 8
+
+
+def test_only_marks_that_convince_keep_their_labels(monkeypatch):
+    watermarked = marked(700, 300, 1.0, origin=(40, 60))[0]
+    watermarked[400:] = marked(700, 300, 1.0, origin=(40, 640))[0][400:]
+    remover = planted()
+    look = search(remover.runner, watermarked)
+    both = find_marks(remover.runner, watermarked, look)
+    monkeypatch.setattr("wmremoval.verdict.convincing", lambda *about: about[-1] == both.regions[0])
+    one = find_marks(remover.runner, watermarked, look)
+    assert len(both.regions) == 2 and one.regions == both.regions[:1]
+    np.testing.assert_array_equal(one.labels, np.where(both.labels == both.regions[0].label, both.labels, 0))

@@ -1,0 +1,90 @@
+"""Whether what a first look found is a mark: a second look at the place, mirrored, before anything is restored there."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from .looks import Look, answers, box_in_view, size_of_view
+from .maps import GATE_FROM
+from .regions import FOUND, LEAST_AREA, SURE, SURE_TWICE, Findings, Region, box_slices, find_regions
+from .tiles import Tile, TileRunner, shrink, tiles
+
+SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
+
+
+def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
+    """What a look at a photograph, (H, W, 3) uint8, found and a second look confirms."""
+    findings = find_regions(look.probability, look.factor, look.factors)
+    regions = [region for region in findings.regions if convincing(runner, photo, look, findings, region)]
+    kept = np.zeros(findings.labels.max() + 1, bool)
+    kept[[region.label for region in regions]] = True
+    return replace(findings, labels=np.where(kept[findings.labels], findings.labels, 0), regions=regions)
+
+
+def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Findings, region: Region) -> bool:
+    """Whether a region, seen in a first look, still looks marked when a second look is taken together with it.
+
+    Args:
+        runner: the network.
+        photo: (H, W, 3) uint8.
+        look: the first look, and `findings` what it found.
+        region: one of the findings.
+    """
+    factor = max(region.factor, look.factor)
+    touched = sure = 0
+    for part, mask in _both_looks(runner, photo, look, findings, region, factor):
+        there = mask * findings.belongs(region, part, factor)
+        touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
+    return sure >= SURE_TWICE * touched and (
+        region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
+    )
+
+
+def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, factor: int):
+    """(rows and columns, mean mask of both looks (h, w)) over a region.
+
+    The second look is at the place alone where that costs less than half of what the tiles around it would, which the
+    restoration could use again.
+    """
+    height, width = size_of_view(photo, factor)
+    box = box_in_view(photo, findings, region, factor)
+    alone = _place(box, height, width, runner.step)
+    around = sum(_area(look.maps[factor][i][0].shown) for i in look.concerned(factor, box))
+    if around and 2 * _area(alone.shown) > around:
+        for tile, maps in answers(runner, photo, look, factor, box):
+            yield tile.kept, maps.mask[tile.inner]
+        return
+    for tile in [alone] if around else tiles(box, height, width, runner.core, runner.step):
+        second = runner.mirrored(shrink(photo, factor, *tile.shown)).mask[tile.inner]
+        yield tile.kept, (_first(look, factor, tile.kept) + second) / 2
+
+
+def _seen_finer(runner: TileRunner, photo, look: Look, findings: Findings, region: Region) -> bool:
+    """Whether a region looks marked in the finer view it would be restored in, where the first look is surest of it."""
+    here = look.probability[box_slices(region.box)] * findings.belongs(region, box_slices(region.box), look.factor)
+    surest = np.argmax(cv2.blur(here, (2 * SAMPLE * region.factor // look.factor + 1,) * 2))
+    y, x = np.add(np.unravel_index(surest, here.shape), region.box[:2]) * look.factor // region.factor
+    height, width = size_of_view(photo, region.factor)
+    half = min(SAMPLE, runner.core // 2)  # no more than the tiles that are known to fit
+    box = (max(0, y - half), max(0, x - half), min(y + half, height), min(x + half, width))
+    tile = _place(box, height, width, runner.step)
+    mask = runner.maps(shrink(photo, region.factor, *tile.shown)).mask[tile.inner]
+    return np.count_nonzero(mask * findings.belongs(region, tile.kept, region.factor) > FOUND) >= LEAST_AREA
+
+
+def _place(box: tuple[int, int, int, int], height: int, width: int, step: int) -> Tile:
+    """One tile that covers a box, with its margin."""
+    return next(tiles(box, height, width, height + width, step))
+
+
+def _first(look: Look, factor: int, part: tuple[slice, slice]) -> np.ndarray:
+    """What the first look said of a part of the view shrunk by `factor`: mask probabilities (h, w) in [0, 1]."""
+    ratio = factor // look.factor
+    rows, columns = (slice(side.start * ratio, side.stop * ratio) for side in part)
+    size = (part[1].stop - part[1].start, part[0].stop - part[0].start)
+    return cv2.resize(look.probability[rows, columns], size, interpolation=cv2.INTER_AREA) / np.float32(255.0)
+
+
+def _area(part: tuple[slice, slice]) -> int:
+    return (part[0].stop - part[0].start) * (part[1].stop - part[1].start)
