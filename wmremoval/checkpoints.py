@@ -1,4 +1,4 @@
-"""Checkpoints: the best model, which alone rebuilds the network, and the state from which training resumes."""
+"""Checkpoints: the best model, which alone rebuilds the network, and weights to begin from."""
 
 from pathlib import Path
 
@@ -12,7 +12,6 @@ from .runs import atomic_path
 
 BEST_MODEL = "wm_best_model.pth"
 BEST_WEIGHTS = "wm_best_model.safetensors"
-STATE = "training_state.pt"  # only while a run is unfinished
 
 
 def save_best(training, result) -> None:
@@ -34,66 +33,13 @@ def form_of(config: dict) -> dict[str, str]:
     return {name: str(config[name]).lower() for name in ("composite", "decompose", "image_size")}
 
 
-def save_state(training, result) -> None:
-    """Write everything that the next epoch of a `Training` depends on, and what its `TrainResult` holds so far."""
-    parts = ("net", "warmup_optimizer", "optimizer", "scheduler", "scaler")
-    state = {name: getattr(training, name).state_dict() for name in parts}
-    if training.averaged is not None:
-        state["averaged"] = training.averaged.state_dict()
-    state |= {"config": training.config.to_dict(), "steps_per_epoch": training.steps_per_epoch}
-    state["perceptual_weights"] = training.criterion.perceptual_source
-    state["torch_rng"] = torch.get_rng_state()
-    state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
-    with atomic_path(result.folder / STATE) as path:
-        torch.save(state, path)
-
-
-def load_state(training, result) -> None:
-    """Put a `Training` and its `TrainResult` back to where `save_state` left them.
-
-    Raises:
-        ValueError: there is no state, or it belongs to other settings; the message names them.
-    """
-    path = result.folder / STATE
-    if not path.exists():
-        raise ValueError(
-            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch"
-        )
-    state = _read(path, training.device)
-    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
-    if changed:
-        raise ValueError(
-            f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config"
-        )
-    if state["steps_per_epoch"] != training.steps_per_epoch:
-        raise ValueError(
-            f"{path} was trained with {state['steps_per_epoch']} steps an epoch; resume with the same photographs"
-        )
-    if state["perceptual_weights"] != training.criterion.perceptual_source:
-        raise ValueError(
-            f"{path} was trained with {state['perceptual_weights']} perceptual features, this start loaded "
-            f"{training.criterion.perceptual_source}; losses would not be comparable"
-        )
-    for name in ("net", "warmup_optimizer", "optimizer", "scheduler"):
-        getattr(training, name).load_state_dict(state[name])
-    if training.averaged is not None:
-        training.averaged.load_state_dict(state["averaged"])
-    if (
-        state["scaler"] and training.scaler.is_enabled()
-    ):  # a scaler that is off saves nothing, and none can be loaded from that
-        training.scaler.load_state_dict(state["scaler"])
-    torch.set_rng_state(state["torch_rng"].cpu())
-    vars(result).update(state["progress"])
-    result.stopped = "finished"
-
-
 def load_weights(net: nn.Module, path: str | Path) -> dict:
     """Load a `wm_best_model.pth` into a network and give the rest of what the file says.
 
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    return _fill(net, _read(Path(path), "cpu"), Path(path))
+    return _fill(net, read_checkpoint(Path(path), "cpu"), Path(path))
 
 
 def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
@@ -118,7 +64,7 @@ def load_init(net: nn.Module, path: str | Path) -> None:
     path = Path(path).expanduser()
     path = path / BEST_MODEL if path.is_dir() else path
     try:
-        weights = load_file(path) if path.suffix == ".safetensors" else _read(path, "cpu")["model"]
+        weights = load_file(path) if path.suffix == ".safetensors" else read_checkpoint(path, "cpu")["model"]
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -128,7 +74,7 @@ def load_init(net: nn.Module, path: str | Path) -> None:
         raise ValueError(f"{path} holds weights of another network (such as {wrong[0]})")
 
 
-def _read(path: Path, device: torch.device | str) -> dict:
+def read_checkpoint(path: Path, device: torch.device | str) -> dict:
     """Unpickle nothing but tensors and plain values."""
     try:
         return torch.load(path, map_location=device, weights_only=True)
@@ -155,7 +101,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
     """
     path = Path(path).expanduser()
     path = path / BEST_MODEL if path.is_dir() else path
-    saved = _read_safetensors(path) if path.suffix == ".safetensors" else _read(path, "cpu")
+    saved = _read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, "cpu")
     config = saved.get("config") if isinstance(saved, dict) else None
     config = config if isinstance(config, dict) else {}  # what is wrong with it `_fill` says
     net = HeterogeneousUNet(bool(config.get("composite", True)), bool(config.get("decompose", False)))

@@ -15,13 +15,14 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .checkpoints import BEST_MODEL, STATE, load_init, load_state, load_weights, save_best, save_state
+from .checkpoints import BEST_MODEL, load_init, load_weights, save_best
 from .config import TrainConfig, drop_factor, onecycle
 from .devices import choose_device, has_bf16
 from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
 from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet, Parts
 from .runs import write_json
+from .states import load_state, remove_state, save_state
 from .throughput import throughput
 
 
@@ -205,7 +206,7 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
     if not (result.folder / BEST_MODEL).exists():
         save_best(training, result)  # interrupted before the first validation: the last weights are the best there are
     if result.stopped != "interrupted":
-        (result.folder / STATE).unlink(missing_ok=True)
+        remove_state(result.folder)
     load_weights(training.net, result.folder / BEST_MODEL)
     return result
 

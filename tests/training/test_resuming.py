@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import BEST, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
+from small import BEST, CPU, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
 
-from wmremoval import checkpoints
 from wmremoval import training as module
-from wmremoval.checkpoints import load_state, save_state
+from wmremoval.config import TrainConfig
+from wmremoval.states import load_state, save_state
 from wmremoval.training import Training, TrainResult, fit, seed_everything
 
 
@@ -174,10 +174,71 @@ def test_a_damaged_state_is_one_clear_line(monkeypatch, loaders, tmp_path, conte
     assert "\n" not in str(caught.value)
 
 
+def parts_of(folder):
+    return sorted(path.name for path in folder.glob("training_state.*.safetensors"))
+
+
+def test_a_state_comes_in_parts_of_its_last_epoch_only_and_goes_with_the_end(monkeypatch, loaders, tmp_path):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        fit(make_training(ema=0.9), loaders, tmp_path)
+    warming = parts_of(tmp_path)
+    assert warming == [f"training_state.1.{part}.safetensors" for part in ("average", "weights")]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
+    moments = ("optimizer_exp_avg", "optimizer_exp_avg_sq")
+    assert parts_of(tmp_path) == [f"training_state.2.{part}.safetensors" for part in ("average", *moments, "weights")]
+    fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
+    assert parts_of(tmp_path) == [] and not (tmp_path / STATE).exists()
+
+
+def test_a_save_that_breaks_off_leaves_the_state_before_it(monkeypatch, loaders, tmp_path):
+    training = make_training()
+    save_state(training, TrainResult(tmp_path))
+    weights = weights_of(training.net)
+    with torch.no_grad():
+        next(training.net.parameters()).add_(1)
+
+    def full(*about):
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "save", full)
+        with pytest.raises(OSError, match="full"):
+            save_state(training, TrainResult(tmp_path, warmup_losses=[1.0]))
+    again = make_training()
+    load_state(again, TrainResult(tmp_path))
+    assert same(weights, weights_of(again.net))
+
+
+def test_no_part_of_the_whole_network_s_state_has_more_than_16_megabytes(tmp_path):
+    training = Training(TrainConfig(decompose=True, ema=0.99, alpha=0, perceptual_weights="random"), 3, CPU)
+    for parameter in training.net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    training.optimizer.step()
+    save_state(training, TrainResult(tmp_path, warmup_losses=[1.0, 1.0]))
+    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert len(sizes) == 5 and max(sizes.values()) < 16e6, sizes
+
+
+@pytest.mark.parametrize(
+    "act", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")], ids=["lost", "cut"]
+)
+def test_a_damaged_part_of_a_state_is_one_clear_line(monkeypatch, loaders, tmp_path, act):
+    interrupt_after(monkeypatch, 2)
+    fit(make_training(), loaders, tmp_path)
+    name = parts_of(tmp_path)[-1]
+    act(tmp_path / name)
+    with pytest.raises(ValueError, match=re.escape(name)) as caught:
+        fit(make_training(), loaders, tmp_path, resume=True)
+    assert "\n" not in str(caught.value)
+
+
 def test_an_averaged_run_resumes_exactly(pictures, tmp_path):
     whole = fit(make_training(ema=0.9, epochs=3), make_loaders(pictures), tmp_path / "whole")
     training, loaders = make_training(ema=0.9, epochs=3), make_loaders(pictures)
-    save = checkpoints.save_state
+    save = save_state
 
     def interrupted(*args):
         save(*args)
