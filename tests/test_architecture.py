@@ -27,10 +27,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "config": set(),
     "watermarks": {"fonts", "images"},
     "photos": {"images"},
-    "data": {"fonts", "images", "photos", "watermarks"},
+    "photostore": {"images"},
+    "data": {"fonts", "images", "photos", "photostore", "watermarks"},
     "losses": {"metrics"},
     "checkpoints": {"model", "runs"},
-    "loaders": {"config", "data", "fonts", "watermarks"},
+    "loaders": {"config", "data", "fonts", "photostore", "watermarks"},
     "throughput": {"config", "model"},
     "states": {"checkpoints", "runs"},
     "training": {

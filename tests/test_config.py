@@ -170,6 +170,7 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("size_spread", 16.0),
         ("size_spread", -32),
         ("degraded", 1.5),
+        ("photo_memory", -1),
     ],
 )
 def test_a_value_that_could_only_fail_later_is_an_error_that_names_the_setting(name, value):

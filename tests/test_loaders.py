@@ -10,7 +10,9 @@ import wmremoval.loaders
 from wmremoval.config import TrainConfig, crop_sides
 from wmremoval.data import SampleConfig, WatermarkDataset
 from wmremoval.fonts import FontBook
+from wmremoval.images import read_image
 from wmremoval.loaders import EpochSampler, SizedBatches, make_loader, make_loaders, sample_config
+from wmremoval.photostore import PhotoStore
 from wmremoval.watermarks import MARKS
 
 KEYS = ("watermarked", "reference", "clean", "mask", "reference_mask", "alpha", "colour")
@@ -174,3 +176,32 @@ def test_what_samples_are_made_with_comes_from_the_settings():
     assert (made.degraded_share, made.collage_share, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
     assert made.augment and not fixed.augment
     assert (fixed.seed, fixed.image_size, fixed.watermarks) == (4, 96, MARKS["standard"])
+
+
+# Photographs that stay decoded
+
+
+def test_photographs_stay_decoded_up_to_a_budget_and_are_decoded_again_beyond(photos):
+    sizes = [read_image(path, shrink_to=128).nbytes for path in photos[:4]]
+    store = PhotoStore(128, (sizes[0] + sizes[1]) / 1e6)
+    for path in photos[:4] + photos[:4]:
+        np.testing.assert_array_equal(store[path], read_image(path, shrink_to=128))
+    assert sum(photo.nbytes for photo in store.held.values()) <= sizes[0] + sizes[1]
+    assert store[photos[0]] is store[photos[0]] and set(photos[:2]) <= set(store.held) and photos[3] not in store.held
+    with pytest.raises(ValueError, match="read-only"):
+        store[photos[0]][0, 0] = 0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_are_the_same_from_memory_and_the_files_are_read_once(photos, tmp_path, workers):
+    copies = [tmp_path / path.name for path in photos[:6]]
+    for path, copy in zip(photos, copies, strict=False):
+        copy.write_bytes(path.read_bytes())
+    kept, read = (replace(SMALL, workers=workers, photo_memory=megabytes) for megabytes in (100, 0))
+    expected = collect(make_loaders({"train": copies}, read, system_fonts=False)["train"])
+    loader = make_loaders({"train": copies}, kept, system_fonts=False)["train"]
+    if not workers:
+        collect(loader)
+    for copy in copies:
+        copy.unlink()
+    assert all(torch.equal(one, other) for one, other in zip(collect(loader), expected, strict=True))

@@ -12,7 +12,9 @@ SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
-SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded"), float)
+SETTINGS |= dict.fromkeys(
+    ("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded", "photo_memory"), float
+)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -18,6 +18,7 @@ class TrainConfig:
     batch_size: int = 8  # photographs a step; what 6 GB of GPU memory hold
     max_photos: int | None = None  # photographs used at most; None: all there are
     workers: int = 0  # loader processes; 0 synthesises in the training process (same samples either way)
+    photo_memory: float = 1000.0  # megabytes of training photographs that stay decoded from epoch to epoch; 0: none
     seed: int = 0  # keys the split, the initial weights, the order and every watermark
     sample_seed: int | None = (
         None  # keys order, crops and marks of training in place of `seed`, so that a run that goes
@@ -78,7 +79,7 @@ class TrainConfig:
             if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
         weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark")]
-        for name in ("weight_decay", "alpha", "beta", "gamma", "delta", *weights):
+        for name in ("weight_decay", "photo_memory", "alpha", "beta", "gamma", "delta", *weights):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
 

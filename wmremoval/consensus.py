@@ -55,7 +55,6 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
         maps: what the network said, with alpha and colour.
         around: (h, w, 3) RGB in [0, 1]: the photograph with the mark repainted from its surroundings.
         apart: (h, w): squared difference between two looks at each pixel; see `maps.apart`.
-
     """
     found = maps.mask > FOUND
     if not found.any():

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from .fonts import FontBook, load_fonts
 from .images import read_image, to_tensor
+from .photostore import PhotoStore
 from .watermarks import Mark, WatermarkConfig, blend, draw_mark
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
@@ -86,6 +87,11 @@ class SampleConfig:
     watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
+def shrink_to(config: SampleConfig, image_size: int = 0) -> int:
+    """The size down to which JPEGs may be decoded smaller for samples of `config`, or of a larger `image_size`; pixels."""
+    return 2 * round(max(image_size, config.image_size) * (config.zoom if config.augment else 1))
+
+
 class WatermarkDataset(Dataset):
     """Photographs with synthetic watermarks, drawn anew for every (seed, epoch, index).
 
@@ -99,6 +105,7 @@ class WatermarkDataset(Dataset):
         config: see `SampleConfig`.
         fonts: None loads the packaged faces, so that marks are the same on every machine.
         logos: (h, w, 4) RGBA uint8 arrays.
+        store: what decodes the photographs, and may keep them; None: decoded for every sample.
     """
 
     def __init__(
@@ -107,8 +114,10 @@ class WatermarkDataset(Dataset):
         config: SampleConfig = SampleConfig(),
         fonts: FontBook | None = None,
         logos: Sequence[np.ndarray] = (),
+        store: PhotoStore | None = None,
     ):
         self.paths, self.config, self.logos = [Path(path) for path in paths], config, logos
+        self.store = PhotoStore(shrink_to(config), 0) if store is None else store
         self.fonts = load_fonts() if fonts is None else fonts
         # In shared memory, so that loader processes that outlive an epoch see the next one begin.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
@@ -131,7 +140,7 @@ class WatermarkDataset(Dataset):
         index, size = key if isinstance(key, tuple) else (key, config.image_size)
         rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
         side = _view_side(rng, size, config.zoom) if config.augment and config.zoom > 1 else size
-        clean = read_image(self.paths[index], shrink_to=2 * side)
+        clean = self.store[self.paths[index]]
         clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)
         if config.augment and config.collage_share and rng.random() < config.collage_share:
             clean = self._collage(side, rng)

@@ -8,8 +8,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
 from .config import TrainConfig, crop_sides
-from .data import SampleConfig, WatermarkDataset
+from .data import SampleConfig, WatermarkDataset, shrink_to
 from .fonts import load_fonts
+from .photostore import PhotoStore
 from .watermarks import MARKS
 
 
@@ -102,10 +103,12 @@ def make_loaders(
     for part, paths in split.items():
         training = part == "train"
         samples = sample_config(config, training)
-        dataset = WatermarkDataset(
-            paths, samples, load_fonts(system=training and system_fonts), logos[part] if logos else ()
-        )
-        sides = crop_sides(config) if config.size_spread else ()
+        sides = crop_sides(config) if config.size_spread and training else ()
+        store = PhotoStore(shrink_to(samples, max(sides, default=0)), config.photo_memory if training else 0)
+        if config.workers:  # before they are forked, so that they share it
+            store.fill(paths)
+        fonts = load_fonts(system=training and system_fonts)
+        dataset = WatermarkDataset(paths, samples, fonts, logos[part] if logos else (), store)
         loaders[part] = make_loader(dataset, config.batch_size, config.workers, pin_memory, sides)
     return loaders
 
