@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 import torch
 from planted import Planted, marked, photograph, planted
 
@@ -11,7 +12,7 @@ from wmremoval.looks import search
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import Findings, Region
 from wmremoval.tiles import TileRunner
-from wmremoval.verdict import SAMPLE, _both_looks, find_marks
+from wmremoval.verdict import SAMPLE, _both_looks, convincing, find_marks, needed_share
 from wmremoval.watermarks import Mark, blend
 
 CPU = torch.device("cpu")
@@ -117,3 +118,26 @@ def test_only_marks_that_convince_keep_their_labels(monkeypatch):
     one = find_marks(remover.runner, watermarked, look)
     assert len(both.regions) == 2 and one.regions == both.regions[:1]
     np.testing.assert_array_equal(one.labels, np.where(both.labels == both.regions[0].label, both.labels, 0))
+
+
+@pytest.mark.parametrize("touched, needed", [(10, 0.05), (64, 0.05), (174, 0.2), (473, 0.35), (4096, 0.6)])
+def test_the_more_is_at_stake_the_larger_the_share_both_looks_must_be_sure_of(monkeypatch, touched, needed):
+    """By hand, of 64 x 64 pixels: 0.05, and 0.15 more for e times as many above a 64th of them, up to 0.6."""
+    assert needed_share(touched / 4096) == pytest.approx(needed, abs=1e-3)
+    photo = photograph(64, 64)
+    look = search(planted().runner, photo)
+    region, labels = Region(1, (0, 0, 64, 64), 1, touched), np.ones((64, 64), np.int32)
+    for share, verdict in ((needed - 0.05, False), (needed + 0.08, True)):
+        mask = np.zeros(4096, np.float32)
+        mask[:touched], mask[: round(share * touched)] = 0.5, 0.95
+        both = [((slice(0, 64), slice(0, 64)), mask.reshape(64, 64))]
+        monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about, both=both: iter(both))
+        assert convincing(None, photo, look, Findings(1, labels, [region]), region) == verdict
+
+
+def test_a_find_of_which_two_looks_together_leave_nothing_is_no_mark(monkeypatch):
+    photo, labels = photograph(64, 64), np.ones((64, 64), np.int32)
+    region, faint = Region(1, (0, 0, 64, 64), 1, 100), np.full((64, 64), 0.2, np.float32)
+    look = search(planted().runner, photo)
+    monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about: iter([((slice(0, 64),) * 2, faint)]))
+    assert not convincing(None, photo, look, Findings(1, labels, [region]), region)

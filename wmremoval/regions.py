@@ -11,7 +11,6 @@ VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the netw
 FOUND = 0.7  # mask probability above which a pixel belongs to a mark
 SURE = 0.9  # probability above which the network is sure of a pixel
 SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
-SURE_TWICE = 0.15  # of what would be changed, that two looks must be sure of; texture looks marked to one of them only
 PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (

@@ -1,5 +1,6 @@
 """Whether what a first look found is a mark: a second look at the place, mirrored, before anything is restored there."""
 
+import math
 from dataclasses import replace
 
 import cv2
@@ -7,9 +8,13 @@ import numpy as np
 
 from .looks import Look, answers, box_in_view, size_of_view
 from .maps import GATE_FROM
-from .regions import FOUND, LEAST_AREA, SURE, SURE_TWICE, Findings, Region, box_slices, find_regions
+from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions
 from .tiles import Tile, TileRunner, shrink, tiles
 
+SURE_TWICE = 0.05  # share of what would be changed that two looks must be sure of; texture looks marked to one only
+SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
+SURE_GROWTH = 0.15  # by how much for e times as many: large finds in texture would do the most harm
+SURE_MOST = 0.6  # the largest such share
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
 
 
@@ -36,9 +41,23 @@ def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Find
     for part, mask in _both_looks(runner, photo, look, findings, region, factor):
         there = mask * findings.belongs(region, part, factor)
         touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
-    return sure >= SURE_TWICE * touched and (
-        region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
-    )
+    height, width = size_of_view(photo, factor)
+    if not touched or sure < needed_share(touched / (height * width)) * touched:
+        return False
+    return region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
+
+
+def needed_share(touched: float) -> float:
+    """Share of what would be changed that two looks must be sure of: the more is at stake, the larger.
+
+    Args:
+        touched: what would be changed, as a share of the view, in (0, 1].
+
+    Example:
+        >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
+        (0.05, 0.22, 0.57)
+    """
+    return min(SURE_TWICE + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
 
 
 def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, factor: int):
