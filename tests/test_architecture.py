@@ -13,7 +13,7 @@ import wmremoval
 
 PACKAGE = Path(wmremoval.__file__).parent
 FILES = sorted(PACKAGE.glob("*.py"))
-MOST_LINES, MOST_FUNCTION_LINES = 350, 60
+MOST_LINES, MOST_FUNCTION_LINES = 300, 60
 ANYTHING = {path.stem for path in FILES}
 
 # What each file may import of ours. A new file fails until it is given its place here.
@@ -25,7 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "metrics": set(),
     "runs": set(),
     "config": set(),
-    "watermarks": {"fonts", "images"},
+    "stamps": {"fonts"},
+    "watermarks": {"fonts", "images", "stamps"},
     "photos": {"images"},
     "photostore": {"images"},
     "data": {"fonts", "images", "photos", "photostore", "watermarks"},
@@ -42,10 +43,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "losses",
         "metrics",
         "model",
-        "runs",
-        "states",
-        "throughput",
     },
+    "epochs": {"config", "metrics", "training"},
+    "fitting": {"checkpoints", "epochs", "runs", "states", "throughput", "training"},
     "evaluation": {"data", "losses", "metrics", "model", "runs"},
     "panels": {"images"},
     "plots": {"images", "metrics", "panels"},
@@ -53,7 +53,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "diagnostics": {"images", "metrics", "panels", "plots"},
     "reports": {"config", "runs"},
     "benchmark": {"data", "images", "photos"},
-    "fastnet": {"model"},
+    "attention": set(),
+    "fastnet": {"attention", "model"},
     "netbenchmark": {"fastnet", "model"},
     "devices": set(),
     "maps": {"model"},
@@ -110,6 +111,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "data",
         "loaders",
         "evaluation",
+        "fitting",
         "losses",
         "model",
         "photos",
@@ -118,7 +120,17 @@ MAY_IMPORT: dict[str, set[str]] = {
         "training",
         "watermarks",
     },
-    "publishing": ANYTHING - {"__main__"},
+    "publishing": ANYTHING - {"__main__", "benchmarkcommand", "traincommand"},
+    "traincommand": ANYTHING - {"__main__", "benchmarkcommand"},
+    "benchmarkcommand": {
+        "benchmark",
+        "inference",
+        "netbenchmark",
+        "photobenchmark",
+        "reports",
+        "runs",
+        "scalebenchmark",
+    },
     "__main__": ANYTHING,
 }
 DOING = {"print", "open", "seed", "manual_seed", "seed_everything", "read_text", "write_text", "read_bytes", "write_bytes", "mkdir", "touch",

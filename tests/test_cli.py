@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from wmremoval import training
+from wmremoval import fitting
 from wmremoval.__main__ import main
 from wmremoval.checkpoints import load_model
 from wmremoval.experiment import choose_config, read_run
@@ -78,14 +78,14 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
 
 
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
-    main_epoch = training._main_epoch
+    main_epoch = fitting._main_epoch
 
     def interrupt(current, loaders, epoch, result):
         if epoch == 2:
             raise KeyboardInterrupt
         main_epoch(current, loaders, epoch, result)
 
-    monkeypatch.setattr(training, "_main_epoch", interrupt)
+    monkeypatch.setattr(fitting, "_main_epoch", interrupt)
     assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY]) == 130
     monkeypatch.undo()
     (broken,) = (tmp_path / "runs").iterdir()
@@ -105,7 +105,7 @@ def interrupted_run(monkeypatch, output, argv):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "_main_epoch", interrupt)
+        patch.setattr(fitting, "_main_epoch", interrupt)
         assert main(["train", "--output", str(output), *argv]) == 130
     (broken,) = (output / "runs").iterdir()
     return broken

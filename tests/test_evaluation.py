@@ -18,10 +18,11 @@ from wmremoval import training as training_module
 from wmremoval.config import TrainConfig
 from wmremoval.data import SampleConfig, WatermarkDataset
 from wmremoval.evaluation import AREAS, evaluate, restore_samples, summarise, write_test_results
+from wmremoval.fitting import fit
 from wmremoval.fonts import FontBook
 from wmremoval.loaders import make_loader
 from wmremoval.model import HeterogeneousUNet, Parts
-from wmremoval.training import Training, fit
+from wmremoval.training import Training
 
 SIDE = 40
 MARKED_ROWS = (0, 1, 3, 5, 20, 40)  # rows of the photograph that each sample's mark covers, out of SIDE

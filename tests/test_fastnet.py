@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wmremoval import attention as attention_module
 from wmremoval import fastnet
-from wmremoval.fastnet import FastNet, attended, attention, hat_weights, window_groups, windowed
+from wmremoval.attention import attended, attention, hat_weights, window_groups, windowed
+from wmremoval.fastnet import FastNet
 from wmremoval.model import HeterogeneousUNet, Parts
 
 FORMS = {"direct": (False, False), "composite": (True, False), "decomposed": (True, True)}
@@ -275,13 +277,13 @@ def test_a_window_is_even_and_positive(nets, window):
 @pytest.mark.parametrize("held", [1, 100, 2000, 10**6])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_attention_is_softmax_of_products_times_values(monkeypatch, shape, held, dtype):
-    monkeypatch.setattr(fastnet, "SCORE_VALUES", held)
+    monkeypatch.setattr(attention_module, "SCORE_VALUES", held)
     query, key, values = (normal(*shape, width, seed=width).to(dtype) for width in (4, 5, 8))
     key = key[..., :4]
     scores = torch.einsum("nqc,nkc->nqk", query.double(), key.double()).exp()
     wanted = torch.einsum("nqk,nkc->nqc", scores / scores.sum(-1, keepdim=True), values.double())
     tolerance = 0.05 if dtype == torch.bfloat16 else 1e-5
-    for form in (attention, fastnet.fused_attention):
+    for form in (attention, attention_module.fused_attention):
         found = form(query, key, values)
         assert found.dtype == dtype
         torch.testing.assert_close(found.double(), wanted, rtol=0, atol=tolerance)
@@ -290,7 +292,7 @@ def test_attention_is_softmax_of_products_times_values(monkeypatch, shape, held,
 def test_products_of_matrices_are_those_of_pytorch():
     for rows in (1, 15, 16, 48):
         a, b = normal(rows, 7), normal(11, 7, seed=1)
-        torch.testing.assert_close(fastnet.product(a, b), a @ b.T)
+        torch.testing.assert_close(attention_module.product(a, b), a @ b.T)
 
 
 def test_queries_carry_the_scale_of_the_products(nets):

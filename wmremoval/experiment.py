@@ -13,6 +13,7 @@ from .checkpoints import load_weights
 from .config import DOCUMENT_RECIPE, TrainConfig
 from .data import WatermarkDataset
 from .evaluation import evaluate, write_test_results
+from .fitting import TrainResult, fit
 from .fonts import load_fonts
 from .images import write_image
 from .loaders import make_loader, make_loaders, sample_config
@@ -22,7 +23,7 @@ from .model import count_parameters
 from .photos import PhotoSet, gather_photos, sample_scenes
 from .reports import RunInfo, read_config, write_config
 from .runs import find_root, latest_run, new_run, read_json
-from .training import Training, TrainResult, fit
+from .training import Training
 from .watermarks import WatermarkConfig, blend, draw_mark
 
 # What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.

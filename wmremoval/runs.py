@@ -28,6 +28,12 @@ def find_root() -> Path:
     return root.resolve() if named or (root / "pyproject.toml").exists() else Path.cwd()
 
 
+def from_root(path: str | Path) -> Path:
+    """A path as given if it is absolute or there, else taken from `find_root`."""
+    given = Path(path).expanduser()
+    return given.resolve() if given.is_absolute() or given.exists() else find_root() / given
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and move it there once the block has ended without an error."""

@@ -1,29 +1,18 @@
 """Seeds, device, the AMP training loop with warm-up and OneCycleLR, and its history."""
 
-import math
 import os
 import random
-import time
-from collections import defaultdict
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
-from .checkpoints import BEST_MODEL, load_init, load_weights, save_best
-from .config import TrainConfig, drop_factor, onecycle
+from .checkpoints import load_init
+from .config import TrainConfig, onecycle
 from .devices import choose_device, has_bf16
 from .losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
-from .metrics import PSNR_CAP, psnr, ssim
 from .model import HeterogeneousUNet, Parts
-from .runs import write_json
-from .states import load_state, remove_state, save_state
-from .throughput import throughput
 
 
 def seed_everything(seed: int) -> None:
@@ -62,10 +51,6 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
     if has_bf16(device):
         return torch.bfloat16
     return torch.float16 if device.type == "cuda" else None
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss, or a gradient, became NaN or infinite."""
 
 
 class Training:
@@ -150,188 +135,3 @@ class Training:
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
         return float(norm)
-
-
-@dataclass
-class TrainResult:
-    """What a run leaves in memory; everything in it is also in the run's folder."""
-
-    folder: Path
-    history: list[dict] = field(default_factory=list)  # a row a main epoch
-    warmup_losses: list[float] = field(default_factory=list)
-    best_epoch: int = 0  # whose weights are kept; 0 before the first validation
-    best_loss: float = math.inf
-    seconds: float = 0.0  # over all sittings of a resumed run
-    stopped: str = "finished"  # or "early", "interrupted"
-    read_back: bool = False  # read from its folder instead of trained here
-
-
-def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, resume: bool = False) -> TrainResult:
-    """Train from the seeded start, or from a run's last saved epoch, and keep the model of the least validation loss, or the last.
-
-    Leaves `wm_best_model.pth` (weights and config, for `load_model`), the same weights as safetensors, and
-    until it has finished `training_state.pt`, from which it resumes at an epoch's boundary exactly.
-    Interrupting keeps what was trained.
-
-    Raises:
-        NonFiniteLossError: names the epoch and the step.
-        ValueError: nothing to resume from.
-    """
-    training.reset()
-    result = TrainResult(Path(folder))
-    if resume:
-        load_state(training, result)
-    config, before, started = training.config, result.seconds, time.monotonic()
-    try:
-        for epoch in range(len(result.warmup_losses) + 1, config.warmup_epochs + 1):
-            means = run_epoch(training, loaders["train"], f"Warmup Epoch {epoch}", epoch - 1, training.warmup_optimizer)
-            result.warmup_losses.append(means["loss"])
-            print(f"Warmup Epoch {epoch} | Loss: {means['loss']:.5f}")
-            result.seconds = before + time.monotonic() - started
-            save_state(training, result)
-        for epoch in range(len(result.history) + 1, config.epochs + 1):
-            if len(result.history) - result.best_epoch >= config.early_stop_patience:
-                result.stopped = "early"
-                print(f"Stopping early: no better validation loss for {config.early_stop_patience} epochs.")
-                break
-            _main_epoch(training, loaders, epoch, result)
-            result.seconds = before + time.monotonic() - started
-            save_state(training, result)
-            write_json(result.folder / "training_history.json", result.history)  # to watch a long run by
-    except KeyboardInterrupt:
-        result.stopped = "interrupted"
-        print(f"Interrupted after {len(result.history)} epochs; what was trained is kept in {result.folder.name}.")
-    result.seconds = before + time.monotonic() - started
-    print(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
-    if not (result.folder / BEST_MODEL).exists():
-        save_best(training, result)  # interrupted before the first validation: the last weights are the best there are
-    if result.stopped != "interrupted":
-        remove_state(result.folder)
-    load_weights(training.net, result.folder / BEST_MODEL)
-    return result
-
-
-def _main_epoch(training: Training, loaders: dict[str, DataLoader], epoch: int, result: TrainResult) -> None:
-    config, started = training.config, time.monotonic()
-    label = f"Epoch {epoch}"
-    train = run_epoch(training, loaders["train"], label, config.warmup_epochs + epoch - 1, training.optimizer, epoch)
-    val = run_epoch(training, loaders["val"], f"{label} val")
-    row = {"epoch": epoch}
-    for part, means in (("train", train), ("val", val)):
-        row |= {f"{part}_{name}": means[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
-    row["lr"] = training.optimizer.param_groups[0]["lr"]
-    row |= {name: value for name, value in train.items() if name.startswith("term_")}
-    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
-    row |= throughput(config, training.device, train["images_per_second"])
-    row["seconds"] = time.monotonic() - started
-    result.history.append(row)
-    print(
-        f"Epoch {epoch}: Train Loss={row['train_loss']:.4f}, Train PSNR={row['train_psnr']:.2f}, "
-        f"Train SSIM={row['train_ssim']:.4f} , Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, "
-        f"Val SSIM={row['val_ssim']:.4f}, LR={row['lr']:.6f}"
-    )
-    if epoch == config.lr_drop_epoch and epoch < config.epochs:
-        print(f"Lowering learning rate by {1 / config.lr_drop_factor:g}x for fine-tuning phase.")
-    if row["val_loss"] < result.best_loss or config.keep == "last":
-        result.best_epoch, result.best_loss = epoch, row["val_loss"]
-        save_best(training, result)
-
-
-def run_epoch(
-    training: Training,
-    loader: DataLoader,
-    label: str,
-    data_epoch: int = 0,
-    optimizer: torch.optim.Optimizer | None = None,
-    main_epoch: int | None = None,
-) -> dict[str, float]:
-    """One pass over a loader: training with an optimiser, validation without.
-
-    `main_epoch` is given in the main phase only, where the scheduler steps after every batch.
-
-    Returns:
-        means over images: loss, PSNR (dB) and SSIM against `clean`, PSNR against the target, each term of
-        the loss as `term_<name>`; the mean gradient norm; images a second, and the share of the time spent waiting
-        for data.
-    """
-    loader.dataset.epoch = data_epoch
-    training.net.train(optimizer is not None)
-    training.kept.train(optimizer is not None)
-    if main_epoch is not None:
-        _set_rate(training, main_epoch)  # the drop holds from the first batch of its epoch
-    sums, counts = defaultdict(float), defaultdict(int)
-    bar = tqdm(loader, desc=label, leave=False)
-    started, waited, asked = time.monotonic(), 0.0, time.monotonic()
-    for step, cpu_batch in enumerate(bar, start=1):
-        waited += time.monotonic() - asked
-        batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
-        if training.config.pairs and optimizer is not None:
-            batch = both_views(batch)
-        batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(optimizer is not None):
-            parts = training.restore(batch["watermarked"])
-            image, mask_logits = parts[:2]
-            loss, terms = training.objective(image, mask_logits, batch)
-            mark_term = training.mark_term(parts, batch)
-        means = _measure(image.detach(), loss.detach(), terms, batch, training.config.target)
-        if parts.alpha is not None:
-            means["term_mark"] = mark_term.item()
-        _check_finite(means, label, step)
-        if optimizer is not None:
-            means["grad_norm"] = training.step(loss + mark_term, optimizer)
-            if not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
-                _check_finite(means, label, step)
-        if main_epoch is not None:
-            training.scheduler.step()
-            _set_rate(training, main_epoch)
-        for name, value in means.items():
-            if math.isfinite(value):  # all but the norm of a step that the scaler skipped
-                sums[name], counts[name] = sums[name] + len(image) * value, counts[name] + len(image)
-        bar.set_postfix(loss=f"{sums['loss'] / counts['loss']:.4f}")
-        asked = time.monotonic()
-    means = {name: total / counts[name] for name, total in sums.items()}
-    seconds = max(time.monotonic() - started, 1e-9)
-    return means | {"images_per_second": counts["loss"] / seconds, "data_share": waited / seconds}
-
-
-def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A batch of twice the size in which each view is once the input and once the reference of the other."""
-    other = {
-        "watermarked": "reference",
-        "reference": "watermarked",
-        "mask": "reference_mask",
-        "alpha": "reference_alpha",
-        "colour": "reference_colour",
-    }
-    other |= {theirs: ours for ours, theirs in other.items()}
-    return {name: torch.cat([x, batch[other.get(name, name)]]) for name, x in batch.items()}
-
-
-def _set_rate(training: Training, epoch: int) -> None:
-    """Give the optimiser the cycle's rate times the drop; the cycle itself writes its own rate at every step."""
-    for group, rate in zip(training.optimizer.param_groups, training.scheduler.get_last_lr(), strict=True):
-        group["lr"] = rate * drop_factor(training.config, epoch)
-
-
-@torch.no_grad()
-def _measure(
-    image: Tensor, loss: Tensor, terms: dict[str, Tensor], batch: dict[str, Tensor], target: str
-) -> dict[str, float]:
-    """The batch's means, brought from the device in one transfer."""
-    means = {
-        "loss": loss,
-        "psnr": psnr(image, batch["clean"]).clamp_max(PSNR_CAP).mean(),
-        "ssim": ssim(image, batch["clean"]).mean(),
-        "psnr_target": psnr(image, batch[target]).clamp_max(PSNR_CAP).mean(),
-    } | {f"term_{name}": term for name, term in terms.items()}
-    return dict(zip(means, torch.stack([value.float() for value in means.values()]).tolist(), strict=True))
-
-
-def _check_finite(means: dict[str, float], label: str, step: int) -> None:
-    bad = [name for name in ("loss", "grad_norm") if not math.isfinite(means.get(name, 0.0))]
-    if bad:
-        values = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name.startswith("term_"))
-        raise NonFiniteLossError(
-            f"{label}, step {step}: the {bad[0].replace('_', ' ')} is {means[bad[0]]} ({values}); "
-            "lower the learning rate or set amp='off'"
-        )

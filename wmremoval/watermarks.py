@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from .fonts import PHRASES, FontBook, text_raster
+from .fonts import FontBook
 from .images import DAMAGED, to_uint8
+from .stamps import jitter, logo_stamp, over, paint, shape_stamp, text_stamp
 
-RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
 LOGO_FILES = (".png", ".webp")  # formats with transparency
 LOGO_SIDE = 256  # pixels; logos are kept at most this large
 
@@ -116,15 +116,15 @@ def _stamped(
     tiled = rng.random() < config.tiled_share
     side = min(height, width)
     if kind < config.shape_share or not (fonts.faces or len(logos)):
-        stamp, scale = _shape_stamp(rng, max(32, side * 3 // 10) if tiled else side), 1.0
+        stamp, scale = shape_stamp(rng, max(32, side * 3 // 10) if tiled else side), 1.0
     elif len(logos) and (kind < config.shape_share + config.logo_share or not fonts.faces):
-        stamp, scale = _logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
+        stamp, scale = logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
     else:
-        stamp, scale = _text_stamp(
-            rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config
+        stamp, scale = text_stamp(
+            rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config.outline_share
         )
     if rng.random() < config.jitter_share:
-        stamp = _jitter(rng, stamp)
+        stamp = jitter(rng, stamp)
     return _place(rng, stamp, scale, height, width, tiled)
 
 
@@ -157,102 +157,7 @@ def read_logos(paths: Sequence[Path]) -> list[np.ndarray]:
     return logos
 
 
-# Stamps: (h, w, 4) RGBA float32, premultiplied, and the factor that brings them to their size in the photograph.
-
-
-def _text_stamp(
-    rng: np.random.Generator, fonts: FontBook, em: float, config: WatermarkConfig
-) -> tuple[np.ndarray, float]:
-    languages = list(fonts.faces)
-    weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
-    language = languages[rng.choice(len(languages), p=weights / weights.sum())]
-    phrase = PHRASES[language][rng.integers(len(PHRASES[language]))]
-    face = fonts.faces[language][rng.integers(len(fonts.faces[language]))]
-    size = next((size for size in RASTER_SIZES if size >= em), RASTER_SIZES[-1])
-    cover = text_raster(phrase, language, face, size).astype(np.float32) / 255.0
-    if rng.random() < config.outline_share:
-        margin = max(1, round(size * rng.uniform(0.03, 0.08)))
-        cover = np.pad(cover, margin + 1)
-        stroke = cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1)))
-        hollow = rng.random() < 0.3
-        outline = _paint(rng, np.clip(stroke - cover, 0, 1) if hollow else stroke)
-        return (outline if hollow else _over(_paint(rng, cover), outline)), em / size
-    return _paint(rng, cover), em / size
-
-
-def _shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
-    extent = int(side * rng.uniform(0.25, 0.9))
-    thickness = max(1, round(side * rng.uniform(0.006, 0.03)))
-    cover = np.zeros((extent, extent), np.uint8)
-    kind = rng.integers(4)
-    if kind == 0:  # parallel or crossing lines
-        for _ in range(rng.integers(1, 4)):
-            ends = [tuple(int(v) for v in rng.integers(0, extent, 2)) for _ in range(2)]
-            cv2.line(cover, *ends, 255, thickness, cv2.LINE_AA)
-    elif kind == 1:  # rectangle, drawn or filled
-        bottom = int(extent * rng.uniform(0.3, 1.0)) - thickness
-        filled = rng.random() < 0.3
-        cv2.rectangle(
-            cover, (thickness, thickness), (extent - thickness, bottom), 255, -1 if filled else thickness, cv2.LINE_AA
-        )
-    elif kind == 2:  # circle, drawn or filled
-        radius = max(2, int(extent * rng.uniform(0.25, 0.48)) - thickness)
-        cv2.circle(cover, (extent // 2, extent // 2), radius, 255, -1 if rng.random() < 0.3 else thickness, cv2.LINE_AA)
-    else:  # a cross from corner to corner, as preview lattices have
-        cv2.line(cover, (0, 0), (extent, extent), 255, thickness, cv2.LINE_AA)
-        cv2.line(cover, (0, extent), (extent, 0), 255, thickness, cv2.LINE_AA)
-    return _paint(rng, cover.astype(np.float32) / 255.0)
-
-
-def _logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
-    logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
-    logo[..., :3] *= logo[..., 3:]  # before any resampling: the colour of transparent pixels must not bleed in
-    scale = target / max(logo.shape[:2])
-    if scale < 0.5:  # the placing warp samples four pixels: shrink first, averaging
-        size = (max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale)))
-        logo, scale = cv2.resize(logo, size, interpolation=cv2.INTER_AREA), 1.0
-    if rng.random() < 0.35:
-        return _paint(rng, logo[..., 3]), scale
-    return logo, scale
-
-
-def _paint(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
-    """Give a coverage map (h, w) one colour, or a gradient between two."""
-    colour = _colour(rng)
-    stamp = np.empty((*cover.shape, 4), np.float32)
-    if rng.random() < 0.12:
-        ramp = np.linspace(0, 1, cover.shape[1], dtype=np.float32)[:, None]
-        colour = (1 - ramp) * colour + ramp * _colour(rng)  # (w, 3)
-    stamp[..., :3] = cover[..., None] * colour
-    stamp[..., 3] = cover
-    return stamp
-
-
-def _colour(rng: np.random.Generator) -> np.ndarray:
-    pick = rng.random()
-    if pick < 0.5:
-        return np.full(3, rng.uniform(0.88, 1.0), np.float32)  # white, by far the commonest in the wild
-    if pick < 0.62:
-        return np.full(3, rng.uniform(0.0, 0.12), np.float32)
-    if pick < 0.75:
-        return np.full(3, rng.uniform(0.3, 0.8), np.float32)
-    return rng.uniform(0.0, 1.0, 3).astype(np.float32)
-
-
-def _jitter(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
-    """Brightness and contrast change of the mark's colours, its coverage untouched."""
-    contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(-0.15, 0.15))
-    cover = stamp[..., 3:]
-    colour = contrast * (stamp[..., :3] - 0.5 * cover) + (0.5 + brightness) * cover
-    return np.concatenate([np.clip(colour, 0.0, cover), cover], axis=-1)
-
-
 # Layers: (H, W, 4) RGBA float32, premultiplied, as large as the photograph.
-
-
-def _over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Porter and Duff 1984, operator "over"."""
-    return top + bottom * (1.0 - top[..., 3:])
 
 
 def _place(
@@ -290,7 +195,7 @@ def _lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         for offset in np.arange(rng.uniform(-1, 0) * pitch - reach, reach, pitch):
             ends = (np.array([width, height]) / 2 + offset * across + step * reach * along for step in (-1, 1))
             cv2.line(cover, *(tuple(int(v) for v in end) for end in ends), 255, thickness, cv2.LINE_AA)
-    return _paint(rng, cover.astype(np.float32) / 255.0)
+    return paint(rng, cover.astype(np.float32) / 255.0)
 
 
 def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
@@ -301,7 +206,7 @@ def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.n
     cover[cover < 1 / 255] = 0.0  # the Gaussian's endless tail would put most of the photograph into the mask
     shadow = np.zeros_like(layer)
     shadow[..., 3] = cover * np.float32(rng.uniform(0.3, 0.7))
-    return _over(layer, shadow)
+    return over(layer, shadow)
 
 
 def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from small import TinyNet, make_loaders, make_training
 
 from wmremoval import checkpoints
 from wmremoval import training as module
-from wmremoval.training import fit
+from wmremoval.fitting import fit
 
 
 @pytest.fixture(autouse=True)

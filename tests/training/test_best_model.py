@@ -10,11 +10,12 @@ from small import BEST, WEIGHTS, TinyNet, make_training, random_batch, same
 from torch import nn
 
 from wmremoval import checkpoints
-from wmremoval import training as module
+from wmremoval import fitting as module
 from wmremoval.checkpoints import load_model, load_weights
 from wmremoval.config import TrainConfig
+from wmremoval.epochs import run_epoch
+from wmremoval.fitting import TrainResult, fit
 from wmremoval.model import HeterogeneousUNet
-from wmremoval.training import TrainResult, fit, run_epoch
 
 
 def script(monkeypatch, val_losses: list[float]):

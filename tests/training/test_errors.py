@@ -7,7 +7,8 @@ import pytest
 import torch
 from small import Batches, make_training, random_batch
 
-from wmremoval.training import NonFiniteLossError, fit, run_epoch
+from wmremoval.epochs import NonFiniteLossError, run_epoch
+from wmremoval.fitting import fit
 
 
 def spoil(monkeypatch, training, call: int, value: float):

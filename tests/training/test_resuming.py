@@ -8,10 +8,12 @@ import torch
 from safetensors.torch import load_file
 from small import BEST, CPU, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
 
-from wmremoval import training as module
+from wmremoval import fitting as module
+from wmremoval import training as network
 from wmremoval.config import TrainConfig
+from wmremoval.fitting import TrainResult, fit
 from wmremoval.states import load_state, save_state
-from wmremoval.training import Training, TrainResult, fit, seed_everything
+from wmremoval.training import Training, seed_everything
 
 
 def test_fitting_twice_is_the_same_experiment_twice(loaders, tmp_path):
@@ -67,7 +69,7 @@ def interrupt_step(monkeypatch, steps: int):
 def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, pictures, tmp_path, press, capsys):
     folder, _, unbroken = finished
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "HeterogeneousUNet", TinyNet)
+        patch.setattr(network, "HeterogeneousUNet", TinyNet)
         press(patch)
         broken = fit(make_training(epochs=3, warmup_epochs=2), make_loaders(pictures), tmp_path)
     assert broken.stopped == "interrupted" and len(broken.history) < 3

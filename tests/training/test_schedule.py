@@ -9,9 +9,11 @@ import pytest
 import torch
 from small import CPU, TinyNet, make_training, random_batch, same, weights_of
 
-from wmremoval import training as module
+from wmremoval import fitting as module
 from wmremoval.config import TrainConfig, learning_rates
-from wmremoval.training import Training, autocast_dtype, fit, pick_device, run_epoch, seed_everything
+from wmremoval.epochs import run_epoch
+from wmremoval.fitting import fit
+from wmremoval.training import Training, autocast_dtype, pick_device, seed_everything
 
 
 def test_the_rates_of_the_history_are_the_planned_ones(loaders, tmp_path):
