@@ -14,8 +14,8 @@ def add_benchmark(commands: argparse._SubParsersAction) -> None:
     benchmark.add_argument("--photos", default="data/clean_images", help="folder of photographs, for scale and samples")
     benchmark.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
     benchmark.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    benchmark.add_argument("--image-size", type=int, default=256)
-    benchmark.add_argument("--samples", type=int, default=300)
+    benchmark.add_argument("--image-size", type=int, default=256, help="side of the samples, pixels, default 256")
+    benchmark.add_argument("--samples", type=int, default=300, help="how many training samples are timed, default 300")
     benchmark.add_argument("--report", help="also write the numbers to this JSON file")
 
 
