@@ -1,4 +1,4 @@
-"""The second look at what a first one found: what it costs, what it compares, and what it leaves alone."""
+"""More looks at what a first one found: what they cost, what they compare, and what they leave alone."""
 
 import cv2
 import numpy as np
@@ -12,7 +12,7 @@ from wmremoval.looks import search
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import Findings, Region
 from wmremoval.tiles import TileRunner
-from wmremoval.verdict import SAMPLE, _both_looks, convincing, find_marks, needed_share
+from wmremoval.verdict import SAMPLE, _both_looks, _smaller, convincing, find_marks, needed_share
 from wmremoval.watermarks import Mark, blend
 
 CPU = torch.device("cpu")
@@ -33,6 +33,24 @@ def test_what_only_one_of_two_looks_is_sure_of_is_left_alone():
     assert not result.mask.any() and result.regions == []
     told = Remover(Wavering(), CPU)(watermarked, mask=mask > 0)
     assert (told.image != watermarked).any() and told.regions, "the user knows better"
+
+
+class OneSize(Planted):
+    """Sees marks in pictures of the first one's width only, as texture looks like a mark at one size."""
+
+    def parts(self, watermarked):
+        width = watermarked.shape[-1]
+        self.blind = width if self.shown and width != self.shown[0][1] else 0
+        return super().parts(watermarked)
+
+
+def test_what_a_smaller_look_does_not_see_is_left_alone():
+    watermarked, _, _ = marked(96, 128)
+    remover = Remover(OneSize(), CPU)
+    result = remover(watermarked)
+    np.testing.assert_array_equal(result.image, watermarked)
+    assert not result.mask.any() and result.regions == []
+    assert remover.runner.net.shown == [(96, 128), (96, 128), (77, 102)], "two looks agreed, the third at 0.8 did not"
 
 
 def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
@@ -79,13 +97,15 @@ def test_a_small_place_is_looked_at_alone_and_a_large_one_with_its_tile_which_is
     large = blend(photograph(480, 480), Mark(cover, np.ones((480, 480, 3), np.float32)))[0]
     remover = planted()
     seconds = shown_after(remover, small, lambda look: find_marks(remover.runner, small, look))
-    assert len(seconds) == 1 and np.prod(seconds[0]) < 480 * 480 / 2
+    assert len(seconds) == 2 and np.prod(seconds[0]) < 480 * 480 / 2
+    assert seconds[1] == tuple(round(0.8 * side) for side in seconds[0]), "the same place, smaller"
     remover = planted()
     seconds = shown_after(remover, large, lambda look: find_marks(remover.runner, large, look))
-    assert seconds == [(480, 480)]
+    assert seconds == [(480, 480), (384, 384)]
     remover = planted()
     remover(large)
     assert remover.runner.net.shown.count((480, 480)) == 2, "one look, one mirrored, and none more to restore from"
+    assert remover.runner.net.shown.count((384, 384)) == 1
 
 
 class Native(Planted):
@@ -121,7 +141,7 @@ def test_only_marks_that_convince_keep_their_labels(monkeypatch):
 
 
 @pytest.mark.parametrize("touched, needed", [(10, 0.05), (64, 0.05), (174, 0.2), (473, 0.35), (4096, 0.6)])
-def test_the_more_is_at_stake_the_larger_the_share_both_looks_must_be_sure_of(monkeypatch, touched, needed):
+def test_the_more_is_at_stake_the_larger_the_share_all_looks_must_be_sure_of(monkeypatch, touched, needed):
     """By hand, of 64 x 64 pixels: 0.05, and 0.15 more for e times as many above a 64th of them, up to 0.6."""
     assert needed_share(touched / 4096) == pytest.approx(needed, abs=1e-3)
     photo = photograph(64, 64)
@@ -132,7 +152,35 @@ def test_the_more_is_at_stake_the_larger_the_share_both_looks_must_be_sure_of(mo
         mask[:touched], mask[: round(share * touched)] = 0.5, 0.95
         both = [((slice(0, 64), slice(0, 64)), mask.reshape(64, 64))]
         monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about, both=both: iter(both))
+        monkeypatch.setattr("wmremoval.verdict._smaller", lambda *about, mask=mask: mask.reshape(64, 64))
         assert convincing(None, photo, look, Findings(1, labels, [region]), region) == verdict
+
+
+@pytest.mark.parametrize("third, verdict", [(0.82, True), (0.78, False), (0.0, False)])
+def test_a_third_look_counts_as_much_as_each_of_the_two_before(monkeypatch, third, verdict):
+    """By hand: of 0.95, 0.95 and 0.82 the mean is 0.907, over the 0.9 of a sure pixel; with 0.78 it is 0.893."""
+    photo, labels, region = photograph(64, 64), np.ones((64, 64), np.int32), Region(1, (0, 0, 64, 64), 1, 64)
+    mask = np.zeros((64, 64), np.float32)
+    mask[:8, :8] = 0.95
+    monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about: iter([((slice(0, 64),) * 2, mask)]))
+    monkeypatch.setattr("wmremoval.verdict._smaller", lambda *about: np.full((64, 64), third, np.float32))
+    look = search(planted().runner, photo)
+    assert convincing(None, photo, look, Findings(1, labels, [region]), region) == verdict
+
+
+def test_the_smaller_look_sees_the_same_place_turned_back():
+    """A network that calls bright pixels marked: the smaller look's mask lies where the brightness is."""
+
+    class Bright(Planted):
+        def parts(self, watermarked):
+            parts = super().parts(watermarked)
+            return parts._replace(mask_logits=20 * (watermarked.mean(1, keepdim=True) - 0.5))
+
+    photo = np.zeros((200, 240, 3), np.uint8)
+    photo[120:160, 40:90] = 255
+    mask = _smaller(TileRunner(Bright(), CPU), photo, 1, (slice(96, 184), slice(16, 120)))
+    wanted = (photo[96:184, 16:120, 0] > 0).astype(np.float32)
+    assert mask.shape == wanted.shape and np.abs(mask - wanted).mean() < 0.02
 
 
 def test_a_find_of_which_two_looks_together_leave_nothing_is_no_mark(monkeypatch):

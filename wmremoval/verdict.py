@@ -1,4 +1,4 @@
-"""Whether what a first look found is a mark: a second look at the place, mirrored, before anything is restored there."""
+"""Whether what a first look found is a mark: more looks at the place, mirrored and smaller, before anything is restored there."""
 
 import math
 from dataclasses import replace
@@ -11,10 +11,11 @@ from .maps import GATE_FROM
 from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions
 from .tiles import Tile, TileRunner, shrink, tiles
 
-SURE_TWICE = 0.05  # share of what would be changed that two looks must be sure of; texture looks marked to one only
+SURE_TWICE = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
 SURE_GROWTH = 0.15  # by how much for e times as many: large finds in texture would do the most harm
 SURE_MOST = 0.6  # the largest such share
+SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
 
 
@@ -28,7 +29,7 @@ def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
 
 
 def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Findings, region: Region) -> bool:
-    """Whether a region, seen in a first look, still looks marked when a second look is taken together with it.
+    """Whether a region, seen in a first look, still looks marked when a second and a third are taken together with it.
 
     Args:
         runner: the network.
@@ -37,18 +38,30 @@ def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Find
         region: one of the findings.
     """
     factor = max(region.factor, look.factor)
-    touched = sure = 0
+    touched = twice = 0
+    seen = []  # rows and columns, the mean mask of both looks there, and where it is the region's
     for part, mask in _both_looks(runner, photo, look, findings, region, factor):
-        there = mask * findings.belongs(region, part, factor)
-        touched, sure = touched + np.count_nonzero(there > GATE_FROM), sure + np.count_nonzero(there > SURE)
+        there = findings.belongs(region, part, factor)
+        touched += np.count_nonzero(mask * there > GATE_FROM)
+        twice += np.count_nonzero(mask * there > SURE)
+        seen.append((part, mask, there))
+    if not touched:
+        return False
     height, width = size_of_view(photo, factor)
-    if not touched or sure < needed_share(touched / (height * width)) * touched:
+    needed = needed_share(touched / (height * width)) * touched
+    if twice < needed:
+        return False
+    thrice = 0
+    for part, mask, there in seen:
+        mean = (2 * mask + _smaller(runner, photo, factor, part)) / 3
+        thrice += np.count_nonzero(mean * there > SURE)
+    if thrice < needed:
         return False
     return region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
 
 
 def needed_share(touched: float) -> float:
-    """Share of what would be changed that two looks must be sure of: the more is at stake, the larger.
+    """Share of what would be changed that all looks together must be sure of: the more is at stake, the larger.
 
     Args:
         touched: what would be changed, as a share of the view, in (0, 1].
@@ -77,6 +90,16 @@ def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, regio
     for tile in [alone] if around else tiles(box, height, width, runner.core, runner.step):
         second = runner.mirrored(shrink(photo, factor, *tile.shown)).mask[tile.inner]
         yield tile.kept, (_first(look, factor, tile.kept) + second) / 2
+
+
+def _smaller(runner: TileRunner, photo: np.ndarray, factor: int, part: tuple[slice, slice]) -> np.ndarray:
+    """What a look says of a part of a view that it is shown mirrored and smaller: mask probabilities (h, w)."""
+    rows, columns = part
+    tile = _place((rows.start, columns.start, rows.stop, columns.stop), *size_of_view(photo, factor), runner.step)
+    view = shrink(photo, factor, *tile.shown)
+    size = tuple(max(1, round(SMALLER * side)) for side in view.shape[1::-1])
+    mask = runner.mirrored(cv2.resize(view, size, interpolation=cv2.INTER_AREA)).mask
+    return cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)[tile.inner]
 
 
 def _seen_finer(runner: TileRunner, photo, look: Look, findings: Findings, region: Region) -> bool:
