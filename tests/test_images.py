@@ -45,18 +45,18 @@ def png(width, height, body=b""):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(body)) + chunk(b"IEND", b"")
 
 
-def assert_refused(path, *words, **options):
-    """The file is refused with one line that names it, and without a warning besides."""
+def refusal(path, **options) -> str:
+    """What is said of a file that is refused: one line that names it, and no warning besides."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError) as caught:
             read_image(path, **options)
     message = str(caught.value)
-    assert message.startswith(f"{path.name}: ")
     assert len(message.splitlines()) == 1
     assert str(path.parent) not in message
-    for word in words:
-        assert word in message
+    name, reason = message.split(": ", 1)
+    assert name == path.name
+    return reason
 
 
 # Reading
@@ -168,7 +168,7 @@ def test_truncated_files_are_refused(tmp_path, ending):
     content = whole.read_bytes()
     for share in (0.02, 0.5, 0.9):
         path.write_bytes(content[: int(share * len(content))])
-        assert_refused(path)
+        assert refusal(path)
     assert read_image(whole).shape == NOISE.shape
 
 
@@ -179,32 +179,33 @@ def test_truncated_files_are_refused(tmp_path, ending):
 def test_files_that_are_no_images_are_refused(tmp_path, content, ending):
     path = tmp_path / f"a.{ending}"
     path.write_bytes(content)
-    assert_refused(path)
+    assert refusal(path)
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert_refused(tmp_path / "nothing.jpg")
+    assert refusal(tmp_path / "nothing.jpg")
     (tmp_path / "folder.jpg").mkdir()
-    assert_refused(tmp_path / "folder.jpg")
+    assert refusal(tmp_path / "folder.jpg")
 
 
 def test_pictures_below_the_shortest_side_are_refused(tmp_path):
     Image.new("RGB", (200, 63)).save(tmp_path / "a.png")
-    assert_refused(tmp_path / "a.png", "200 x 63", "64", min_side=64)
+    reason = refusal(tmp_path / "a.png", min_side=64)
+    assert "200 x 63" in reason and "64" in reason
     Image.new("RGB", (64, 64)).save(tmp_path / "b.png")
     assert read_image(tmp_path / "b.png", min_side=64).shape == (64, 64, 3)
 
 
 def test_pictures_over_the_pixel_limit_are_refused(tmp_path):
     Image.new("RGB", (100, 51)).save(tmp_path / "a.jpg")
-    assert_refused(tmp_path / "a.jpg", "100 x 51", max_pixels=5099)
+    assert "100 x 51" in refusal(tmp_path / "a.jpg", max_pixels=5099)
     assert read_image(tmp_path / "a.jpg", max_pixels=5100).shape == (51, 100, 3)
 
 
 @pytest.mark.parametrize("side", [10_001, 13_000, 60_000])  # over ours; over Pillow's warning; over Pillow's error
 def test_an_absurd_size_is_refused_by_the_header_alone(tmp_path, side):
     (tmp_path / "bomb.png").write_bytes(png(side, side))  # has no pixels: decoding would say so instead
-    assert_refused(tmp_path / "bomb.png", "over the limit of 100 megapixels")
+    assert "over the limit of 100 megapixels" in refusal(tmp_path / "bomb.png")
 
 
 def test_random_damage_gives_an_image_or_an_image_error(tmp_path):

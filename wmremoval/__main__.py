@@ -1,4 +1,4 @@
-"""The command line: python -m wmremoval remove | train | evaluate | download | publish | benchmark."""
+"""The command line: python -m wmremoval remove | train | evaluate | download | publish | average | ship | benchmark."""
 
 import argparse
 import sys

@@ -94,7 +94,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     result = fit(training, loaders, folder, resume=bool(arguments.resume))
     write_training_reports(result, info)
     _, summary = score(training, loaders["test"], folder)
-    print_scores(summary)
+    _print_scores(summary)
     write_changelog(folder)
     dataset = loaders["test"].dataset
     draw_visuals(
@@ -132,13 +132,13 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     photos = run_photos(folder, about, arguments.photos)
     loader = fixed_loader(photos.split["test"], training.config, about["sources"].get("logos"))
     _, summary = score(training, loader, folder)
-    print_scores(summary)
+    _print_scores(summary)
     if not (folder / "CHANGELOG.md").exists():
         write_changelog(folder)
     return 0
 
 
-def print_scores(summary: dict) -> None:
+def _print_scores(summary: dict) -> None:
     mean = {name: value["mean"] for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
     print(f"Test Loss: {mean['loss']:.4f}")
     print(f"Test PSNR: {mean['psnr']:.2f} dB (doing nothing: {mean['input_psnr']:.2f} dB)")

@@ -1,4 +1,4 @@
-"""Seeds, device, the AMP training loop with warm-up and OneCycleLR, and its history."""
+"""Seeds, device and precision; the network, loss, optimisers and schedule of an experiment, and one step of it."""
 
 import os
 import random

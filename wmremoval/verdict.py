@@ -11,7 +11,7 @@ from .maps import GATE_FROM
 from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions
 from .tiles import Tile, TileRunner, shrink, tiles
 
-SURE_TWICE = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
+SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
 SURE_GROWTH = 0.15  # by how much for e times as many: large finds in texture would do the most harm
 SURE_MOST = 0.6  # the largest such share
@@ -51,10 +51,10 @@ def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Find
     needed = needed_share(touched / (height * width)) * touched
     if twice < needed:
         return False
-    thrice = 0
-    for part, mask, there in seen:
-        mean = (2 * mask + _smaller(runner, photo, factor, part)) / 3
-        thrice += np.count_nonzero(mean * there > SURE)
+    thrice = sum(
+        np.count_nonzero((2 * mask + _smaller(runner, photo, factor, part)) / 3 * there > SURE)
+        for part, mask, there in seen
+    )
     if thrice < needed:
         return False
     return region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
@@ -70,7 +70,7 @@ def needed_share(touched: float) -> float:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
         (0.05, 0.22, 0.57)
     """
-    return min(SURE_TWICE + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
+    return min(SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
 
 
 def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, factor: int):
