@@ -115,6 +115,16 @@ def test_curves_are_the_history(draw, history):
             np.testing.assert_array_equal(curve(figure, panel, part), [row[f"{part}_{key}"] for row in history])
 
 
+@pytest.mark.parametrize("draw", [plots.training_progress, plots.loss_psnr_ssim, plots.learning_rate])
+def test_the_legend_of_curves_hides_none_of_their_points(draw, history):
+    figure = draw(history)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    for axes in figure.axes:
+        legend = axes.get_legend().get_window_extent(canvas.get_renderer())
+        assert not legend.overlaps(axes.get_window_extent()) and figure.bbox.contains(legend.x0, legend.y0)
+
+
 def test_the_epoch_of_the_lowest_val_loss_is_marked(history):
     figure = plots.training_progress(history)
     assert set(curve(figure, 0, "lowest val loss: epoch 3")) == {0, 1}  # a vertical line from bottom to top
