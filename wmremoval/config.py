@@ -34,6 +34,7 @@ class TrainConfig:
     marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     degraded: float = 0.25  # share of training samples with blur or JPEG after marking, as on the web
+    unmarked: float = 0.05  # share of training samples without a mark: a network that always finds one finds too many
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
@@ -85,7 +86,7 @@ class TrainConfig:
 
         if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
             raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
-        for name in ("collage", "degraded"):
+        for name in ("collage", "degraded", "unmarked"):
             if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1):
                 raise ValueError(f"{name} must be a number from 0 to 1, got {getattr(self, name)!r}")
         if self.size_spread > self.image_size - SIZE_STEP:

@@ -121,6 +121,7 @@ def sample_config(config: TrainConfig, training: bool) -> SampleConfig:
         image_size=config.image_size,
         seed=config.seed if config.sample_seed is None else config.sample_seed,
         degraded_share=config.degraded,
+        unmarked_share=config.unmarked,
         collage_share=config.collage,
         zoom=config.zoom,
         watermarks=MARKS[config.marks],

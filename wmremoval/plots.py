@@ -94,8 +94,8 @@ def _finish_curve(axes: Axes, title: str, ylabel: str) -> None:
         axes.set_xlim(first - 0.5, last + 0.5)
     axes.tick_params(labelsize=SMALL)
     axes.grid(alpha=0.3)
-    below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3, "frameon": False}
-    axes.legend(fontsize=SMALL, **below)  # where it hides no point
+    # below the axes, where it hides no point
+    axes.legend(fontsize=SMALL, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
 
 
 def _column(history: list[dict], key: str) -> np.ndarray:

@@ -12,7 +12,7 @@ SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
 SETTINGS |= dict.fromkeys(
-    ("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded", "photo_memory"), float
+    ("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded", "unmarked", "photo_memory"), float
 )
 
 
