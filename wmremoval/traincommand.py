@@ -55,7 +55,10 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         "--limit", type=int, help="photographs at most: in each cell of the suite (24), or of the document's test"
     )
     evaluate.add_argument("--document", action="store_true", help="the document's test: photographs augmented once")
-    evaluate.add_argument("--part", default="test", help="test (default), or val to tune the suite's remover on")
+    evaluate.add_argument(
+        "--oracle", action="store_true", help="what the remover would gain if told mask, alpha, colour"
+    )
+    evaluate.add_argument("--part", help="test (default of the suite), or val to tune on (default of the oracle)")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument(
         "--without", action="append", default=[], help="leave out a step of the remover: mirror, consensus or fill"
@@ -115,8 +118,20 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
         logos, folder = (path and from_root(path) for path in (arguments.logos, arguments.report_dir))
         photos = from_root(arguments.photos or "data/clean_images")
-        how = {"limit": arguments.limit, "part": arguments.part, "bare": arguments.bare, "without": arguments.without}
+        how = {
+            "limit": arguments.limit,
+            "part": arguments.part or "test",
+            "bare": arguments.bare,
+            "without": arguments.without,
+        }
         run_suite(photos, logos, arguments.weights, arguments.device, folder, **how)
+        return 0
+    if arguments.oracle:
+        from .oracle import run_oracle
+
+        logos, folder = (path and from_root(path) for path in (arguments.logos, arguments.report_dir))
+        photos, part = from_root(arguments.photos or "data/clean_images"), arguments.part or "val"
+        run_oracle(photos, logos, arguments.weights, arguments.device, folder, arguments.limit, part)
         return 0
     if arguments.document:
         from .protocol import run_protocol
@@ -126,7 +141,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
         run_protocol(photos, arguments.weights, arguments.device, folder, arguments.limit)
         return 0
     if not arguments.run:
-        raise ValueError("name the folder of a run, or --suite, or --document")
+        raise ValueError("name the folder of a run, or --suite, --document or --oracle")
     folder = from_root(arguments.run)
     training, _, about = read_run(folder, pick_device(arguments.device))
     photos = run_photos(folder, about, arguments.photos)

@@ -1,0 +1,130 @@
+"""What the remover would gain if it were told the truth: which of mask, alpha and colour costs most."""
+
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from .consensus import agree
+from .images import to_uint8
+from .inference import load_remover
+from .maps import Maps, apart, merge
+from .metrics import PSNR_CAP
+from .repainting import compose, surroundings
+from .reports import format_table
+from .runs import environment, write_json
+from .suite import ALPHAS, Sample, Suite, SuiteConfig, open_suite
+from .tiles import TileRunner
+from .watermarks import Mark
+
+WAYS = {  # what the remover is told
+    "as it restores": (),
+    "told the mask": ("mask",),
+    "told alpha": ("alpha",),
+    "told the colour": ("colour",),
+    "told alpha and colour": ("alpha", "colour"),
+    "told mask, alpha and colour": ("mask", "alpha", "colour"),
+}
+LEAST_IOU = 0.4  # of the network's mask: below it the mark counts as missed, and nothing would be restored from it
+PER_CELL = 8  # photographs
+
+
+def run_oracle(
+    photos: str | Path,
+    logos: str | Path | None,
+    weights: str | Path | None,
+    device: str,
+    folder: str | Path | None,
+    limit: int | None = None,
+    part: str = "val",
+) -> dict:
+    """Score the remover over the suite's plain cells with parts of what it works with replaced; leave `oracle.json`.
+
+    Args:
+        photos, logos, weights, device, folder, part: as of `suitereport.run_suite`.
+        limit: photographs a cell; None: `PER_CELL`.
+
+    Returns:
+        what `oracle.json` holds.
+
+    Raises:
+        ValueError: as `run_suite`, or weights without a mark head.
+    """
+    runner = load_remover(weights, device).runner
+    suite = open_suite(photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if limit is None else limit))
+    gains, missed = score_oracle(runner, suite)
+    results = {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with parts of "
+        "what it works with replaced by the truth, the mask before its pixels have agreed and the others after; marks whose mask "
+        f"has an IoU of {LEAST_IOU} at least",
+        "settings": {"part": part, "per_cell": suite.config.per_cell},
+        "marks": len(gains["as it restores"]["all"]),
+        "left out, by alpha": missed,
+        "environment": environment(),
+        "gain inside, dB": {
+            way: {label: float(np.mean(values)) for label, values in groups.items()} for way, groups in gains.items()
+        },
+    }
+    rows = [
+        {"": way} | {label: f"{groups[label]:+.1f}" for label in ("all", *map(str, ALPHAS)) if label in groups}
+        for way, groups in results["gain inside, dB"].items()
+    ]
+    print(f"Gain inside {results['marks']} marks, dB, by alpha:\n{format_table(rows)}")
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "oracle.json", results)
+    return results
+
+
+def score_oracle(runner: TileRunner, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
+    """Gains inside each mark, dB, by way and alpha ("all" beside); and how many marks were missed, by alpha."""
+    gains: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
+    missed = {str(alpha): 0 for alpha in ALPHAS}
+    for kind, index in tqdm(suite.views(), desc="Oracle", unit="photo", leave=False):
+        for sample in (sample for sample in suite.samples(kind, index) if sample.cell.plain):
+            answers = tell(runner, sample, suite.draw(sample.cell, index, sample.clean))
+            if answers is None:
+                missed[str(sample.cell.alpha)] += 1
+                continue
+            before = _psnr_inside(sample.watermarked, sample)
+            for way, image in answers.items():
+                gain = _psnr_inside(image, sample) - before
+                for label in ("all", str(sample.cell.alpha)):
+                    gains[way][label].append(gain)
+    return gains, missed
+
+
+def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
+    """The whole view restored in each of `WAYS`, (h, w, 3) uint8; None: the network misses the mark.
+
+    Raises:
+        ValueError: a network that does not say alpha and colour.
+    """
+    one, other = runner.maps(sample.watermarked), runner.mirrored(sample.watermarked)
+    if one.trust is None:
+        raise ValueError("the oracle needs weights with a mark head (--decompose)")
+    differ, maps = apart(one, other), merge(one, other)
+    found, truth = maps.mask > 0.5, sample.mask > 0
+    if surroundings(maps) is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
+        return None
+    told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
+    told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
+    return {way: _restored(maps, differ, {name: told[name] for name in names}) for way, names in WAYS.items()}
+
+
+def _restored(maps: Maps, differ: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray:
+    """As `TileRunner.finished` does, but for what it is told."""
+    if "mask" in told:
+        maps = maps._replace(mask=told["mask"])
+    around = surroundings(maps)
+    agreed = agree(maps, around, differ)
+    maps = agreed.maps._replace(**{name: value for name, value in told.items() if name != "mask"})
+    return to_uint8(compose(maps, around, agreed.joined, agreed.doubt, agreed.edges).image)
+
+
+def _psnr_inside(image: np.ndarray, sample: Sample) -> float:
+    error = (image.astype(np.float64) - sample.clean)[sample.mask > 0] / 255.0
+    return min(PSNR_CAP, float(-10.0 * np.log10(np.mean(error**2) + 1e-12)))
