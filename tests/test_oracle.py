@@ -31,6 +31,15 @@ def a_sample(alpha: float = 0.5) -> tuple[Sample, Mark]:
     return Sample(Cell("shape", alpha), "a.png", clean, *blend(clean, mark)), mark
 
 
+@pytest.fixture(scope="module")
+def blueless(tmp_path_factory):
+    """A folder of thirty photographs on which `Planted` is right."""
+    photos = tmp_path_factory.mktemp("blueless")
+    for i in range(30):
+        Image.fromarray(np.roll(photograph(96, 128), 5 * i, axis=1)).save(photos / f"{i:02d}.png")
+    return photos
+
+
 def runner_of(net):
     return Remover(net, torch.device("cpu")).runner
 
@@ -67,12 +76,8 @@ def test_as_it_restores_is_what_the_remover_does():
     np.testing.assert_array_equal(image, np.uint8(np.round(finished.image.clip(0, 1) * 255)))
 
 
-def test_gains_by_alpha_are_those_of_a_hand_computation(tmp_path, monkeypatch):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for i in range(30):
-        Image.fromarray(np.roll(photograph(96, 128), 5 * i, axis=1)).save(photos / f"{i:02d}.png")
-    suite = open_suite(photos, config=SuiteConfig(part="val", side=96, per_cell=2))
+def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):
+    suite = open_suite(blueless, config=SuiteConfig(part="val", side=96, per_cell=2))
     gains, missed = oracle.score_oracle(runner_of(Planted()), suite)
     for alpha in ("0.3", "0.5", "0.7", "1.0"):
         assert missed[alpha] + len(gains["as it restores"][alpha]) == 4  # text and shape, two photographs each
@@ -98,13 +103,9 @@ def test_weights_without_a_mark_head_are_refused():
         oracle.tell(runner_of(Headless()), *a_sample())
 
 
-def test_the_command_leaves_a_report(tmp_path, monkeypatch, capsys):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for i in range(30):
-        Image.fromarray(np.roll(photograph(96, 128), 5 * i, axis=1)).save(photos / f"{i:02d}.png")
+def test_the_command_leaves_a_report(blueless, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(oracle, "load_remover", lambda weights, device: Remover(Planted(), torch.device("cpu")))
-    command = ["evaluate", "--oracle", "--photos", str(photos), "--limit", "1", "--report-dir", str(tmp_path / "out")]
+    command = ["evaluate", "--oracle", "--photos", str(blueless), "--limit", "1", "--report-dir", str(tmp_path / "out")]
     assert main(command) == 0
     report = json.loads((tmp_path / "out" / "oracle.json").read_text())
     assert report["settings"] == {"part": "val", "per_cell": 1} and set(report["gain inside, dB"]) == set(oracle.WAYS)

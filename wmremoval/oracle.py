@@ -5,13 +5,14 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
-from .consensus import agree
-from .images import to_uint8
+from .consensus import Agreement, agree
+from .images import to_tensor, to_uint8
 from .inference import load_remover
 from .maps import Maps, apart, merge
-from .metrics import PSNR_CAP
+from .metrics import PSNR_CAP, psnr
 from .repainting import compose, surroundings
 from .reports import format_table
 from .runs import environment, write_json
@@ -89,11 +90,14 @@ def score_oracle(runner: TileRunner, suite: Suite) -> tuple[dict[str, dict[str, 
             if answers is None:
                 missed[str(sample.cell.alpha)] += 1
                 continue
-            before = _psnr_inside(sample.watermarked, sample)
-            for way, image in answers.items():
-                gain = _psnr_inside(image, sample) - before
+            clean, mask = to_tensor(sample.clean)[None], torch.from_numpy(sample.mask)[None, None].float()
+            before, *after = (
+                psnr(to_tensor(image)[None], clean, mask).clamp_max(PSNR_CAP).item()
+                for image in (sample.watermarked, *answers.values())
+            )
+            for way, value in zip(answers, after, strict=True):
                 for label in ("all", str(sample.cell.alpha)):
-                    gains[way][label].append(gain)
+                    gains[way][label].append(value - before)
     return gains, missed
 
 
@@ -112,19 +116,16 @@ def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray
         return None
     told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
     told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
-    return {way: _restored(maps, differ, {name: told[name] for name in names}) for way, names in WAYS.items()}
+    found_and_told = [_agreed(maps, differ), _agreed(maps._replace(mask=told["mask"]), differ)]
+    answers = {}
+    for way, names in WAYS.items():
+        around, agreed = found_and_told["mask" in names]
+        truer = agreed.maps._replace(**{name: told[name] for name in names if name != "mask"})
+        answers[way] = to_uint8(compose(truer, around, agreed.joined, agreed.doubt, agreed.edges).image)
+    return answers
 
 
-def _restored(maps: Maps, differ: np.ndarray, told: dict[str, np.ndarray]) -> np.ndarray:
-    """As `TileRunner.finished` does, but for what it is told."""
-    if "mask" in told:
-        maps = maps._replace(mask=told["mask"])
+def _agreed(maps: Maps, differ: np.ndarray) -> tuple[np.ndarray, Agreement]:
+    """The surroundings carried into the mark, and what its pixels agree on, as in `TileRunner.finished`."""
     around = surroundings(maps)
-    agreed = agree(maps, around, differ)
-    maps = agreed.maps._replace(**{name: value for name, value in told.items() if name != "mask"})
-    return to_uint8(compose(maps, around, agreed.joined, agreed.doubt, agreed.edges).image)
-
-
-def _psnr_inside(image: np.ndarray, sample: Sample) -> float:
-    error = (image.astype(np.float64) - sample.clean)[sample.mask > 0] / 255.0
-    return min(PSNR_CAP, float(-10.0 * np.log10(np.mean(error**2) + 1e-12)))
+    return around, agree(maps, around, differ)

@@ -113,32 +113,23 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     from .reports import write_changelog
     from .training import pick_device
 
+    logos, folder = (path and from_root(path) for path in (arguments.logos, arguments.report_dir))
+    source = from_root(arguments.photos or "data/clean_images")
+    where = (arguments.weights, arguments.device, folder, arguments.limit)
     if arguments.suite:
         from .suitereport import run_suite
 
-        logos, folder = (path and from_root(path) for path in (arguments.logos, arguments.report_dir))
-        photos = from_root(arguments.photos or "data/clean_images")
-        how = {
-            "limit": arguments.limit,
-            "part": arguments.part or "test",
-            "bare": arguments.bare,
-            "without": arguments.without,
-        }
-        run_suite(photos, logos, arguments.weights, arguments.device, folder, **how)
+        run_suite(source, logos, *where, arguments.part or "test", arguments.bare, arguments.without)
         return 0
     if arguments.oracle:
         from .oracle import run_oracle
 
-        logos, folder = (path and from_root(path) for path in (arguments.logos, arguments.report_dir))
-        photos, part = from_root(arguments.photos or "data/clean_images"), arguments.part or "val"
-        run_oracle(photos, logos, arguments.weights, arguments.device, folder, arguments.limit, part)
+        run_oracle(source, logos, *where, arguments.part or "val")
         return 0
     if arguments.document:
         from .protocol import run_protocol
 
-        folder = arguments.report_dir and from_root(arguments.report_dir)
-        photos = from_root(arguments.photos or "data/clean_images")
-        run_protocol(photos, arguments.weights, arguments.device, folder, arguments.limit)
+        run_protocol(source, *where)
         return 0
     if not arguments.run:
         raise ValueError("name the folder of a run, or --suite, --document or --oracle")
