@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from .consensus import Agreement, agree
+from .consensus import agree
 from .images import to_tensor, to_uint8
 from .inference import load_remover
-from .maps import Maps, apart, merge
+from .maps import apart, merge
 from .metrics import PSNR_CAP, psnr
 from .repainting import compose, surroundings
 from .reports import format_table
@@ -112,20 +112,17 @@ def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray
         raise ValueError("the oracle needs weights with a mark head (--decompose)")
     differ, maps = apart(one, other), merge(one, other)
     found, truth = maps.mask > 0.5, sample.mask > 0
-    if surroundings(maps) is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
-        return None
     told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
     told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
-    found_and_told = [_agreed(maps, differ), _agreed(maps._replace(mask=told["mask"]), differ)]
+    both = maps, maps._replace(mask=told["mask"])
+    arounds = [surroundings(known) for known in both]
+    if arounds[0] is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
+        return None
+    agreed = [agree(known, around, differ) for known, around in zip(both, arounds, strict=True)]
     answers = {}
     for way, names in WAYS.items():
-        around, agreed = found_and_told["mask" in names]
-        truer = agreed.maps._replace(**{name: told[name] for name in names if name != "mask"})
-        answers[way] = to_uint8(compose(truer, around, agreed.joined, agreed.doubt, agreed.edges).image)
+        around, agreement = arounds["mask" in names], agreed["mask" in names]
+        truer = agreement.maps._replace(**{name: told[name] for name in names if name != "mask"})
+        image = compose(truer, around, agreement.joined, agreement.doubt, agreement.edges).image
+        answers[way] = to_uint8(image)
     return answers
-
-
-def _agreed(maps: Maps, differ: np.ndarray) -> tuple[np.ndarray, Agreement]:
-    """The surroundings carried into the mark, and what its pixels agree on, as in `TileRunner.finished`."""
-    around = surroundings(maps)
-    return around, agree(maps, around, differ)
