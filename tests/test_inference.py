@@ -166,6 +166,19 @@ def test_broad_strokes_are_restored_on_a_shrunken_view():
     assert all(findings.labels[y, x] == 0 for y, x in ((191, 251), (12, 250), (42, 250)))
 
 
+def test_a_mark_that_touches_texture_is_found_without_it():
+    probability = np.zeros((200, 300), np.uint8)
+    probability[20:120, 20:120] = 200  # texture: found, but not surely
+    probability[119:123, 60:110] = 255  # a line at its edge
+    findings = find_regions(probability, 1, [1, 2])
+    (region,) = findings.regions
+    assert region.factor == 1 and (findings.labels[119:123, 60:110] == region.label).all()
+    assert not findings.labels[:110].any()
+    probability[119:123] = 0
+    probability[60:64, 20:120] = 255  # within the texture: of the 10 rows around it that are found, 4 are sure
+    assert not find_regions(probability, 1, [1, 2]).regions
+
+
 # Tiles
 
 

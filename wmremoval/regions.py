@@ -12,6 +12,7 @@ FOUND = 0.7  # mask probability above which a pixel belongs to a mark
 SURE = 0.9  # probability above which the network is sure of a pixel
 SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
 PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
+SURE_PART = 0.5  # the same of the parts around its sure pixels, where the whole is refused: a mark that touches texture
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
 COVERED = (
     0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted
@@ -77,22 +78,27 @@ class Findings:
 def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Findings:
     """Join what is above `FOUND` into regions and choose a view for each.
 
+    What is not convincing as a whole is taken apart: a mark beside texture, which looks marked with less conviction, would
+    be refused together with it.
+
     Args:
         probability: (h, w) uint8, times 255, of the look.
         factor: shrinking of the look.
         factors: from `views`.
     """
-    found = (probability > 255 * FOUND).astype(np.uint8)
     reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN + 1,) * 2)
-    count, labels, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(found, reach), connectivity=8)
-    regions = []
-    for label, box, here in _components(count, labels, statistics):
-        marked = found[box_slices(box)] * here
-        area, values = int(marked.sum()), probability[box_slices(box)][marked > 0]
-        convincing = area >= LEAST_AREA and values.max() >= 255 * PEAK and (values > 255 * SURE).mean() >= SURE_SHARE
-        if convincing:
-            regions.append(Region(label, box, best_view(factor * stroke_width(marked), factors), area))
-    return _findings(factor, labels, count, regions)
+    labels, regions = np.zeros(probability.shape, np.int32), []
+    for core, least_sure in ((FOUND, SURE_SHARE), (SURE, SURE_PART)):
+        cores = ((probability > 255 * core) & (labels == 0)).astype(np.uint8)
+        count, parts, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(cores, reach), connectivity=8)
+        for _, box, here in _components(count, parts, statistics):
+            values = probability[box_slices(box)] * here
+            marked = (values > 255 * FOUND).astype(np.uint8)
+            area, sure = np.count_nonzero(marked), np.count_nonzero(values > 255 * SURE)
+            if area >= LEAST_AREA and values.max() >= 255 * PEAK and sure >= least_sure * area:
+                regions.append(Region(len(regions) + 1, box, best_view(factor * stroke_width(marked), factors), area))
+                labels[box_slices(box)][here] = regions[-1].label
+    return Findings(factor, labels, regions)
 
 
 def regions_of_mask(mask: np.ndarray, probability: np.ndarray, factor: int, factors: list[int]) -> Findings:
