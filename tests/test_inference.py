@@ -172,6 +172,7 @@ def test_a_mark_that_touches_texture_is_found_without_it():
     probability[119:123, 60:110] = 255  # a line at its edge
     findings = find_regions(probability, 1, [1, 2])
     (region,) = findings.regions
+    assert type(region.area) is int  # a report is JSON, which knows no numpy numbers
     assert region.factor == 1 and (findings.labels[119:123, 60:110] == region.label).all()
     assert not findings.labels[:110].any()
     probability[119:123] = 0

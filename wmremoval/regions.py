@@ -94,7 +94,7 @@ def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Fi
         for _, box, here in _components(count, parts, statistics):
             values = probability[box_slices(box)] * here
             marked = (values > 255 * FOUND).astype(np.uint8)
-            area, sure = np.count_nonzero(marked), np.count_nonzero(values > 255 * SURE)
+            area, sure = int(marked.sum()), int((values > 255 * SURE).sum())
             if area >= LEAST_AREA and values.max() >= 255 * PEAK and sure >= least_sure * area:
                 regions.append(Region(len(regions) + 1, box, best_view(factor * stroke_width(marked), factors), area))
                 labels[box_slices(box)][here] = regions[-1].label
