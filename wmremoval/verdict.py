@@ -13,7 +13,7 @@ from .tiles import Tile, TileRunner, shrink, tiles
 
 SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
-SURE_GROWTH = 0.2  # by how much for e times as many: large finds in texture would do the most harm
+SURE_GROWTH = 0.15  # by how much for e times as many: large finds in texture would do the most harm
 SURE_MOST = 0.6  # the largest such share
 SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
@@ -68,7 +68,7 @@ def needed_share(touched: float) -> float:
 
     Example:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
-        (0.05, 0.28, 0.6)
+        (0.05, 0.22, 0.57)
     """
     return min(SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
 
