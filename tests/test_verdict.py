@@ -8,11 +8,11 @@ from planted import Planted, marked, photograph, planted
 
 from wmremoval.fastnet import FastNet
 from wmremoval.inference import Remover
-from wmremoval.looks import search
+from wmremoval.looks import Look, search
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import Findings, Region
 from wmremoval.tiles import TileRunner
-from wmremoval.verdict import SAMPLE, _both_looks, _smaller, convincing, find_marks, needed_share
+from wmremoval.verdict import SAMPLE, SURE_MOST, _both_looks, _smaller, convincing, find_marks, needed_share
 from wmremoval.watermarks import Mark, blend
 
 CPU = torch.device("cpu")
@@ -140,9 +140,33 @@ def test_only_marks_that_convince_keep_their_labels(monkeypatch):
     np.testing.assert_array_equal(one.labels, np.where(both.labels == both.regions[0].label, both.labels, 0))
 
 
-@pytest.mark.parametrize("touched, needed", [(10, 0.05), (64, 0.05), (174, 0.2), (473, 0.35), (4096, 0.6)])
+def test_a_mark_in_a_region_that_is_refused_is_judged_without_the_rest(monkeypatch):
+    probability = np.zeros((200, 300), np.uint8)
+    probability[20:120, 20:100] = 200  # texture, of which the network is sure in half
+    probability[20:120, 20:60] = 240
+    probability[116:124, 92:152] = 255  # a plain mark at its edge
+    judged = []
+
+    def judge(runner, photo, look, findings, region, least=0.0):
+        judged.append((region.area, least))
+        return least == SURE_MOST and region.box[1] > 80
+
+    monkeypatch.setattr("wmremoval.verdict.convincing", judge)
+    findings = find_marks(None, None, Look(1, [1], probability))
+    assert judged[0] == (8000 + 480 - 32, 0.0) and len(judged) == 2, "all together, then one part: half is no part"
+    (mark,) = findings.regions
+    assert judged[1][1] == SURE_MOST and 480 <= mark.area < 600, "with the texture within three pixels of it"
+    wanted = np.zeros(probability.shape, bool)
+    wanted[116:124, 92:152] = True
+    found = findings.labels == mark.label
+    assert found[wanted].all() and not found[:112].any() and not found[:, :88].any()
+    top, left, bottom, right = mark.box
+    assert found[top:bottom, left:right].sum() == found.sum() == (findings.labels > 0).sum()
+
+
+@pytest.mark.parametrize("touched, needed", [(10, 0.05), (64, 0.05), (174, 0.23), (473, 0.41), (4096, 0.6)])
 def test_the_more_is_at_stake_the_larger_the_share_all_looks_must_be_sure_of(monkeypatch, touched, needed):
-    """By hand, of 64 x 64 pixels: 0.05, and 0.15 more for e times as many above a 64th of them, up to 0.6."""
+    """By hand, of 64 x 64 pixels: 0.05, and 0.18 more for e times as many above a 64th of them, up to 0.6."""
     assert needed_share(touched / 4096) == pytest.approx(needed, abs=1e-3)
     photo = photograph(64, 64)
     look = search(planted().runner, photo)
@@ -154,6 +178,7 @@ def test_the_more_is_at_stake_the_larger_the_share_all_looks_must_be_sure_of(mon
         monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about, both=both: iter(both))
         monkeypatch.setattr("wmremoval.verdict._smaller", lambda *about, mask=mask: mask.reshape(64, 64))
         assert convincing(None, photo, look, Findings(1, labels, [region]), region) == verdict
+        assert convincing(None, photo, look, Findings(1, labels, [region]), region, SURE_MOST) == (share > SURE_MOST)
 
 
 @pytest.mark.parametrize("third, verdict", [(0.82, True), (0.78, False), (0.0, False)])

@@ -86,19 +86,47 @@ def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Fi
         factor: shrinking of the look.
         factors: from `views`.
     """
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN + 1,) * 2)
-    labels, regions = np.zeros(probability.shape, np.int32), []
+    findings = Findings(factor, np.zeros(probability.shape, np.int32))
     for core, least_sure in ((FOUND, SURE_SHARE), (SURE, SURE_PART)):
-        cores = ((probability > 255 * core) & (labels == 0)).astype(np.uint8)
-        count, parts, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(cores, reach), connectivity=8)
-        for _, box, here in _components(count, parts, statistics):
-            values = probability[box_slices(box)] * here
-            marked = (values > 255 * FOUND).astype(np.uint8)
-            area, sure = int(marked.sum()), int((values > 255 * SURE).sum())
-            if area >= LEAST_AREA and values.max() >= 255 * PEAK and sure >= least_sure * area:
-                regions.append(Region(len(regions) + 1, box, best_view(factor * stroke_width(marked), factors), area))
-                labels[box_slices(box)][here] = regions[-1].label
-    return Findings(factor, labels, regions)
+        _add_regions(findings, probability, core, least_sure, factors)
+    return findings
+
+
+def take_apart(findings: Findings, region: Region, probability: np.ndarray, factors: list[int]) -> list[Region]:
+    """The parts of a region around its sure pixels, none over half of it, in its place among the labels and the regions.
+
+    Args:
+        findings: what the region is of; changed.
+        probability, factors: as for `find_regions`.
+    """
+    box = box_slices(region.box)
+    labels = findings.labels[box]
+    own = labels == region.label
+    labels[own] = 0
+    return _add_regions(findings, probability[box] * own, SURE, SURE_PART, factors, region.box, region.area // 2)
+
+
+def _add_regions(findings: Findings, probability, core, least_sure, factors, within=None, most=None) -> list[Region]:
+    """Those of a box of the look, or of all of it, that have no label yet: what is joined around pixels above `core`."""
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN + 1,) * 2)
+    labels, (top, left) = (findings.labels[box_slices(within)], within[:2]) if within else (findings.labels, (0, 0))
+    free = labels == 0
+    cores = ((probability > 255 * core) & free).astype(np.uint8)
+    count, parts, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(cores, reach), connectivity=8)
+    added = []
+    for _, box, here in _components(count, parts, statistics):
+        here = here & free[box_slices(box)]
+        values = probability[box_slices(box)] * here
+        marked = (values > 255 * FOUND).astype(np.uint8)
+        area, sure = int(marked.sum()), int((values > 255 * SURE).sum())
+        convincing = values.max() >= 255 * PEAK and sure >= least_sure * area
+        if convincing and LEAST_AREA <= area <= (area if most is None else most):
+            place = tuple(side + (top, left)[i % 2] for i, side in enumerate(box))
+            view = best_view(findings.factor * stroke_width(marked), factors)
+            added.append(Region(len(findings.regions) + 1, place, view, area))
+            findings.regions.append(added[-1])
+            labels[box_slices(box)][here] = added[-1].label
+    return added
 
 
 def regions_of_mask(mask: np.ndarray, probability: np.ndarray, factor: int, factors: list[int]) -> Findings:

@@ -8,27 +8,35 @@ import numpy as np
 
 from .looks import Look, answers, box_in_view, size_of_view
 from .maps import GATE_FROM
-from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions
+from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions, take_apart
 from .tiles import Tile, TileRunner, shrink, tiles
 
 SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
-SURE_GROWTH = 0.15  # by how much for e times as many: large finds in texture would do the most harm
-SURE_MOST = 0.6  # the largest such share
+SURE_GROWTH = 0.18  # by how much for e times as many: large finds in texture would do the most harm
+SURE_MOST = 0.6  # the largest such share, and that of parts of what was refused
 SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
 
 
 def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
-    """What a look at a photograph, (H, W, 3) uint8, found and a second look confirms."""
+    """What a look at a photograph, (H, W, 3) uint8, found and more looks confirm.
+
+    What they refuse is taken apart: a plain mark that touches a large texture would be refused together with it.
+    """
     findings = find_regions(look.probability, look.factor, look.factors)
-    regions = [region for region in findings.regions if convincing(runner, photo, look, findings, region)]
-    kept = np.zeros(findings.labels.max() + 1, bool)
+    regions, refused = [], []
+    for region in findings.regions:
+        (regions if convincing(runner, photo, look, findings, region) else refused).append(region)
+    for region in refused:
+        parts = take_apart(findings, region, look.probability, look.factors)
+        regions += [part for part in parts if convincing(runner, photo, look, findings, part, SURE_MOST)]
+    kept = np.zeros(len(findings.regions) + 1, bool)
     kept[[region.label for region in regions]] = True
     return replace(findings, labels=np.where(kept[findings.labels], findings.labels, 0), regions=regions)
 
 
-def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Findings, region: Region) -> bool:
+def convincing(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, least: float = 0.0) -> bool:
     """Whether a region, seen in a first look, still looks marked when a second and a third are taken together with it.
 
     Args:
@@ -36,6 +44,7 @@ def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Find
         photo: (H, W, 3) uint8.
         look: the first look, and `findings` what it found.
         region: one of the findings.
+        least: share of what would be changed that all looks must be sure of, at any size.
     """
     factor = max(region.factor, look.factor)
     touched = twice = 0
@@ -48,7 +57,7 @@ def convincing(runner: TileRunner, photo: np.ndarray, look: Look, findings: Find
     if not touched:
         return False
     height, width = size_of_view(photo, factor)
-    needed = needed_share(touched / (height * width)) * touched
+    needed = max(least, needed_share(touched / (height * width))) * touched
     if twice < needed:
         return False
     thrice = sum(
@@ -68,7 +77,7 @@ def needed_share(touched: float) -> float:
 
     Example:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
-        (0.05, 0.22, 0.57)
+        (0.05, 0.26, 0.6)
     """
     return min(SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
 
