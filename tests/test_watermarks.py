@@ -11,7 +11,7 @@ from PIL import Image
 from skimage import data
 
 from wmremoval.fonts import PHRASES, FontBook, text_raster
-from wmremoval.watermarks import LOGO_SIDE, MARKS, Mark, WatermarkConfig, blend, draw_mark, load_logos
+from wmremoval.watermarks import LOGO_SIDE, MARKS, Mark, WatermarkConfig, blend, draw_mark, load_logos, overlay
 
 NO_FONTS = FontBook({})
 # Marks as they are placed, whole and opaque: their alpha is the coverage itself.
@@ -529,3 +529,40 @@ def test_the_standard_marks_are_the_documents_and_the_varied_have_more_of_the_ra
     assert standard == WatermarkConfig() and standard.lattice_share == 0
     assert varied.shape_share > standard.shape_share and varied.opaque_share > standard.opaque_share
     assert varied.lattice_share > 0 and varied.shape_share + varied.logo_share < 1
+
+
+def test_without_their_overlays_overlay_marks_are_the_varied():
+    assert replace(MARKS["overlays"], overlay_share=0.0) == MARKS["varied"]
+
+
+def test_overlays_have_one_opacity_and_most_are_of_one_colour():
+    drawn = marks(80, replace(MARKS["overlays"], overlay_share=1.0, shape_share=0.0, logo_share=1.0, tiled_share=0.0))
+    strengths, flat, white = [], [], []
+    for mark in drawn:
+        within = cv2.erode((mark.alpha > 0).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0  # of the disc
+        assert mark.alpha.max() - np.quantile(mark.alpha[within], 0.1) < 1e-3
+        strengths.append(mark.alpha.max())
+        flat.append(np.ptp(mark.colour[within], axis=0).max() < 1e-3)
+        white.append(mark.colour[within].min() > 0.85)
+    faint = np.array([strength for strength in strengths if strength < 0.99])
+    assert 0.08 < 1 - len(faint) / 80 < 0.3  # opaque ones
+    assert faint.min() < 0.25 and faint.max() <= 0.8 and 0.25 < (faint < 0.4).mean() < 0.55
+    assert np.mean(flat) > 0.9 and 0.45 < np.mean(white) < 0.75
+
+
+def test_a_share_of_the_marks_are_overlays():
+    config = replace(MARKS["overlays"], overlay_share=0.5)
+    every = marks(60, replace(config, overlay_share=1.0))
+    some = marks(60, config)
+    same = sum(
+        np.array_equal(a.alpha, b.alpha) and np.array_equal(a.colour, b.colour)
+        for a, b in zip(some, every, strict=True)
+    )
+    assert 18 <= same <= 42
+
+
+def test_an_overlay_is_nothing_but_the_stamp():
+    config = overlay(MARKS["overlays"])
+    shares = ("outline", "shadow", "occluded", "distorted", "jitter", "overlay")
+    assert all(getattr(config, f"{name}_share") == 0 for name in shares) and config.even
+    assert (config.shape_share, config.logo_share, config.opaque_share) == (0.25, 0.4, 0.18)

@@ -31,7 +31,8 @@ class TrainConfig:
     init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
     pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
-    marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks
+    marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks; "overlays": of these
+    # most as watermarking programs lay them, in one colour and one opacity
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     degraded: float = 0.25  # share of training samples with blur or JPEG after marking, as on the web
     unmarked: float = 0.05  # share of training samples without a mark: a network that always finds one finds too many
@@ -65,7 +66,7 @@ class TrainConfig:
     compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
 
     def __post_init__(self):
-        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied"), "keep": ("best", "last")}
+        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied", "overlays"), "keep": ("best", "last")}
         for name, allowed in (choices | {"amp": ("auto", "bf16", "fp16", "off")}).items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")

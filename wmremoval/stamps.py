@@ -70,17 +70,18 @@ def logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: fl
 
 def paint(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
     """Give a coverage map (h, w) one colour, or a gradient between two."""
-    colour = _colour(rng)
+    colour = one_colour(rng)
     stamp = np.empty((*cover.shape, 4), np.float32)
     if rng.random() < 0.12:
         ramp = np.linspace(0, 1, cover.shape[1], dtype=np.float32)[:, None]
-        colour = (1 - ramp) * colour + ramp * _colour(rng)  # (w, 3)
+        colour = (1 - ramp) * colour + ramp * one_colour(rng)  # (w, 3)
     stamp[..., :3] = cover[..., None] * colour
     stamp[..., 3] = cover
     return stamp
 
 
-def _colour(rng: np.random.Generator) -> np.ndarray:
+def one_colour(rng: np.random.Generator) -> np.ndarray:
+    """A mark's colour, (3,) RGB float32 in [0, 1]: white, black, grey or any."""
     pick = rng.random()
     if pick < 0.5:
         return np.full(3, rng.uniform(0.88, 1.0), np.float32)  # white, by far the commonest in the wild

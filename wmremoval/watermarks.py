@@ -1,7 +1,7 @@
 """Draw a random visible watermark (text, shape or logo), distort it, blend it into a photograph."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from PIL import Image
 
 from .fonts import FontBook
 from .images import DAMAGED, to_uint8
-from .stamps import jitter, logo_stamp, over, paint, shape_stamp, text_stamp
+from .stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
 
 LOGO_FILES = (".png", ".webp")  # formats with transparency
 LOGO_SIDE = 256  # pixels; logos are kept at most this large
+WHITE_SHARE, RECOLOURED_SHARE = 0.6, 0.75  # of overlays: in white, of those that are given one colour at all
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class WatermarkConfig:
     opaque_share: float = 0.1  # marks that hide the photograph altogether
     text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
     logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
+    even: bool = False  # one opacity from end to end; False: every second mark fades along the way
+    overlay_share: float = 0.0  # of all marks: drawn as `overlay` says, whatever the shares above
 
 
 # What training marks are drawn from; validation and test always take the standard.
@@ -41,7 +44,26 @@ MARKS = {
     "standard": WatermarkConfig(),
     # Shapes and opaque marks are what a network trained on the standard finds least and restores worst.
     "varied": WatermarkConfig(shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18),
+    # Most marks on the web are plain, white and faint, and of the varied ones too few are.
+    "overlays": WatermarkConfig(
+        shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18, overlay_share=0.6
+    ),
 }
+
+
+def overlay(config: WatermarkConfig) -> WatermarkConfig:
+    """The same kinds of marks as watermarking programs lay them: nothing but the stamp, in one opacity, often a faint one."""
+    return replace(
+        config,
+        overlay_share=0.0,
+        outline_share=0.0,
+        shadow_share=0.0,
+        occluded_share=0.0,
+        distorted_share=0.0,
+        jitter_share=0.0,
+        opacity=(0.15, 0.8),
+        even=True,
+    )
 
 
 class Mark(NamedTuple):
@@ -86,6 +108,9 @@ def draw_mark(
         fonts: who writes the phrases; without any language only shapes and logos are drawn.
         logos: (h, w, 4) RGBA uint8 arrays.
     """
+    if config.overlay_share and rng.random() < config.overlay_share:
+        mark = draw_mark(rng, height, width, fonts, logos, overlay(config))
+        return _recoloured(rng, mark) if rng.random() < RECOLOURED_SHARE else mark
     kind = rng.random()
     if kind < config.shape_share * config.lattice_share:
         layer = _lattice(rng, height, width)  # (H, W, 4) premultiplied
@@ -101,6 +126,12 @@ def draw_mark(
     if rng.random() < config.occluded_share:
         _occlude(rng, alpha)
     return Mark(alpha, colour)
+
+
+def _recoloured(rng: np.random.Generator, mark: Mark) -> Mark:
+    """The mark in one colour, most often white."""
+    colour = np.full(3, rng.uniform(0.92, 1.0), np.float32) if rng.random() < WHITE_SHARE else one_colour(rng)
+    return Mark(mark.alpha, np.broadcast_to(colour, mark.colour.shape))
 
 
 def _stamped(
@@ -233,7 +264,8 @@ def _opacity(rng: np.random.Generator, height: int, width: int, config: Watermar
     if rng.random() < config.opaque_share:
         strength = np.ones((height, width), np.float32)
     else:
-        grid = rng.uniform(rng.choice((0.6, 1.0)), 1.0, (3, 3)).astype(np.float32)
+        least = 1.0 if config.even else rng.choice((0.6, 1.0))
+        grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
         strength = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
         strength *= np.float32(rng.uniform(*config.opacity))
     return strength
