@@ -42,6 +42,8 @@ class Agreement(NamedTuple):
     joined: np.ndarray  # (h, w) in [0, 1]: how far each pixel went with the others
     doubt: np.ndarray  # (h, w) in [0, 1]: how far the network is doubted around it
     edges: np.ndarray  # (h, w) in [0, 1]: how far what is under the edge of a mark is better told by both of its sides
+    strength: np.ndarray  # (h, w) in [0, 1]: alpha of what is covered whole, around each pixel
+    spread: np.ndarray  # (h, w): variance of the network's alpha and colour around each pixel
 
 
 def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
@@ -58,7 +60,7 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     """
     found = maps.mask > FOUND
     if not found.any():
-        return Agreement(maps, *(np.zeros_like(maps.mask) for _ in range(3)))
+        return Agreement(maps, *(np.zeros_like(maps.mask) for _ in range(5)))
     strokes = maps.alpha * found
     core = strokes > CORE * cv2.dilate(strokes, np.ones((2 * CORE_RADIUS + 1,) * 2, np.uint8))
     depth = cv2.distanceTransform((maps.mask > GATE_FROM).astype(np.uint8), cv2.DIST_L2, 3)
@@ -82,7 +84,7 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     mask = maps.mask * (1.0 - doubt * (1.0 - ramp(alpha, *FAINTEST)))
     agreed = (x.astype(np.float32) for x in (mask, alpha, colour))
     maps = maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True)))
-    return Agreement(maps, agreement, doubt, edges * doubt)
+    return Agreement(maps, agreement, doubt, edges * doubt, strength, spread)
 
 
 def _box(found: np.ndarray) -> tuple[slice, slice]:

@@ -16,6 +16,7 @@ from .metrics import PSNR_CAP, psnr
 from .repainting import compose, surroundings
 from .reports import format_table
 from .runs import environment, write_json
+from .separation import separate
 from .suite import ALPHAS, Sample, Suite, SuiteConfig, open_suite
 from .tiles import TileRunner
 from .watermarks import Mark
@@ -59,8 +60,8 @@ def run_oracle(
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
         "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with parts of "
-        "what it works with replaced by the truth, the mask before its pixels have agreed and the others after; marks whose mask "
-        f"has an IoU of {LEAST_IOU} at least",
+        "what it works with replaced by the truth, the mask before its pixels have agreed and the others after, in place of its "
+        f"search for the fewest edges; marks whose mask has an IoU of {LEAST_IOU} at least",
         "settings": {"part": part, "per_cell": suite.config.per_cell},
         "marks": len(gains["as it restores"]["all"]),
         "left out, by alpha": missed,
@@ -123,6 +124,7 @@ def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray
     for way, names in WAYS.items():
         around, agreement = arounds["mask" in names], agreed["mask" in names]
         truer = agreement.maps._replace(**{name: told[name] for name in names if name != "mask"})
-        image = compose(truer, around, agreement.joined, agreement.doubt, agreement.edges).image
-        answers[way] = to_uint8(image)
+        composed = compose(truer, around, agreement.joined, agreement.doubt, agreement.edges)
+        told_mark = "alpha" in names or "colour" in names  # then there is nothing to look for
+        answers[way] = to_uint8((composed if told_mark else separate(composed, agreement)).image)
     return answers

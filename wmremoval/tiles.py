@@ -13,6 +13,7 @@ from .consensus import agree
 from .images import to_tensor, to_uint8
 from .maps import GATE_FROM, Maps, alpha_from_contrast, apart, merge
 from .repainting import compose, surroundings
+from .separation import separate
 
 MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
 STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
@@ -20,7 +21,8 @@ STEPS = (
     "mirror",
     "consensus",
     "fill",
-)  # after the network: a second look, which the next needs; agreement; composition
+    "separation",
+)  # after the network: a second look, which the next needs; agreement; composition; fewest edges
 SMALLEST = 64  # pixels; a tile is not halved below this
 
 
@@ -130,7 +132,8 @@ class TileRunner:
         if differ is None or "consensus" in self.without:
             return compose(maps, around)
         agreed = agree(maps, around, differ)
-        return compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
+        composed = compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
+        return composed if "separation" in self.without else separate(composed, agreed)
 
     def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.

@@ -61,7 +61,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("--part", help="test (default of the suite), or val to tune on (default of the oracle)")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument(
-        "--without", action="append", default=[], help="leave out a step of the remover: mirror, consensus or fill"
+        "--without", action="append", default=[], help="leave out a step of the remover: mirror, consensus, fill or separation"
     )
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
