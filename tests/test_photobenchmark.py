@@ -7,6 +7,7 @@ from planted import gradient_energy, planted, psnr_inside
 from wmremoval import photobenchmark, scalebenchmark
 from wmremoval.inference import Remover, Result
 from wmremoval.photobenchmark import measure_recall, sized_mark, time_folder, time_photographs
+from wmremoval.watermarks import blend
 
 
 @pytest.fixture(autouse=True)
@@ -24,14 +25,20 @@ def test_letters_have_the_size_that_is_asked_for():
     assert 1.2 < heights[1] / heights[0] < 4
 
 
-def test_recall_is_the_share_of_marks_that_regions_cover(monkeypatch):
-    blind = planted()
-    blind.look = lambda photo: type("F", (), {"factor": 1, "labels": np.zeros(photo.shape[:2], np.int32)})()
-    assert measure_recall(blind, letters=(40,), marks=2)["recall, all"] == 0
-    seeing = planted()
-    seeing.look = lambda photo: type("F", (), {"factor": 1, "labels": np.ones(photo.shape[:2], np.int32)})()
-    numbers = measure_recall(seeing, letters=(40, 60), marks=2)
-    assert numbers == {"recall, letters of 40 px": 1.0, "recall, letters of 60 px": 1.0, "recall, all": 1.0}
+@pytest.mark.parametrize(("restored", "recall"), [(0.0, 0.0), (0.4, 0.0), (0.6, 1.0), (1.0, 1.0)])
+def test_recall_is_the_share_of_marks_of_which_half_is_restored(monkeypatch, restored, recall):
+    marks = []
+    monkeypatch.setattr(photobenchmark, "blend", lambda *a: marks.append(blend(*a)) or marks[-1])
+
+    class Sees(Remover):
+        def restore(self, photo, mask=None):
+            there = np.flatnonzero(marks[-1][1])
+            changed = np.zeros(photo.shape[:2], np.uint8)
+            changed.reshape(-1)[there[: round(restored * there.size)]] = 255
+            return Result(photo, changed, 0.0)
+
+    numbers = measure_recall(Sees(None, None), letters=(40, 60), marks=2)
+    assert numbers == {f"recall, {what}": recall for what in ("letters of 40 px", "letters of 60 px", "all")}
 
 
 def test_times_and_their_shares_belong_together(monkeypatch):

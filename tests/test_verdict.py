@@ -4,15 +4,16 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from planted import Planted, marked, photograph, planted
+from planted import Planted, marked, photograph, planted, psnr_inside
 
 from wmremoval.fastnet import FastNet
 from wmremoval.inference import Remover
 from wmremoval.looks import Look, search
-from wmremoval.model import HeterogeneousUNet
+from wmremoval.maps import Maps
+from wmremoval.model import HeterogeneousUNet, invert
 from wmremoval.regions import Findings, Region
 from wmremoval.tiles import TileRunner
-from wmremoval.verdict import SAMPLE, SURE_MOST, _both_looks, _smaller, convincing, find_marks, needed_share
+from wmremoval.verdict import SAMPLE, SURE_MOST, _both_looks, _smaller, convincing, find_marks, needed_share, outline_steps
 from wmremoval.watermarks import Mark, blend
 
 CPU = torch.device("cpu")
@@ -214,3 +215,73 @@ def test_a_find_of_which_two_looks_together_leave_nothing_is_no_mark(monkeypatch
     look = search(planted().runner, photo)
     monkeypatch.setattr("wmremoval.verdict._both_looks", lambda *about: iter([((slice(0, 64),) * 2, faint)]))
     assert not convincing(None, photo, look, Findings(1, labels, [region]), region)
+
+
+# The outline, after all looks
+
+
+def striped(step: float) -> tuple[np.ndarray, np.ndarray]:
+    """A grey photograph whose right half is lighter by `step`, and that half."""
+    mask = np.zeros((40, 60), np.float32)
+    mask[:, 30:] = 1
+    return np.repeat(0.2 + step * mask[..., None], 3, axis=-1).astype(np.float32), mask
+
+
+def test_the_step_along_an_outline_is_the_distance_between_its_sides():
+    (photo, mask), (image, _) = striped(0.3), striped(0.1)
+    maps = Maps(photo, image, mask, mask, photo)
+    # Of seven pixels across, 2 to 5 are inside in four columns; one and six are too few of a side.
+    before, after = outline_steps(maps, mask > 0, np.s_[:, :])
+    assert before == pytest.approx(40 * 4 * 0.3 * np.sqrt(3), rel=1e-4)
+    assert after == pytest.approx(40 * 4 * 0.1 * np.sqrt(3), rel=1e-4)
+    np.testing.assert_allclose(outline_steps(maps, mask < 0, np.s_[:, :]), 0)
+    upper, lower = (outline_steps(maps, mask > 0, np.s_[rows, :]) for rows in (slice(0, 13), slice(13, 40)))
+    np.testing.assert_allclose(upper + lower, (before, after), rtol=1e-5)
+
+
+def test_texture_on_both_sides_of_an_outline_hardly_counts():
+    (photo, mask), (image, _) = striped(0.3), striped(0.0)
+    texture = 0.2 * np.random.default_rng(0).standard_normal((40, 60, 3)).astype(np.float32)
+    before, after = outline_steps(Maps(photo, image + texture, mask, mask, photo), mask > 0, np.s_[:, :])
+    assert after < 0.35 * before
+    steepness = [np.abs(np.diff(x[:, 26:34], axis=1)).sum() for x in (photo, image + texture)]
+    assert steepness[1] > steepness[0], "the sum of gradients would say the contrary"
+
+
+class Backwards(Planted):
+    """Sees white marks as black ones: what it gives back has a stronger outline than what it was shown."""
+
+    def parts(self, watermarked):
+        parts = super().parts(watermarked)
+        black = torch.zeros_like(parts.colour)
+        return parts._replace(colour=black, image=invert(watermarked, parts.alpha, black))
+
+
+def test_what_keeps_its_outline_is_put_back():
+    watermarked, _, mask = marked(96, 128, alpha=0.3)
+    remover = Remover(Backwards(), CPU)
+    look = remover.search(watermarked)
+    assert find_marks(remover.runner, watermarked, look).regions, "all looks agree that there is a mark"
+    result = remover(watermarked)
+    np.testing.assert_array_equal(result.image, watermarked)
+    assert not result.mask.any() and result.regions == []
+    told = remover(watermarked, mask=mask > 0)
+    assert (told.image != watermarked).any() and told.regions, "the user knows better"
+
+
+def test_only_the_region_that_keeps_its_outline_is_put_back():
+    watermarked, clean, mask = marked(700, 300, 1.0, origin=(40, 60))
+    second = marked(700, 300, 1.0, origin=(40, 640))[0]
+    watermarked[400:] = second[400:]
+
+    class Half(Backwards):
+        def parts(self, watermarked):
+            wrong, right = super().parts(watermarked), Planted.parts(self, watermarked)
+            upper = torch.arange(watermarked.shape[-2]) * 700 // watermarked.shape[-2] < 350
+            mixed = (torch.where(upper[:, None], a, b) for a, b in zip(right, wrong, strict=True))
+            return type(right)(*mixed)
+
+    result = Remover(Half(), CPU)(watermarked)
+    np.testing.assert_array_equal(result.image[400:], watermarked[400:])
+    assert psnr_inside(result.image, clean, mask) > psnr_inside(watermarked, clean, mask) + 10
+    assert len(result.regions) == 1 and not result.mask[400:].any()

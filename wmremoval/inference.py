@@ -20,7 +20,7 @@ from .repainting import repaint
 from .runs import read_json
 from .tiles import STRIDE, TileRunner, shrink
 from .upsampling import native_blocks
-from .verdict import find_marks
+from .verdict import STEP_LEFT, find_marks, outline_steps
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
@@ -105,29 +105,34 @@ class Remover:
             given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
             findings = regions_of_mask(given, look.probability, look.factor, look.factors)
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
+        regions = []
         for region in findings.regions:
             if not region.found:
                 _repaint_region(photo, findings, region, mask, restored, changed)
-            else:
-                self._restore_region(photo, look, findings, region, mask, restored, changed)
+            elif self._restore_region(photo, look, findings, region, mask, restored, changed) > STEP_LEFT and mask is None:
+                _undo_region(photo, findings, region, restored, changed)
+                continue
+            regions.append(region)
         notes = []
-        if any(not region.found for region in findings.regions):
+        if any(not region.found for region in regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
-        return Result(restored, changed, time.perf_counter() - started, findings.regions, notes)
+        return Result(restored, changed, time.perf_counter() - started, regions, notes)
 
     def look(self, photo: np.ndarray) -> Findings:
-        """The regions of a photograph, (H, W, 3) uint8, that carry a mark."""
+        """The regions of a photograph, (H, W, 3) uint8, that look marked; restoring may still show that one is not."""
         return find_marks(self.runner, photo, self.search(photo))
 
     def search(self, photo: np.ndarray) -> Look:
         """Look at a whole photograph on its shrunken views."""
         return search(self.runner, photo)
 
-    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> None:
-        """Write one region into `restored` and `changed`, tile by tile."""
+    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> float:
+        """Write one region into `restored` and `changed`, tile by tile; gives the share of its outline that is left."""
         factor = region.factor
         box = box_in_view(photo, findings, region, factor)
+        outline = np.zeros(2)
         for tile, maps in answers(self.runner, photo, look, factor, box):
+            outline += outline_steps(maps, findings.belongs(region, tile.shown, factor), tile.inner)
             for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
                 gate = gate * findings.belongs(region, block)
                 if mask is not None:
@@ -136,14 +141,28 @@ class Remover:
                         view - photo[block] / np.float32(255.0)
                     )
                 _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
+        return outline[1] / outline[0] if outline[0] else 0.0
+
+
+def _undo_region(photo, findings: Findings, region: Region, restored, changed) -> None:
+    """Put a region back as it was."""
+    block = _native_block(photo, findings, region)
+    here = findings.belongs(region, block)
+    restored[block][here] = photo[block][here]
+    changed[block][here] = 0
 
 
 def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
     """Repaint a region of the user's mask in which the network sees nothing."""
-    top, left, bottom, right = (side * findings.factor for side in region.box)
-    block = (slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1])))
+    block = _native_block(photo, findings, region)
     strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
     _write(photo, block, repaint(photo, block, strength), strength, restored, changed)
+
+
+def _native_block(photo, findings: Findings, region: Region) -> tuple[slice, slice]:
+    """Rows and columns of a region in the photograph."""
+    top, left, bottom, right = (side * findings.factor for side in region.box)
+    return slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1]))
 
 
 def _write(photo, block, new, strength, restored, changed) -> None:

@@ -75,9 +75,9 @@ def _all_native_tiles(remover: Remover, photo: np.ndarray) -> None:
 def measure_recall(
     remover: Remover, letters: Sequence[int] = LETTERS, marks: int = 6, scenes: Sequence[str] = ("coffee", "chelsea")
 ) -> dict[str, float]:
-    """Share of marks on 12-megapixel photographs that the look finds, by the height of their letters.
+    """Share of marks on 12-megapixel photographs that are found, by the height of their letters.
 
-    A mark counts as found if regions cover at least half of its pixels.
+    A mark counts as found if at least half of its pixels are restored.
     """
     recall = {}
     height, width = LARGE
@@ -86,12 +86,8 @@ def measure_recall(
         found = []
         for seed in range(marks):
             watermarked, mask = blend(photographs[seed % len(photographs)], sized_mark(height, width, size, seed))
-            findings = remover.look(watermarked)
-            step = findings.factor
-            small = cv2.resize(mask, findings.labels.shape[::-1], interpolation=cv2.INTER_AREA)
-            if step > 1 and not small.any():
-                small = mask[::step, ::step]
-            found.append(float((findings.labels[small > 0] > 0).mean()) >= 0.5 if small.any() else False)
+            result = remover.restore(watermarked)
+            found.append(np.count_nonzero(result.mask_uint8[mask > 0]) >= 0.5 * np.count_nonzero(mask))
         recall[f"recall, letters of {size} px"] = float(np.mean(found))
     recall["recall, all"] = float(np.mean(list(recall.values())))
     return recall

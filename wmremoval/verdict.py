@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from .looks import Look, answers, box_in_view, size_of_view
-from .maps import GATE_FROM
+from .maps import GATE_FROM, Maps
 from .regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions, take_apart
 from .tiles import Tile, TileRunner, shrink, tiles
 
@@ -16,6 +16,9 @@ SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that sha
 SURE_GROWTH = 0.18  # by how much for e times as many: large finds in texture would do the most harm
 SURE_MOST = 0.6  # the largest such share, and that of parts of what was refused
 SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
+STEP_LEFT = 0.65  # share of the step along a mark's outline that may be left when it is taken off
+SIDES = 7  # pixels; side of the window in which both sides of an outline are compared
+LEAST_SIDE = 0.15  # of a window: the smaller side
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
 
 
@@ -67,6 +70,31 @@ def convincing(runner: TileRunner, photo, look: Look, findings: Findings, region
     if thrice < needed:
         return False
     return region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
+
+
+def outline_steps(maps: Maps, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+    """How large the step is along the outline of what is changed, before and after it is.
+
+    A mark's outline is a step that the photograph has not. Where taking a mark off leaves it, or makes another, there
+    was none. Means of both sides are compared, so that texture, which is stronger without a mark, does not count.
+
+    Args:
+        maps: finished.
+        there: (h, w) boolean, where a mark is.
+        inner: rows and columns that count.
+
+    Returns:
+        sums over the pixels along the outline of the distance in RGB in [0, 1] between its sides: (2,).
+    """
+    changed = ((maps.mask > GATE_FROM) & there).astype(np.float32)
+    share = cv2.blur(changed, (SIDES,) * 2)
+    outline = (np.minimum(share, 1.0 - share) > LEAST_SIDE)[inner]
+    sums = np.zeros(2)
+    for i, image in enumerate((maps.photo, maps.image)):
+        mean, inside = cv2.blur(image, (SIDES,) * 2), cv2.blur(image * changed[..., None], (SIDES,) * 2)
+        inside, mean, part = inside[inner][outline], mean[inner][outline], share[inner][outline][:, None]
+        sums[i] = np.linalg.norm(inside / part - (mean - inside) / (1.0 - part), axis=-1).sum(dtype=np.float64)
+    return sums
 
 
 def needed_share(touched: float) -> float:
