@@ -13,7 +13,16 @@ from wmremoval.maps import Maps
 from wmremoval.model import HeterogeneousUNet, invert
 from wmremoval.regions import Findings, Region
 from wmremoval.tiles import TileRunner
-from wmremoval.verdict import SAMPLE, SURE_MOST, _both_looks, _smaller, convincing, find_marks, needed_share, outline_steps
+from wmremoval.verdict import (
+    SAMPLE,
+    SURE_MOST,
+    _both_looks,
+    _smaller,
+    convincing,
+    find_marks,
+    needed_share,
+    outline_steps,
+)
 from wmremoval.watermarks import Mark, blend
 
 CPU = torch.device("cpu")

@@ -107,20 +107,19 @@ class Remover:
         restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
         regions = []
         for region in findings.regions:
-            if not region.found:
+            left = 0.0
+            if region.found:
+                left = self._restore_region(photo, look, findings, region, mask, restored, changed)
+            else:
                 _repaint_region(photo, findings, region, mask, restored, changed)
-            elif self._restore_region(photo, look, findings, region, mask, restored, changed) > STEP_LEFT and mask is None:
+            if mask is None and left > STEP_LEFT:
                 _undo_region(photo, findings, region, restored, changed)
-                continue
-            regions.append(region)
+            else:
+                regions.append(region)
         notes = []
         if any(not region.found for region in regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
         return Result(restored, changed, time.perf_counter() - started, regions, notes)
-
-    def look(self, photo: np.ndarray) -> Findings:
-        """The regions of a photograph, (H, W, 3) uint8, that look marked; restoring may still show that one is not."""
-        return find_marks(self.runner, photo, self.search(photo))
 
     def search(self, photo: np.ndarray) -> Look:
         """Look at a whole photograph on its shrunken views."""

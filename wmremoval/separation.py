@@ -73,10 +73,11 @@ def separate(maps: Maps, agreed: Agreement) -> Maps:
 def fewest_edges(photo: np.ndarray, mark: Mark) -> Mark:
     """The mark near a first guess that leaves the fewest edges when it is taken off.
 
-    Gradients of photographs are sparse: an edge is likelier to be of one of two layers than of both (Levin and Weiss,
-    User Assisted Separation of Reflections from a Single Image Using a Sparsity Prior, 2007, equation 3). The sum of
-    |grad I|^0.5 over the photograph I = (J - alpha W) / (1 - alpha), with what a deviation from the guess costs, is
-    lowered by gradient descent.
+    Gradients of photographs are sparse, so that a photograph with a second layer over it has more edges than either
+    (Levin, Zomet and Weiss, Separating Reflections from a Single Image Using Local Features, CVPR 2004; with the sparse
+    prior itself Levin and Weiss, ECCV 2004, https://doi.org/10.1007/978-3-540-24670-1_46). The sum of |grad I|^0.5 over
+    the photograph I = (J - alpha W) / (1 - alpha), with what a deviation from the guess costs, is lowered by gradient
+    descent.
 
     Args:
         photo: J, (h, w, 3) RGB float32 in [0, 1].
