@@ -13,8 +13,8 @@ from .tiles import Tile, TileRunner, shrink, tiles
 
 SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
-SURE_GROWTH = 0.18  # by how much for e times as many: large finds in texture would do the most harm
-SURE_MOST = 0.6  # the largest such share, and that of parts of what was refused
+SURE_GROWTH = 0.13  # by how much for e times as many: large finds in texture would do the most harm
+SURE_MOST = 0.6  # that share of parts of what was refused as a whole, at any size
 SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
 STEP_LEFT = 0.65  # share of the step along a mark's outline that may be left when it is taken off
 SIDES = 7  # pixels; side of the window in which both sides of an outline are compared
@@ -105,9 +105,9 @@ def needed_share(touched: float) -> float:
 
     Example:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
-        (0.05, 0.26, 0.6)
+        (0.05, 0.2, 0.5)
     """
-    return min(SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM)), SURE_MOST)
+    return SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM))
 
 
 def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, factor: int):
