@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from .inpainting import carried_inwards
-from .maps import GATE_FROM, Maps, ramp, unblend
+from .maps import GATE_FROM, Maps, box_around, ramp, unblend
 
 WINDOW = 40  # pixels to each side over which a mark's strength and colour are taken for constant
 FOUND = 0.6  # mask probability of the pixels that are asked
@@ -76,7 +76,7 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     agreement = np.exp(-other / TOLERANCE**2) * (count / (count + FEW)) * found * doubt
     alpha = maps.alpha + agreement * (strength * cover - maps.alpha)
     colour = maps.colour + agreement[..., None] * (colour - maps.colour)
-    box = _box(found)
+    box = box_around(found, EDGE_WINDOW)
     edges = np.zeros_like(maps.mask)
     part = Maps(*(x[box] for x in maps))
     sharpened, edges[box] = _sharpened(part, *(x[box] for x in (alpha, strength, colour)), found[box])
@@ -85,12 +85,6 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     agreed = (x.astype(np.float32) for x in (mask, alpha, colour))
     maps = maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True)))
     return Agreement(maps, agreement, doubt, edges * doubt, strength, spread)
-
-
-def _box(found: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns around all that was found, with what its edges depend on: marks take a part of most tiles."""
-    x, y, w, h = cv2.boundingRect(found.astype(np.uint8))
-    return slice(max(0, y - EDGE_WINDOW), y + h + EDGE_WINDOW), slice(max(0, x - EDGE_WINDOW), x + w + EDGE_WINDOW)
 
 
 def _window(x: np.ndarray) -> np.ndarray:

@@ -27,6 +27,12 @@ def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
     return ((x - low) / (high - low)).clip(0.0, 1.0)
 
 
+def box_around(found: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns around all that is true, (h, w), and `margin` pixels: marks take a part of most tiles."""
+    x, y, w, h = cv2.boundingRect(found.astype(np.uint8))
+    return slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
+
+
 def unblend(photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndarray:
     """`model.invert` for arrays: photo and colour (h, w, 3), alpha (h, w); RGB in [0, 1]."""
     alpha = np.minimum(alpha, ALPHA_MOST)[..., None]

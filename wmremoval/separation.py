@@ -3,13 +3,14 @@
 Where a mark is taken off too weakly, too strongly or a little beside, its own edges remain, in one sign or the other.
 """
 
+import math
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from .consensus import FAINTEST, FOUND, Agreement
-from .maps import GATE_FROM, GATE_FULL, Maps, ramp, unblend
+from .maps import GATE_FROM, GATE_FULL, Maps, box_around, ramp, unblend
 
 STEPS = 24  # of gradient descent: a hundred do no better
 STEP_COVER, STEP_MARK = 0.03, 0.005  # the size of one, of the cover, falling to 0, and of strength and colour
@@ -50,9 +51,7 @@ def separate(maps: Maps, agreed: Agreement) -> Maps:
     found = maps.mask > FOUND
     if not found.any():
         return maps
-    x, y, w, h = cv2.boundingRect(found.astype(np.uint8))
-    margin = int(np.ceil(REACH)) + 1
-    box = slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
+    box = box_around(found, math.ceil(REACH) + 1)
     part, strength = Maps(*(x[box] for x in maps)), agreed.strength[box]
     gate = ramp(part.mask, GATE_FROM, GATE_FULL)
     cover = (gate * part.alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0)
