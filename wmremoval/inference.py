@@ -20,7 +20,7 @@ from .repainting import repaint
 from .runs import read_json
 from .tiles import STRIDE, TileRunner, shrink
 from .upsampling import native_blocks
-from .verdict import STEP_LEFT, find_marks, outline_steps
+from .verdict import find_marks, outline_steps, step_allowed
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
@@ -112,7 +112,7 @@ class Remover:
                 left = self._restore_region(photo, look, findings, region, mask, restored, changed)
             else:
                 _repaint_region(photo, findings, region, mask, restored, changed)
-            if mask is None and left > STEP_LEFT:
+            if mask is None and left > step_allowed(region.sure):
                 _undo_region(photo, findings, region, restored, changed)
             else:
                 regions.append(region)

@@ -56,6 +56,7 @@ class Region:
     factor: int  # shrinking of the view in which it is restored
     area: int  # pixels of the look that are marked
     found: bool = True  # False: of the user's mask, and the network sees nothing there
+    sure: float = 1.0  # share of what would be changed that all looks together are sure of
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from .tiles import Tile, TileRunner, shrink, tiles
 
 SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
 SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
-SURE_GROWTH = 0.13  # by how much for e times as many: large finds in texture would do the most harm
+SURE_GROWTH = 0.16  # by how much for e times as many: large finds in texture would do the most harm
 SURE_MOST = 0.6  # that share of parts of what was refused as a whole, at any size
 SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
-STEP_LEFT = 0.65  # share of the step along a mark's outline that may be left when it is taken off
+STEP_LEFT, STEP_MOST = 0.33, 0.9  # share of the step along an outline that may be left of a mark no look is sure of, and of any
 SIDES = 7  # pixels; side of the window in which both sides of an outline are compared
 LEAST_SIDE = 0.15  # of a window: the smaller side
 SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
@@ -30,17 +30,19 @@ def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
     findings = find_regions(look.probability, look.factor, look.factors)
     regions, refused = [], []
     for region in findings.regions:
-        (regions if convincing(runner, photo, look, findings, region) else refused).append(region)
+        sure = conviction(runner, photo, look, findings, region)
+        (regions if sure else refused).append(replace(region, sure=sure))
     for region in refused:
-        parts = take_apart(findings, region, look.probability, look.factors)
-        regions += [part for part in parts if convincing(runner, photo, look, findings, part, SURE_MOST)]
+        for part in take_apart(findings, region, look.probability, look.factors):
+            if sure := conviction(runner, photo, look, findings, part, SURE_MOST):
+                regions.append(replace(part, sure=sure))
     kept = np.zeros(len(findings.regions) + 1, bool)
     kept[[region.label for region in regions]] = True
     return replace(findings, labels=np.where(kept[findings.labels], findings.labels, 0), regions=regions)
 
 
-def convincing(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, least: float = 0.0) -> bool:
-    """Whether a region, seen in a first look, still looks marked when a second and a third are taken together with it.
+def conviction(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, least: float = 0.0) -> float:
+    """How sure a first, a second and a third look together are that a region is marked.
 
     Args:
         runner: the network.
@@ -48,6 +50,9 @@ def convincing(runner: TileRunner, photo, look: Look, findings: Findings, region
         look: the first look, and `findings` what it found.
         region: one of the findings.
         least: share of what would be changed that all looks must be sure of, at any size.
+
+    Returns:
+        the share of what would be changed that they are sure of, in (0, 1]; 0 where that is too little.
     """
     factor = max(region.factor, look.factor)
     touched = twice = 0
@@ -58,18 +63,18 @@ def convincing(runner: TileRunner, photo, look: Look, findings: Findings, region
         twice += np.count_nonzero(mask * there > SURE)
         seen.append((part, mask, there))
     if not touched:
-        return False
+        return 0.0
     height, width = size_of_view(photo, factor)
     needed = max(least, needed_share(touched / (height * width))) * touched
     if twice < needed:
-        return False
+        return 0.0
     thrice = sum(
         np.count_nonzero((2 * mask + _smaller(runner, photo, factor, part)) / 3 * there > SURE)
         for part, mask, there in seen
     )
-    if thrice < needed:
-        return False
-    return region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)
+    if thrice < needed or not (region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)):
+        return 0.0
+    return min(1.0, float(thrice / touched))
 
 
 def outline_steps(maps: Maps, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
@@ -97,6 +102,19 @@ def outline_steps(maps: Maps, there: np.ndarray, inner: tuple[slice, slice]) -> 
     return sums
 
 
+def step_allowed(sure: float) -> float:
+    """Share of the step along a region's outline that may be left when it is taken off: the surer all looks are, the larger.
+
+    Args:
+        sure: share of the region that they are sure of, in [0, 1].
+
+    Example:
+        >>> round(step_allowed(0.3), 2), round(step_allowed(0.5), 2), step_allowed(1.0)
+        (0.63, 0.83, 0.9)
+    """
+    return min(STEP_MOST, STEP_LEFT + sure)
+
+
 def needed_share(touched: float) -> float:
     """Share of what would be changed that all looks together must be sure of: the more is at stake, the larger.
 
@@ -105,7 +123,7 @@ def needed_share(touched: float) -> float:
 
     Example:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
-        (0.05, 0.2, 0.5)
+        (0.05, 0.24, 0.6)
     """
     return SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM))
 
