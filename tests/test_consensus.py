@@ -165,6 +165,34 @@ def test_the_regression_is_least_squares_where_the_network_has_no_say(monkeypatc
     assert alpha[20, 20] == pytest.approx(0.4, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    "true, hedged",
+    [
+        ((1.0, 0.0, 0.0), True),  # red on grey: 0.15 too strong, of a paler red
+        ((0.0, 1.0, 1.0), True),
+        ((1.0, 1.0, 1.0), False),  # white is no vivid colour
+        ((0.62, 0.4, 0.5), False),
+    ],
+)
+def test_a_vivid_mark_is_weaker_and_more_vivid_than_a_network_that_hedges_says(true, hedged):
+    background = np.full((1, 1, 3), 0.5, np.float32)
+    colour = background + 0.85 * (np.float32([[true]]) - background)
+    strength, vivid = consensus._vivid(background, np.full((1, 1), 0.5 / 0.85, np.float32), colour)
+    np.testing.assert_allclose(strength, 0.5 if hedged else 0.5 / 0.85, rtol=1e-5)
+    np.testing.assert_allclose(vivid[0, 0], true if hedged else colour[0, 0], atol=1e-5)
+    # Either way the photograph under it, if it is as plain as the background, is the same.
+    watermarked = background + 0.5 * (np.float32([[true]]) - background)
+    np.testing.assert_allclose(unblend(watermarked, strength, vivid), background, atol=1e-5)
+
+
+def test_a_vivid_colour_stays_within_what_can_be_shown():
+    background = np.float32([[[0.5, 0.5, 0.5], [0.0, 0.9, 0.2]]])
+    colour = np.float32([[[0.97, 0.1, 0.1], [1.0, 0.0, 0.0]]])
+    strength, vivid = consensus._vivid(background, np.full((1, 2), 0.6, np.float32), colour)
+    assert vivid.min() >= -1e-6 and vivid.max() <= 1 + 1e-6
+    np.testing.assert_allclose(strength, [[0.6 * 0.47 / 0.5, 0.6]], rtol=1e-5)  # by hand: red ends at 1, after 0.5 of 0.47
+
+
 def test_marks_of_other_colours_keep_them():
     photo = textured(240)
     cover = np.zeros((240, 240), np.float32)

@@ -22,6 +22,8 @@ WITNESS = 22  # pixels of a mark whose surroundings err alike, and count as one 
 ALPHA_DOUBT, COLOUR_DOUBT = 0.02, 0.08  # standard errors of the network's mean alpha and colour
 NOISE = 0.012  # standard error of the surroundings at the least, of RGB in [0, 1]
 TOLERANCE = 0.5  # difference in colour or alpha at which pixels are no longer of one mark
+VIVID = 0.4, 0.7  # range of a colour's channels from which the network hedges, and does in full
+HEDGED = 0.15  # share by which it then says too strong a mark of too pale a colour
 SURE = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
 FEW = 1.0  # measurements that count for half
 EDGE = 0.1, 0.95  # cover between which a pixel is of an edge
@@ -68,6 +70,7 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     count = _window(core.astype(np.float32)) * ((2 * WINDOW + 1) ** 2 / WITNESS) + 1e-3
     mean_alpha, mean_colour, spread = _means(maps, weight)
     strength, colour = _regress(maps.photo, around, weight, count, mean_alpha, mean_colour)
+    strength, colour = _vivid(_weighted(weight)(around), strength, colour)
     doubt = _weighted(weight)(apart)
     doubt /= doubt + SURE**2
 
@@ -109,6 +112,20 @@ def _means(maps: Maps, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.n
     alpha, colour = mean(maps.alpha), mean(maps.colour)
     spread = mean(maps.alpha**2) - alpha**2 + (mean(maps.colour**2) - colour**2).mean(axis=-1)
     return alpha, colour, np.maximum(spread, 0.0)
+
+
+def _vivid(background: np.ndarray, strength: np.ndarray, colour: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Strength (h, w) and colour (h, w, 3) of vivid marks as they are when nobody hedges.
+
+    A weak mark of a vivid colour and a stronger one of a paler look alike on a plain background. A network that does not
+    know says the middle, so the truth is further on the line from the background through its colour, if that is in gamut.
+    """
+    away = colour - background
+    with np.errstate(divide="ignore", invalid="ignore"):
+        room = np.where(away > 0.0, (1.0 - background) / away, np.where(away < 0.0, background / -away, np.inf))
+    hedged = HEDGED * ramp(colour.max(axis=-1) - colour.min(axis=-1), *VIVID)
+    further = np.minimum(room.min(axis=-1).clip(1.0), 1.0 / (1.0 - hedged))
+    return strength / further, background + further[..., None] * away
 
 
 def _regress(photo, around, weight, count, alpha, colour) -> tuple[np.ndarray, np.ndarray]:
