@@ -29,7 +29,8 @@ def card():
 
 @pytest.fixture(scope="module")
 def remover():
-    return load_remover(device="cpu", precision="float32")
+    """In the precision that a user of this processor has: the floors hold in float32 and in bf16."""
+    return load_remover(device="cpu")
 
 
 def views() -> list[np.ndarray]:
