@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from wmremoval import fitting
+from wmremoval import fitting, publishing
 from wmremoval.__main__ import main
 from wmremoval.checkpoints import load_model
 from wmremoval.experiment import choose_config, read_run
@@ -51,6 +51,12 @@ def run(folder, tmp_path_factory):
     return run
 
 
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """For runs of which no picture is looked at: drawing them takes longer than all the rest."""
+    monkeypatch.setattr(publishing, "draw_visuals", lambda *given: [])
+
+
 def test_train_leaves_reports_pictures_and_a_model_that_loads(run):
     assert len(list((run / "visuals").glob("*.png"))) == 18
     summary = json.loads((run / "training_summary.json").read_text())
@@ -77,6 +83,7 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
     assert f"Test PSNR: {after['psnr']['mean']:.2f} dB" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
     main_epoch = fitting._main_epoch
 
@@ -85,9 +92,9 @@ def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, 
             raise KeyboardInterrupt
         main_epoch(current, loaders, epoch, result)
 
-    monkeypatch.setattr(fitting, "_main_epoch", interrupt)
-    assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY]) == 130
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(fitting, "_main_epoch", interrupt)
+        assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY]) == 130
     (broken,) = (tmp_path / "runs").iterdir()
     assert json.loads((broken / "training_summary.json").read_text())["stopped"] == "interrupted"
     assert main(["train", "--resume", str(broken), "--output", str(tmp_path)]) == 0
@@ -111,6 +118,7 @@ def interrupted_run(monkeypatch, output, argv):
     return broken
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_photographs_added_meanwhile_do_not_enter_a_resumed_run(folder, run, tmp_path, monkeypatch):
     photos = tmp_path / "photos"
     shutil.copytree(folder, photos)
@@ -123,6 +131,7 @@ def test_photographs_added_meanwhile_do_not_enter_a_resumed_run(folder, run, tmp
     assert [row["val_loss"] for row in mended] == [row["val_loss"] for row in whole]
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_photograph_that_is_gone_stops_a_resumed_run(folder, tmp_path, monkeypatch, capsys):
     photos = tmp_path / "photos"
     shutil.copytree(folder, photos)
@@ -133,6 +142,7 @@ def test_a_photograph_that_is_gone_stops_a_resumed_run(folder, tmp_path, monkeyp
     assert "photo_3.png" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_run_on_the_sample_photographs_is_resumed_on_them(tmp_path, monkeypatch):
     monkeypatch.setenv("WMREMOVAL_ROOT", str(tmp_path))
     monkeypatch.chdir(tmp_path)
@@ -150,6 +160,7 @@ def test_warnings_are_shown_as_before_once_a_command_has_ended(capsys):
     assert warnings.showwarning is before
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_report_says_whether_the_test_had_logos_of_its_own(folder, tmp_path):
     few, many = tmp_path / "few", tmp_path / "many"
     for logos, brands in ((few, 1), (many, 40)):
@@ -176,6 +187,7 @@ def test_the_report_says_whether_the_test_had_logos_of_its_own(folder, tmp_path)
     assert drawn["many"]["unseen"] and drawn["many"]["train"] + drawn["many"]["test"] == 40
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_second_run_stands_beside_the_first_and_names_what_changed(folder, tmp_path):
     for epochs in ("1", "2"):
         small = [*TINY, "--epochs", epochs, "--name", f"e{epochs}"]
@@ -213,6 +225,7 @@ def test_a_run_that_was_never_tested_is_not_published(run, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_weights_that_know_the_test_photographs_are_not_begun_from(run, folder, tmp_path, capsys):
     argv = ["train", "--photos", str(folder), "--output", str(tmp_path), *TINY, "--epochs", "1"]
     for init in (run, run / "wm_best_model.pth"):
