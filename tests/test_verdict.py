@@ -216,9 +216,23 @@ def test_the_smaller_look_sees_the_same_place_turned_back():
 
     photo = np.zeros((200, 240, 3), np.uint8)
     photo[120:160, 40:90] = 255
-    mask = _smaller(TileRunner(Bright(), CPU), photo, 1, (slice(96, 184), slice(16, 120)))
+    mask = _smaller(TileRunner(Bright(), CPU), photo, Look(1, [1]), 1, (slice(96, 184), slice(16, 120)))
     wanted = (photo[96:184, 16:120, 0] > 0).astype(np.float32)
     assert mask.shape == wanted.shape and np.abs(mask - wanted).mean() < 0.02
+
+
+def test_regions_whose_places_are_one_share_the_smaller_look():
+    watermarked, _, _ = marked(96, 128)
+    runner = planted().runner
+    look = search(runner, watermarked)
+    labels = np.repeat([[1] * 64 + [2] * 64], 96, axis=0).astype(np.int32)
+    regions = [Region(1, (0, 0, 96, 64), 1, 1), Region(2, (0, 64, 96, 128), 1, 1)]
+    sure = [conviction(runner, watermarked, look, Findings(1, labels, regions), region) for region in regions]
+    assert runner.net.shown.count((77, 102)) == 1 and min(sure) > 0
+    for region, shared in zip(regions, sure, strict=True):
+        alone = search(runner, watermarked)
+        assert conviction(runner, watermarked, alone, Findings(1, labels, [region]), region) == shared
+    assert runner.net.shown.count((77, 102)) == 3, "and another photograph's is not taken for it"
 
 
 def test_a_find_of_which_two_looks_together_leave_nothing_is_no_mark(monkeypatch):

@@ -23,6 +23,8 @@ class Look:
     probability: np.ndarray | None = None  # (h, w) uint8 of that view: the greatest mask probability, times 255
     maps: dict[int, list[tuple[Tile, Maps]]] = field(default_factory=dict)  # of the smaller views: all that was said
     finished: set[tuple[int, int]] = field(default_factory=set)  # (factor, number) of those ready to restore from
+    again: dict[float, tuple[tuple, np.ndarray]] = field(default_factory=dict)  # by the size that a place is shown in,
+    # 1 or less: the last place that was looked at once more, and the mask seen there
 
     def concerned(self, factor: int, box: tuple[int, int, int, int]) -> list[int]:
         """Which of the kept answers of a view are of a box of it."""

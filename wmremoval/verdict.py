@@ -69,7 +69,7 @@ def conviction(runner: TileRunner, photo, look: Look, findings: Findings, region
     if twice < needed:
         return 0.0
     thrice = sum(
-        np.count_nonzero((2 * mask + _smaller(runner, photo, factor, part)) / 3 * there > SURE)
+        np.count_nonzero((2 * mask + _smaller(runner, photo, look, factor, part)) / 3 * there > SURE)
         for part, mask, there in seen
     )
     if thrice < needed or not (region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)):
@@ -143,18 +143,30 @@ def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, regio
             yield tile.kept, maps.mask[tile.inner]
         return
     for tile in [alone] if around else tiles(box, height, width, runner.core, runner.step):
-        second = runner.mirrored(shrink(photo, factor, *tile.shown)).mask[tile.inner]
+        second = _mirrored(runner, photo, look, factor, tile)
         yield tile.kept, (_first(look, factor, tile.kept) + second) / 2
 
 
-def _smaller(runner: TileRunner, photo: np.ndarray, factor: int, part: tuple[slice, slice]) -> np.ndarray:
+def _smaller(runner: TileRunner, photo: np.ndarray, look: Look, factor: int, part: tuple[slice, slice]) -> np.ndarray:
     """What a look says of a part of a view that it is shown mirrored and smaller: mask probabilities (h, w)."""
     rows, columns = part
     tile = _place((rows.start, columns.start, rows.stop, columns.stop), *size_of_view(photo, factor), runner.step)
-    view = shrink(photo, factor, *tile.shown)
-    size = tuple(max(1, round(SMALLER * side)) for side in view.shape[1::-1])
-    mask = runner.mirrored(cv2.resize(view, size, interpolation=cv2.INTER_AREA)).mask
-    return cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)[tile.inner]
+    return _mirrored(runner, photo, look, factor, tile, SMALLER)
+
+
+def _mirrored(runner: TileRunner, photo, look: Look, factor: int, tile: Tile, scale: float = 1.0) -> np.ndarray:
+    """What a look says of a tile that it is shown mirrored, in `scale` of its size: mask probabilities (h, w).
+
+    In small views the tiles of several regions, with their margins, are one: it is looked at once.
+    """
+    place = factor, *((side.start, side.stop) for side in tile.shown)
+    if scale not in look.again or look.again[scale][0] != place:
+        view = shrink(photo, factor, *tile.shown)
+        size = tuple(max(1, round(scale * side)) for side in view.shape[1::-1])
+        shown = view if scale == 1.0 else cv2.resize(view, size, interpolation=cv2.INTER_AREA)
+        mask = runner.mirrored(shown).mask
+        look.again[scale] = place, cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return look.again[scale][1][tile.inner]
 
 
 def _seen_finer(runner: TileRunner, photo, look: Look, findings: Findings, region: Region) -> bool:
