@@ -29,13 +29,3 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fonts():
     return load_fonts()
-
-
-# What takes longest, in this order: what one process begins with, so that others take the rest and none is left alone
-# at the end with a long test. Those of the weights are last, since they share nothing that would have to be made twice.
-FIRST = "test_cli", "test_notebook", "test_weights"
-
-
-def pytest_collection_modifyitems(items):
-    """The order in which processes are given the tests."""
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
