@@ -163,8 +163,7 @@ def _mirrored(runner: TileRunner, photo, look: Look, factor: int, tile: Tile, sc
     if scale not in look.again or look.again[scale][0] != place:
         view = shrink(photo, factor, *tile.shown)
         size = tuple(max(1, round(scale * side)) for side in view.shape[1::-1])
-        shown = view if scale == 1.0 else cv2.resize(view, size, interpolation=cv2.INTER_AREA)
-        mask = runner.mirrored(shown).mask
+        mask = runner.mirrored(cv2.resize(view, size, interpolation=cv2.INTER_AREA)).mask
         look.again[scale] = place, cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)
     return look.again[scale][1][tile.inner]
 
