@@ -206,3 +206,14 @@ def test_samples_are_the_same_from_memory_and_the_files_are_read_once(photos, tm
     for copy in copies:
         copy.unlink()
     assert all(torch.equal(one, other) for one, other in zip(collect(loader), expected, strict=True))
+
+
+@pytest.mark.parametrize("skipped", [4, 8, 11])
+def test_a_resumed_epoch_gets_the_batches_it_has_not_had(photos, fonts, skipped):
+    dataset = WatermarkDataset(photos[:11], RANDOM, fonts)
+    dataset.epoch = 5
+    order, sized = EpochSampler(dataset), SizedBatches(dataset, 4, (32, 48, 64, 80))
+    whole, batches = list(order), list(sized)
+    dataset.skipped = skipped
+    assert list(order) == whole[skipped:] and len(order) == 11
+    assert list(sized) == batches[-(-skipped // 4) :] and len(sized) == 3

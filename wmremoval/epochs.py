@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -18,6 +19,30 @@ class NonFiniteLossError(RuntimeError):
     """The loss, or a gradient, became NaN or infinite."""
 
 
+@dataclass
+class Progress:
+    """How far a pass over a loader has come."""
+
+    steps: int = 0  # batches done
+    sums: dict[str, float] = field(default_factory=dict)  # over the images of those batches, by name of what is measured
+    counts: dict[str, int] = field(default_factory=dict)  # images in each sum
+    seconds: float = 0.0  # over all sittings
+    waited: float = 0.0  # seconds of those in which no data was there
+
+    def add(self, means: dict[str, float], images: int) -> None:
+        """Count a batch in."""
+        for name, value in means.items():
+            if math.isfinite(value):  # all but the norm of a step that the scaler skipped
+                self.sums[name] = self.sums.get(name, 0.0) + images * value
+                self.counts[name] = self.counts.get(name, 0) + images
+
+    def means(self) -> dict[str, float]:
+        """Of what was counted in, with the images a second and the share of the time spent waiting for data."""
+        seconds = max(self.seconds, 1e-9)
+        speed = {"images_per_second": self.counts["loss"] / seconds, "data_share": self.waited / seconds}
+        return {name: total / self.counts[name] for name, total in self.sums.items()} | speed
+
+
 def run_epoch(
     training: Training,
     loader: DataLoader,
@@ -25,26 +50,40 @@ def run_epoch(
     data_epoch: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
     main_epoch: int | None = None,
+    progress: Progress | None = None,
+    after_step: Callable[[], None] | None = None,
 ) -> dict[str, float]:
     """One pass over a loader: training with an optimiser, validation without.
 
-    `main_epoch` is given in the main phase only, where the scheduler steps after every batch.
+    Args:
+        training: what is trained or validated.
+        loader: of batches of samples.
+        label: of the progress bar and of errors.
+        data_epoch: which variation of the samples.
+        optimizer: takes the steps; None: validation.
+        main_epoch: in the main phase only, where the scheduler steps after every batch.
+        progress: kept up to date; not at 0 where a training pass that broke off goes on here.
+        after_step: is called after every step.
 
     Returns:
         means over images: loss, PSNR (dB) and SSIM against `clean`, PSNR against the target, each term of
         the loss as `term_<name>`; the mean gradient norm; images a second, and the share of the time spent waiting
         for data.
+
+    Raises:
+        NonFiniteLossError: names the epoch and the step.
     """
-    loader.dataset.epoch = data_epoch
+    progress = progress or Progress()
+    loader.dataset.epoch, loader.dataset.skipped = data_epoch, progress.steps * training.config.batch_size
     training.net.train(optimizer is not None)
     training.kept.train(optimizer is not None)
     if main_epoch is not None:
         _set_rate(training, main_epoch)  # the drop holds from the first batch of its epoch
-    sums, counts = defaultdict(float), defaultdict(int)
-    bar = tqdm(loader, desc=label, leave=False)
-    started, waited, asked = time.monotonic(), 0.0, time.monotonic()
-    for step, cpu_batch in enumerate(bar, start=1):
-        waited += time.monotonic() - asked
+    bar = tqdm(_batches(loader, progress), desc=label, leave=False, initial=progress.steps, total=len(loader))
+    asked = time.monotonic()
+    started = asked - progress.seconds
+    for step, cpu_batch in enumerate(bar, start=progress.steps + 1):
+        progress.waited += time.monotonic() - asked
         batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
         if training.config.pairs and optimizer is not None:
             batch = both_views(batch)
@@ -65,14 +104,22 @@ def run_epoch(
         if main_epoch is not None:
             training.scheduler.step()
             _set_rate(training, main_epoch)
-        for name, value in means.items():
-            if math.isfinite(value):  # all but the norm of a step that the scaler skipped
-                sums[name], counts[name] = sums[name] + len(image) * value, counts[name] + len(image)
-        bar.set_postfix(loss=f"{sums['loss'] / counts['loss']:.4f}")
+        progress.add(means, len(image))
+        progress.steps, progress.seconds = step, time.monotonic() - started
+        bar.set_postfix(loss=f"{progress.sums['loss'] / progress.counts['loss']:.4f}")
+        if after_step is not None:
+            after_step()
         asked = time.monotonic()
-    means = {name: total / counts[name] for name, total in sums.items()}
-    seconds = max(time.monotonic() - started, 1e-9)
-    return means | {"images_per_second": counts["loss"] / seconds, "data_share": waited / seconds}
+    return progress.means()
+
+
+def _batches(loader: DataLoader, progress: Progress):
+    """An iterator over a loader's batches. Making one draws from torch's generator, as it did when a pass began that goes on."""
+    state = torch.get_rng_state()
+    batches = iter(loader)
+    if progress.steps:
+        torch.set_rng_state(state)
+    return batches
 
 
 def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,7 +15,10 @@ from .watermarks import MARKS
 
 
 class EpochSampler(Sampler[int]):
-    """An order of the samples keyed by (seed, epoch), so that a resumed run sees what an unbroken one would."""
+    """An order of the samples keyed by (seed, epoch), so that a resumed run sees what an unbroken one would.
+
+    Those that it has seen, `dataset.skipped`, are left out; the length is that of the whole order.
+    """
 
     def __init__(self, dataset: WatermarkDataset):
         self.dataset = dataset
@@ -24,7 +27,7 @@ class EpochSampler(Sampler[int]):
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(_epoch_rng(self.dataset).permutation(len(self.dataset)).tolist())
+        return iter(_epoch_rng(self.dataset).permutation(len(self.dataset)).tolist()[self.dataset.skipped :])
 
 
 class SizedBatches(Sampler[list[tuple[int, int]]]):
@@ -45,6 +48,7 @@ class SizedBatches(Sampler[list[tuple[int, int]]]):
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         order = list(self.order)
         drawn = _epoch_rng(self.order.dataset).spawn(1)[0].choice(self.sides, len(self)).tolist()
+        drawn = drawn[-(-self.order.dataset.skipped // self.batch_size) :]
         for start, side in zip(range(0, len(order), self.batch_size), drawn, strict=True):
             yield [(index, side) for index in order[start : start + self.batch_size]]
 

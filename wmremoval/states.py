@@ -1,5 +1,6 @@
 """The state from which an unfinished run resumes: one small file, and its tensors in parts of under 16 MB each."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -10,14 +11,14 @@ from .checkpoints import read_checkpoint
 from .runs import atomic_path
 
 STATE = "training_state.pt"  # only while a run is unfinished; it names its parts
-PARTS = "training_state.{epoch}.{part}.safetensors"
+PARTS = "training_state.{at}.{part}.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq")  # of AdamW; float32, so that a resumed run equals an unbroken one
 
 
 def save_state(training, result) -> None:
-    """Write everything that the next epoch of a `Training` depends on, and what its `TrainResult` holds so far.
+    """Write everything that the next step of a `Training` depends on, and what its `TrainResult` holds so far.
 
-    The parts bear the epoch in their names, and those of the epoch before go when `training_state.pt` names the new
+    The parts bear epoch and step in their names, and those of the state before go when `training_state.pt` names the new
     ones: whenever a run breaks off, a whole state is there.
     """
     state = {name: getattr(training, name).state_dict() for name in ("scheduler", "scaler")}
@@ -35,9 +36,9 @@ def save_state(training, result) -> None:
     state |= {"config": training.config.to_dict(), "steps_per_epoch": training.steps_per_epoch}
     state["perceptual_weights"] = training.criterion.perceptual_source
     state["torch_rng"] = torch.get_rng_state()
-    state["progress"] = {name: value for name, value in vars(result).items() if name != "folder"}
-    epoch = len(result.warmup_losses) + len(result.history)
-    state["parts"] = {part: PARTS.format(epoch=epoch, part=part) for part in tensors}
+    state["progress"] = {name: value for name, value in asdict(result).items() if name != "folder"}
+    at = f"{len(result.warmup_losses) + len(result.history)}-{result.underway.steps}"
+    state["parts"] = {part: PARTS.format(at=at, part=part) for part in tensors}
     for part, values in tensors.items():
         with atomic_path(result.folder / state["parts"][part]) as path:
             save_file({name: x.detach().cpu().contiguous() for name, x in values.items()}, path)
@@ -55,7 +56,7 @@ def load_state(training, result) -> None:
     path = result.folder / STATE
     if not path.exists():
         raise ValueError(
-            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got past an epoch"
+            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got as far as to save one"
         )
     state = read_checkpoint(path, training.device)
     _check_fits(training, state, path)
@@ -74,7 +75,8 @@ def load_state(training, result) -> None:
     if state["scaler"] and training.scaler.is_enabled():  # one that is off saves nothing, and loads nothing
         training.scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["torch_rng"].cpu())
-    vars(result).update(state["progress"])
+    progress = state["progress"]
+    vars(result).update(progress | {"underway": type(result.underway)(**progress.get("underway", {}))})
     result.stopped = "finished"
 
 
@@ -85,7 +87,7 @@ def remove_state(folder: Path) -> None:
 
 
 def _optimizers(training, result) -> list[str]:
-    """Those that the next epoch depends on."""
+    """Those that the next step depends on."""
     warming = len(result.warmup_losses) < training.config.warmup_epochs
     return ["warmup_optimizer", "optimizer"] if warming else ["optimizer"]
 
@@ -116,6 +118,6 @@ def _read_part(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _remove_parts(folder: Path, kept=()) -> None:
-    for path in folder.glob(PARTS.format(epoch="*", part="*")):
+    for path in folder.glob(PARTS.format(at="*", part="*")):
         if path.name not in kept:
             path.unlink()

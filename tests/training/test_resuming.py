@@ -11,7 +11,9 @@ from small import BEST, CPU, STATE, WEIGHTS, TinyNet, make_loaders, make_trainin
 from wmremoval import fitting as module
 from wmremoval import training as network
 from wmremoval.config import TrainConfig
+from wmremoval.data import WatermarkDataset
 from wmremoval.fitting import TrainResult, fit
+from wmremoval.loaders import EpochSampler, make_loader
 from wmremoval.states import load_state, save_state
 from wmremoval.training import Training, seed_everything
 
@@ -57,6 +59,24 @@ def interrupt_step(monkeypatch, steps: int):
     monkeypatch.setattr(Training, "step", step_or_interrupt)
 
 
+def interrupt_validation(monkeypatch, epoch: int):
+    """Press Ctrl-C when the last step of an epoch is done and nothing but its validation is missing."""
+    run = module.run_epoch
+
+    def run_or_interrupt(training, loader, label, *args):
+        if label == f"Epoch {epoch} val":
+            raise KeyboardInterrupt
+        return run(training, loader, label, *args)
+
+    monkeypatch.setattr(module, "run_epoch", run_or_interrupt)
+
+
+def interrupt_often(monkeypatch, press, at: int):
+    """The state is saved after every step."""
+    monkeypatch.setattr(module, "SAVE_SECONDS", 0)
+    press(monkeypatch, at)
+
+
 @pytest.mark.parametrize(
     "press",
     [
@@ -64,6 +84,9 @@ def interrupt_step(monkeypatch, steps: int):
         pytest.param(lambda patch: interrupt_after(patch, 2), id="after the warm-up"),
         pytest.param(lambda patch: interrupt_after(patch, 3), id="after an epoch"),
         pytest.param(lambda patch: interrupt_step(patch, 11), id="within an epoch"),
+        pytest.param(lambda patch: interrupt_often(patch, interrupt_step, 2), id="within the warm-up, saved there"),
+        pytest.param(lambda patch: interrupt_often(patch, interrupt_step, 11), id="within an epoch, saved there"),
+        pytest.param(lambda patch: interrupt_often(patch, interrupt_validation, 2), id="in the validation"),
     ],
 )
 def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, pictures, tmp_path, press, capsys):
@@ -82,6 +105,38 @@ def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finis
     assert (resumed.best_epoch, resumed.best_loss) == (unbroken.best_epoch, unbroken.best_loss)
     assert same(load_file(tmp_path / WEIGHTS), load_file(folder / WEIGHTS))
     assert resumed.seconds > broken.seconds
+
+
+@pytest.mark.parametrize(("press", "at", "done"), [(interrupt_step, 9, 2), (interrupt_validation, 1, 3)])
+def test_what_was_done_of_an_epoch_is_not_done_again(pictures, tmp_path, monkeypatch, capsys, press, at, done):
+    with monkeypatch.context() as patch:
+        interrupt_often(patch, press, at)
+        fit(make_training(epochs=1, warmup_epochs=2), make_loaders(pictures), tmp_path)
+    assert parts_of(tmp_path)[0].startswith(f"training_state.2-{done}.")
+    loaders, given = make_loaders(pictures), []
+    order = EpochSampler(loaders["train"].dataset)
+    order.dataset.epoch = 2
+    expected, get = list(order)[2 * done :], WatermarkDataset.__getitem__
+
+    def counted(dataset, index):
+        given.append(index)
+        return get(dataset, index)
+
+    monkeypatch.setattr(WatermarkDataset, "__getitem__", counted)
+    fit(make_training(epochs=1, warmup_epochs=2), loaders, tmp_path, resume=True)
+    assert given == expected + [0, 1, 2]  # and the validation
+    assert f"after {done} of its 3 steps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("seconds", "saves"), [(0, 3 * 4), (3600, 3)])
+def test_a_state_is_saved_after_every_epoch_and_within_one_when_it_is_due(
+    loaders, tmp_path, monkeypatch, seconds, saves
+):
+    saved = []
+    monkeypatch.setattr(module, "SAVE_SECONDS", seconds)
+    monkeypatch.setattr(module, "save_state", lambda training, result: saved.append(result.underway.steps))
+    fit(make_training(), loaders, tmp_path)
+    assert len(saved) == saves and saved.count(0) == 3
 
 
 def test_a_scaler_is_resumed_with_its_scale(tmp_path):
@@ -185,12 +240,12 @@ def test_a_state_comes_in_parts_of_its_last_epoch_only_and_goes_with_the_end(mon
         interrupt_after(patch, 1)
         fit(make_training(ema=0.9), loaders, tmp_path)
     warming = parts_of(tmp_path)
-    assert warming == [f"training_state.1.{part}.safetensors" for part in ("average", "weights")]
+    assert warming == [f"training_state.1-0.{part}.safetensors" for part in ("average", "weights")]
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
     moments = ("optimizer_exp_avg", "optimizer_exp_avg_sq")
-    assert parts_of(tmp_path) == [f"training_state.2.{part}.safetensors" for part in ("average", *moments, "weights")]
+    assert parts_of(tmp_path) == [f"training_state.2-0.{part}.safetensors" for part in ("average", *moments, "weights")]
     fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
     assert parts_of(tmp_path) == [] and not (tmp_path / STATE).exists()
 
@@ -235,6 +290,20 @@ def test_a_damaged_part_of_a_state_is_one_clear_line(monkeypatch, loaders, tmp_p
     with pytest.raises(ValueError, match=re.escape(name)) as caught:
         fit(make_training(), loaders, tmp_path, resume=True)
     assert "\n" not in str(caught.value)
+
+
+def test_an_averaged_run_on_crops_of_mixed_size_resumes_exactly_within_an_epoch(pictures, tmp_path, monkeypatch):
+    def run(name, resume=False):
+        loaders = make_loaders(pictures)
+        loaders["train"] = make_loader(loaders["train"].dataset, 2, workers=1, sides=(16, 24, 32, 40))
+        return fit(make_training(ema=0.9, epochs=3), loaders, tmp_path / name, resume=resume)
+
+    whole = run("whole")
+    with monkeypatch.context() as patch:
+        interrupt_often(patch, interrupt_step, 8)
+        run("broken")
+    assert timeless(run("broken", resume=True).history) == timeless(whole.history)
+    assert same(*(load_file(tmp_path / name / WEIGHTS) for name in ("whole", "broken")))
 
 
 def test_an_averaged_run_resumes_exactly(pictures, tmp_path):
