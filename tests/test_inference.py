@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 import torch
 from PIL import Image
 from planted import Planted, gradient_energy, marked, photograph, planted, psnr_inside
 from safetensors.torch import save_file
 
 from wmremoval import inference
+from wmremoval.checkpoints import load_model
 from wmremoval.fastnet import FastNet
 from wmremoval.images import ImageError
-from wmremoval.inference import Remover, as_mask, load_remover
+from wmremoval.inference import WEIGHTS, Remover, as_mask, load_remover
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.regions import best_view, find_regions, look_factor, stroke_width, views
 from wmremoval.tiles import TileRunner, shrink, tiles
@@ -235,16 +237,14 @@ def test_without_attention_tiles_equal_the_whole():
 
 
 def test_with_attention_there_is_no_step_at_the_joins():
-    photo = photograph(288, 288)
-    net = FastNet(random_net(), window=6)
-    tiled, whole = (stitched(TileRunner(net, CPU, core, step=24), photo)["image"] for core in (48, 4096))
+    photo = np.ascontiguousarray(skimage.data.coffee()[50:290, 100:340])
+    net = FastNet(load_model(WEIGHTS)[0], window=6)  # trained: what random weights attend to is lost in rounding
+    tiled, whole = (stitched(TileRunner(net, CPU, core, step=24), photo)["mask"] for core in (48, 4096))
+    differ = tiled - whole
+    assert np.abs(differ).max() > 0.01, "attention does reach from tile to tile"
     for axis in (0, 1):
-        # Beside the steps of the photograph itself, which are the same in both.
-        steps, usual = (np.abs(np.diff(image, axis=axis)).mean(axis=(1 - axis, 2)) for image in (tiled, whole))
-        joins = np.arange(47, 287, 48)
-        inside = np.delete(np.arange(287), joins)
-        assert (steps / usual)[joins].mean() <= 1.1 * (steps / usual)[inside].mean()
-    assert np.abs(tiled - whole).max() > 0, "attention does reach from tile to tile"
+        steps = np.abs(np.diff(differ, axis=axis)).mean(axis=1 - axis)
+        assert steps[np.arange(47, 239, 48)].mean() < 0.002  # of the mask's probability; 0.04 with margins of 24 px
 
 
 def test_a_tile_that_does_not_fit_is_halved_and_tried_again(capsys):
