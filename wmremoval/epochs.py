@@ -24,7 +24,9 @@ class Progress:
     """How far a pass over a loader has come."""
 
     steps: int = 0  # batches done
-    sums: dict[str, float] = field(default_factory=dict)  # over the images of those batches, by name of what is measured
+    sums: dict[str, float] = field(
+        default_factory=dict
+    )  # over the images of those batches, by name of what is measured
     counts: dict[str, int] = field(default_factory=dict)  # images in each sum
     seconds: float = 0.0  # over all sittings
     waited: float = 0.0  # seconds of those in which no data was there
@@ -84,27 +86,11 @@ def run_epoch(
     started = asked - progress.seconds
     for step, cpu_batch in enumerate(bar, start=progress.steps + 1):
         progress.waited += time.monotonic() - asked
-        batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
-        if training.config.pairs and optimizer is not None:
-            batch = both_views(batch)
-        batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
-        with torch.set_grad_enabled(optimizer is not None):
-            parts = training.restore(batch["watermarked"])
-            image, mask_logits = parts[:2]
-            loss, terms = training.objective(image, mask_logits, batch)
-            mark_term = training.mark_term(parts, batch)
-        means = _measure(image.detach(), loss.detach(), terms, batch, training.config.target)
-        if parts.alpha is not None:
-            means["term_mark"] = mark_term.item()
-        _check_finite(means, label, step)
-        if optimizer is not None:
-            means["grad_norm"] = training.step(loss + mark_term, optimizer)
-            if not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
-                _check_finite(means, label, step)
+        means, images = _run_batch(training, cpu_batch, optimizer, f"{label}, step {step}")
         if main_epoch is not None:
             training.scheduler.step()
             _set_rate(training, main_epoch)
-        progress.add(means, len(image))
+        progress.add(means, images)
         progress.steps, progress.seconds = step, time.monotonic() - started
         bar.set_postfix(loss=f"{progress.sums['loss'] / progress.counts['loss']:.4f}")
         if after_step is not None:
@@ -120,6 +106,28 @@ def _batches(loader: DataLoader, progress: Progress):
     if progress.steps:
         torch.set_rng_state(state)
     return batches
+
+
+def _run_batch(training: Training, cpu_batch: dict, optimizer, place: str) -> tuple[dict[str, float], int]:
+    """Restore and judge a batch and, with an optimiser, take a step: its means, and how many images it has."""
+    batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
+    if training.config.pairs and optimizer is not None:
+        batch = both_views(batch)
+    batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
+    with torch.set_grad_enabled(optimizer is not None):
+        parts = training.restore(batch["watermarked"])
+        image, mask_logits = parts[:2]
+        loss, terms = training.objective(image, mask_logits, batch)
+        mark_term = training.mark_term(parts, batch)
+    means = _measure(image.detach(), loss.detach(), terms, batch, training.config.target)
+    if parts.alpha is not None:
+        means["term_mark"] = mark_term.item()
+    _check_finite(means, place)
+    if optimizer is not None:
+        means["grad_norm"] = training.step(loss + mark_term, optimizer)
+        if not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
+            _check_finite(means, place)
+    return means, len(image)
 
 
 def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -155,11 +163,11 @@ def _measure(
     return dict(zip(means, torch.stack([value.float() for value in means.values()]).tolist(), strict=True))
 
 
-def _check_finite(means: dict[str, float], label: str, step: int) -> None:
+def _check_finite(means: dict[str, float], place: str) -> None:
     bad = [name for name in ("loss", "grad_norm") if not math.isfinite(means.get(name, 0.0))]
     if bad:
         values = ", ".join(f"{name} {value:.4g}" for name, value in means.items() if name.startswith("term_"))
         raise NonFiniteLossError(
-            f"{label}, step {step}: the {bad[0].replace('_', ' ')} is {means[bad[0]]} ({values}); "
+            f"{place}: the {bad[0].replace('_', ' ')} is {means[bad[0]]} ({values}); "
             "lower the learning rate or set amp='off'"
         )

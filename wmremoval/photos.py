@@ -62,11 +62,11 @@ def list_photos(folder: str | Path) -> list[Path]:
     return sorted(path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
-def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS) -> PhotoScan:
+def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS, least: int = MIN_PHOTOS) -> PhotoScan:
     """Decode every photograph of a folder once; print one line for each that cannot be used.
 
     Raises:
-        ValueError: no such folder, or fewer than `MIN_PHOTOS` usable photographs.
+        ValueError: no such folder, or fewer than `least` usable photographs.
     """
     files = list_photos(folder)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
@@ -77,9 +77,9 @@ def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS) -> PhotoScan:
     for reason in skipped.values():
         print(f"skipped {reason}")
     paths = tuple(path for path, reason in zip(files, reasons, strict=True) if not reason)
-    if len(paths) < MIN_PHOTOS:
+    if len(paths) < least:
         raise ValueError(
-            f"{folder} holds {len(paths)} usable photographs ({len(skipped)} skipped), at least {MIN_PHOTOS} are needed; "
+            f"{folder} holds {len(paths)} usable photographs ({len(skipped)} skipped), at least {least} are needed; "
             "add .jpg, .png or .webp files, or run: python -m wmremoval download --dataset imagenette"
         )
     kinds = Counter(path.suffix.lower().lstrip(".").replace("jpeg", "jpg") for path in paths)

@@ -124,11 +124,9 @@ def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Res
 
 def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights: str | Path | None) -> dict:
     """What was run on what: enough to rebuild the suite, without folder paths."""
-    path = Path(weights or WEIGHTS).expanduser()
-    path = path / BEST_MODEL if path.is_dir() else path
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
-        "weights": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+        "weights": weights_of(weights),
         "settings": asdict(suite.config) | {"split_seed": SPLIT_SEED},
         "photographs": {"source": Path(photos).name, "in_part": len(suite.paths)},
         "logos": {"source": Path(logos).name, "in_part": len(suite.logos)} if logos else None,
@@ -136,6 +134,13 @@ def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights
         "environment": environment(),
         "notes": NOTES,
     }
+
+
+def weights_of(weights: str | Path | None) -> dict[str, str]:
+    """Which weights these are: the file's name and its SHA-256; None: the package's."""
+    path = Path(weights or WEIGHTS).expanduser()
+    path = path / BEST_MODEL if path.is_dir() else path
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def suite_table(results: dict) -> str:

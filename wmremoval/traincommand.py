@@ -56,12 +56,20 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     )
     evaluate.add_argument("--document", action="store_true", help="the document's test: photographs augmented once")
     evaluate.add_argument(
+        "--everyday",
+        action="store_true",
+        help="marks as on the web, on scikit-image's photographs or those of --photos",
+    )
+    evaluate.add_argument(
         "--oracle", action="store_true", help="what the remover would gain if told mask, alpha, colour"
     )
     evaluate.add_argument("--part", help="test (default of the suite), or val to tune on (default of the oracle)")
     evaluate.add_argument("--bare", action="store_true", help="the suite for the network alone, without the remover")
     evaluate.add_argument(
-        "--without", action="append", default=[], help="leave out a step of the remover: mirror, consensus, fill or separation"
+        "--without",
+        action="append",
+        default=[],
+        help="leave out a step of the remover: mirror, consensus, fill or separation",
     )
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
     evaluate.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -126,13 +134,18 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
         run_oracle(source, logos, *where, arguments.part or "val")
         return 0
+    if arguments.everyday:
+        from .everyday import run_everyday
+
+        run_everyday(arguments.photos and from_root(arguments.photos), *where)
+        return 0
     if arguments.document:
         from .protocol import run_protocol
 
         run_protocol(source, *where)
         return 0
     if not arguments.run:
-        raise ValueError("name the folder of a run, or --suite, --document or --oracle")
+        raise ValueError("name the folder of a run, or --suite, --everyday, --document or --oracle")
     folder = from_root(arguments.run)
     training, _, about = read_run(folder, pick_device(arguments.device))
     photos = run_photos(folder, about, arguments.photos)

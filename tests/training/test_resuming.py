@@ -124,7 +124,7 @@ def test_what_was_done_of_an_epoch_is_not_done_again(pictures, tmp_path, monkeyp
 
     monkeypatch.setattr(WatermarkDataset, "__getitem__", counted)
     fit(make_training(epochs=1, warmup_epochs=2), loaders, tmp_path, resume=True)
-    assert given == expected + [0, 1, 2]  # and the validation
+    assert given == [*expected, 0, 1, 2]  # and the validation
     assert f"after {done} of its 3 steps" in capsys.readouterr().out
 
 
