@@ -116,7 +116,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"checkpoints", "data", "devices", "images", "inference", "metrics", "photos", "runs", "suite"},
     "suitereport": {"checkpoints", "devices", "images", "inference", "panels", "reports", "runs", "suite", "tiles"},
     "everydaymarks": {"stamps", "watermarks"},
-    "everyday": {"everydaymarks", "images", "inference", "photos", "reports", "runs", "suite", "suitereport", "watermarks"},
+    "everyday": {"everydaymarks", "images", "inference", "panels", "photos", "reports", "runs", "suite", "suitereport", "watermarks"},
     "gallery": {"fonts", "images", "inference", "metrics", "panels", "photos", "runs", "watermarks"},
     "scalebenchmark": {"data", "fonts", "images", "inference", "metrics", "photos", "watermarks"},
     "experiment": {

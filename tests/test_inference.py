@@ -237,14 +237,14 @@ def test_without_attention_tiles_equal_the_whole():
 
 
 def test_with_attention_there_is_no_step_at_the_joins():
-    photo = np.ascontiguousarray(skimage.data.coffee()[50:290, 100:340])
+    photo = np.ascontiguousarray(skimage.data.coffee()[50:242, 100:292])
     net = FastNet(load_model(WEIGHTS)[0], window=6)  # trained: what random weights attend to is lost in rounding
-    tiled, whole = (stitched(TileRunner(net, CPU, core, step=24), photo)["mask"] for core in (48, 4096))
+    tiled, whole = (stitched(TileRunner(net, CPU, core, step=24), photo)["mask"] for core in (96, 4096))
     differ = tiled - whole
-    assert np.abs(differ).max() > 0.01, "attention does reach from tile to tile"
+    assert np.abs(differ).max() > 0.003, "attention does reach from tile to tile"
     for axis in (0, 1):
         steps = np.abs(np.diff(differ, axis=axis)).mean(axis=1 - axis)
-        assert steps[np.arange(47, 239, 48)].mean() < 0.002  # of the mask's probability; 0.04 with margins of 24 px
+        assert steps[95] < 0.002  # of the mask's probability; 0.04 and more with a margin of 32 px
 
 
 def test_a_tile_that_does_not_fit_is_halved_and_tried_again(capsys):

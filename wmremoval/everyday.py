@@ -8,18 +8,21 @@ from datetime import datetime
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from tqdm.auto import tqdm
 
 from .everydaymarks import EVERYDAY, everyday_mark
-from .images import read_image
+from .images import read_image, to_tensor
 from .inference import Result, load_remover
+from .panels import image_grid, image_panel
 from .photos import find_photos, sample_scenes
 from .reports import format_table
 from .runs import environment, save_figure, write_csv, write_json
 from .suite import Cell, Sample, score_sample, summarise_cells
-from .suitereport import draw_suite, weights_of
+from .suitereport import weights_of
 from .watermarks import blend
 
+PANEL = 3.0  # inches; width of a photograph in the picture
 LIFTED = 6.0  # dB inside the mark: of what it did to the photograph a quarter is left, in squares
 NOTES = [
     "Every photograph, at its own size, under every mark, and once without one; means of per-photograph values on 8-bit images.",
@@ -76,7 +79,7 @@ def run_everyday(
     if folder is not None:
         write_json(Path(folder) / "everyday.json", results)
         write_csv(Path(folder) / "everyday.csv", rows)
-        save_figure(draw_suite(examples), Path(folder) / "everyday.png")
+        save_figure(draw_everyday(examples), Path(folder) / "everyday.png")
     return results
 
 
@@ -109,6 +112,20 @@ def everyday_table(results: dict) -> str:
             "* is given the true mask, which a user does not have.",
         ]
     )
+
+
+def draw_everyday(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
+    """A photograph under each mark, and restored."""
+    widest = max(
+        (sample.clean for sample, _, _ in examples.values()), key=lambda photo: photo.shape[1] / photo.shape[0]
+    )
+    figure, panels = image_grid(-(-len(examples) // 2), 4, to_tensor(widest), PANEL)
+    for axes in panels[2 * len(examples) :]:
+        axes.set_axis_off()
+    for i, (name, (sample, restored, row)) in enumerate(examples.items()):
+        image_panel(panels[2 * i], to_tensor(sample.watermarked), f"{name}: {row['input_psnr']:.1f} dB")
+        image_panel(panels[2 * i + 1], to_tensor(restored), f"restored: {row['psnr']:.1f} dB")
+    return figure
 
 
 def _score(remover: Callable[[np.ndarray], Result], opened: list) -> tuple[list[dict], dict[str, tuple]]:
