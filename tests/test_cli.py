@@ -87,10 +87,10 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
     main_epoch = fitting._main_epoch
 
-    def interrupt(current, loaders, epoch, result):
+    def interrupt(keeper, loaders, epoch):
         if epoch == 2:
             raise KeyboardInterrupt
-        main_epoch(current, loaders, epoch, result)
+        main_epoch(keeper, loaders, epoch)
 
     with monkeypatch.context() as patch:
         patch.setattr(fitting, "_main_epoch", interrupt)
