@@ -24,9 +24,7 @@ class Progress:
     """How far a pass over a loader has come."""
 
     steps: int = 0  # batches done
-    sums: dict[str, float] = field(
-        default_factory=dict
-    )  # over the images of those batches, by name of what is measured
+    sums: dict[str, float] = field(default_factory=dict)  # over their images, by name of what is measured
     counts: dict[str, int] = field(default_factory=dict)  # images in each sum
     seconds: float = 0.0  # over all sittings
     waited: float = 0.0  # seconds of those in which no data was there
