@@ -171,6 +171,7 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("size_spread", -32),
         ("degraded", 1.5),
         ("unmarked", -0.1),
+        ("sharp", 1.1),
         ("photo_memory", -1),
     ],
 )

@@ -190,7 +190,7 @@ def test_a_vivid_colour_stays_within_what_can_be_shown():
     colour = np.float32([[[0.97, 0.1, 0.1], [1.0, 0.0, 0.0]]])
     strength, vivid = consensus._vivid(background, np.full((1, 2), 0.6, np.float32), colour)
     assert vivid.min() >= -1e-6 and vivid.max() <= 1 + 1e-6
-    np.testing.assert_allclose(strength, [[0.6 * 0.47 / 0.5, 0.6]], rtol=1e-5)  # by hand: red ends at 1, after 0.5 of 0.47
+    np.testing.assert_allclose(strength, [[0.6 * 0.47 / 0.5, 0.6]], rtol=1e-5)  # red ends at 1, after 0.5 of 0.47
 
 
 def test_marks_of_other_colours_keep_them():

@@ -353,6 +353,23 @@ def test_zoomed_samples_are_windows_of_larger_marks_and_keep_the_blending_equati
     assert all(same(a, b) for a, b in zip(drawn[:6], samples(dataset)[:6], strict=True))
 
 
+def test_sharp_windows_have_the_larger_mark_over_the_photograph_as_it_is_without_a_zoom(photos, fonts):
+    config = SampleConfig(image_size=48, zoom=4, unmarked_share=0, degraded_share=0)
+    groups = {
+        name: samples(WatermarkDataset(photos * 6, replace(config, **options), fonts))
+        for name, options in {"sharp": {"sharp_share": 1.0}, "zoomed": {}, "plain": {"zoom": 1.0}}.items()
+    }
+    for sample in groups["sharp"]:
+        mark = (1 - sample["alpha"]) * sample["clean"] + sample["alpha"] * sample["colour"]
+        assert sample["clean"].shape == (3, 48, 48) and (sample["watermarked"] - mark).abs().max() <= 0.51 / 255
+    slope = {name: np.mean([s["clean"].diff(dim=2).abs().mean() for s in group]) for name, group in groups.items()}
+    area = {name: np.mean([s["mask"].mean() for s in group]) for name, group in groups.items()}
+    assert slope["sharp"] > 0.9 * slope["plain"] and slope["zoomed"] < 0.8 * slope["plain"]
+    assert area["sharp"] > 1.3 * area["plain"]
+    some = samples(WatermarkDataset(photos * 6, replace(config, sharp_share=0.5), fonts))
+    assert 0.75 * slope["plain"] < np.mean([s["clean"].diff(dim=2).abs().mean() for s in some]) < slope["sharp"]
+
+
 def test_a_zoom_leaves_fixed_samples_alone(photos, fonts):
     for zoomed, plain in zip(
         samples(WatermarkDataset(photos, replace(FIXED, zoom=3.0), fonts)),

@@ -171,10 +171,10 @@ def test_another_sample_seed_gives_other_training_samples_and_the_same_fixed_one
 
 
 def test_what_samples_are_made_with_comes_from_the_settings():
-    config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, seed=4, image_size=96)
+    config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, seed=4, image_size=96)
     made, fixed = sample_config(config, training=True), sample_config(config, training=False)
     assert (made.degraded_share, made.collage_share, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
-    assert made.unmarked_share == 0.2
+    assert (made.unmarked_share, made.sharp_share) == (0.2, 0.3)
     assert made.augment and not fixed.augment
     assert (fixed.seed, fixed.image_size, fixed.watermarks) == (4, 96, MARKS["standard"])
 

@@ -566,3 +566,40 @@ def test_an_overlay_is_nothing_but_the_stamp():
     shares = ("outline", "shadow", "occluded", "distorted", "jitter", "overlay")
     assert all(getattr(config, f"{name}_share") == 0 for name in shares) and config.even
     assert (config.shape_share, config.logo_share, config.opaque_share) == (0.25, 0.4, 0.18)
+
+
+def filled(mark):
+    """The share of the smallest rectangle around a mark, turned with it, that the mark covers."""
+    cover = (mark.alpha > 0.02).astype(np.uint8)
+    outlines = cv2.findContours(cover, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0]
+    _, (width, height), _ = cv2.minAreaRect(np.concatenate(outlines))
+    return cover.sum() / ((width + 1) * (height + 1))
+
+
+def test_text_on_a_box_is_a_translucent_rectangle_with_letters_on_it(fonts):
+    boxed, plain = (
+        list(filter(inside, marks(100, replace(TEXT, boxed_share=share), fonts, height=256, width=256)))
+        for share in (1.0, 0.0)
+    )
+    assert len(boxed) > 20 and np.quantile([filled(mark) for mark in boxed], 0.1) > 0.9
+    assert np.quantile([filled(mark) for mark in plain], 0.9) < 0.8
+    for mark in boxed:
+        within = mark.alpha[cv2.erode((mark.alpha > 0.02).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0]
+        assert within.max() > 0.95 and 0.2 < np.quantile(within, 0.2) < 0.85, "the letters are opaque, the box is not"
+
+
+def test_half_of_the_boxes_are_black_and_only_the_configured_share_of_texts_has_one(one_face):
+    drawn = list(filter(inside, marks(300, replace(TEXT, boxed_share=0.3), one_face)))
+    boxes = [mark for mark in drawn if filled(mark) > 0.9]
+    assert 0.2 < len(boxes) / len(drawn) < 0.4
+    colours = [np.median(mark.colour[(mark.alpha > 0.2) & (mark.alpha < 0.85)], axis=0) for mark in boxes]
+    dark = np.mean([colour.max() < 0.16 for colour in colours])
+    assert 0.4 < dark < 0.75  # and every eighth of the others
+
+
+def test_the_webs_marks_have_more_text_larger_and_on_boxes():
+    web, overlays = MARKS["web"], MARKS["overlays"]
+    assert 1 - web.shape_share - web.logo_share > 1 - overlays.shape_share - overlays.logo_share
+    assert web.text_height[0] < overlays.text_height[0] and web.text_height[1] > overlays.text_height[1]
+    assert web.shadow_share > overlays.shadow_share and web.boxed_share > 0
+    assert all(marks.boxed_share == 0 for name, marks in MARKS.items() if name != "web")

@@ -31,8 +31,10 @@ class TrainConfig:
     init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
     pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
-    marks: str = "standard"  # of training samples; "varied": more shapes, lattices and opaque marks; "overlays": of these
-    # most as watermarking programs lay them, in one colour and one opacity
+    sharp: float = 0.0  # share of zoomed training samples whose mark alone is larger: large marks over fine detail
+    marks: str = "standard"  # of training samples, one of `MARKS`. "varied": more shapes, lattices and opaque marks;
+    # "overlays": of these most as watermarking programs lay them, in one colour and one opacity; "web": more and larger
+    # text, some of it on boxes
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     degraded: float = 0.25  # share of training samples with blur or JPEG after marking, as on the web
     unmarked: float = 0.05  # share of training samples without a mark: a network that always finds one finds too many
@@ -66,8 +68,8 @@ class TrainConfig:
     compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
 
     def __post_init__(self):
-        choices = {"target": ("reference", "clean"), "marks": ("standard", "varied", "overlays"), "keep": ("best", "last")}
-        for name, allowed in (choices | {"amp": ("auto", "bf16", "fp16", "off")}).items():
+        choices = {"target": ("reference", "clean"), "keep": ("best", "last"), "amp": ("auto", "bf16", "fp16", "off")}
+        for name, allowed in (choices | {"marks": ("standard", "varied", "overlays", "web")}).items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
@@ -87,7 +89,7 @@ class TrainConfig:
 
         if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
             raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
-        for name in ("collage", "degraded", "unmarked"):
+        for name in ("collage", "degraded", "unmarked", "sharp"):
             if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1):
                 raise ValueError(f"{name} must be a number from 0 to 1, got {getattr(self, name)!r}")
         if self.size_spread > self.image_size - SIZE_STEP:

@@ -84,6 +84,7 @@ class SampleConfig:
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
     collage_share: float = 0.0  # of augmented samples: several photographs beside each other, small as on a large sheet
     zoom: float = 1.0  # augmented samples are windows of a view up to this many times larger, marks and all
+    sharp_share: float = 0.0  # of such windows: the mark alone is larger, the view whole, as sharp as large photographs
     watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
@@ -141,16 +142,18 @@ class WatermarkDataset(Dataset):
         index, size = key if isinstance(key, tuple) else (key, config.image_size)
         rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
         side = _view_side(rng, size, config.zoom) if config.augment and config.zoom > 1 else size
+        sharp = config.sharp_share and side > size and rng.random() < config.sharp_share
+        view = size if sharp else side
         clean = self.store[self.paths[index]]
-        clean = self._augmented(clean, side, rng) if config.augment else resize_and_crop(clean, side)
+        clean = self._augmented(clean, view, rng) if config.augment else resize_and_crop(clean, view)
         if config.augment and config.collage_share and rng.random() < config.collage_share:
-            clean = self._collage(side, rng)
+            clean = self._collage(view, rng)
         first, second = self._mark(side, rng), self._mark(side, rng)
         if config.augment and rng.random() < config.unmarked_share:
             first = Mark(np.zeros_like(first.alpha), first.colour)
         if side > size:
             window = _window(rng, first.alpha, size)
-            clean = np.ascontiguousarray(clean[window])
+            clean = clean if sharp else np.ascontiguousarray(clean[window])
             first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
         watermarked, mask = blend(clean, first)
         reference, reference_mask = blend(clean, second)

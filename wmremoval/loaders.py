@@ -128,5 +128,6 @@ def sample_config(config: TrainConfig, training: bool) -> SampleConfig:
         unmarked_share=config.unmarked,
         collage_share=config.collage,
         zoom=config.zoom,
+        sharp_share=config.sharp,
         watermarks=MARKS[config.marks],
     )

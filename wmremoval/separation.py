@@ -18,7 +18,7 @@ DECAY = 0.9, 0.999  # of the two means of Adam
 POWER = 0.5  # of the length of a gradient: those of photographs are sparser than Laplace's distribution, which has 1
 EDGE_COST = 0.5  # of a gradient of 1: a power of 0.5 then costs as much as one of 1 where the gradient is 0.25
 LEAST_EDGE = 0.005  # gradient, of RGB in [0, 1] a pixel, below which there is no edge: one grey level
-PERIMETER, LEAST_CHANGE = 0.4, 0.03  # what an edge of the cover from 0 to 1 costs, and the change below which it is none
+PERIMETER, LEAST_CHANGE = 0.4, 0.03  # cost of an edge of the cover from 0 to 1; the change below which it is none
 COVER_COST = 0.6  # of a deviation of the cover by its doubt
 DOUBT_EDGE, DOUBT_INSIDE, DOUBT_OUTSIDE = 0.3, 0.05, 0.1  # about the cover, by where in a mark a pixel is
 EDGE = 0.05, 0.95  # cover between which a pixel is of an edge
@@ -38,7 +38,7 @@ class Mark(NamedTuple):
 
     cover: np.ndarray  # (h, w) in [0, 1]: 1 inside a mark, less at its edges
     strength: np.ndarray  # (h, w) in [0, 1]: alpha where the cover is 1
-    colour: np.ndarray  # (h, w, 3) RGB, about [0, 1]: less strength of a colour that is more than white is white as well
+    colour: np.ndarray  # (h, w, 3) RGB, about [0, 1]: less strength of a more than white colour is white as well
 
 
 def separate(maps: Maps, agreed: Agreement) -> Maps:

@@ -11,10 +11,13 @@ import numpy as np
 
 from .fonts import PHRASES, FontBook, text_raster
 
+BLACK_SHARE = 0.5  # of boxes: black or nearly so, whatever the colour drawn for them
 RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
 
 
-def text_stamp(rng: np.random.Generator, fonts: FontBook, em: float, outline_share: float) -> tuple[np.ndarray, float]:
+def text_stamp(
+    rng: np.random.Generator, fonts: FontBook, em: float, outline_share: float, boxed_share: float = 0.0
+) -> tuple[np.ndarray, float]:
     languages = list(fonts.faces)
     weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
     language = languages[rng.choice(len(languages), p=weights / weights.sum())]
@@ -28,8 +31,22 @@ def text_stamp(rng: np.random.Generator, fonts: FontBook, em: float, outline_sha
         stroke = cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * margin + 1, 2 * margin + 1)))
         hollow = rng.random() < 0.3
         outline = paint(rng, np.clip(stroke - cover, 0, 1) if hollow else stroke)
-        return (outline if hollow else over(paint(rng, cover), outline)), em / size
-    return paint(rng, cover), em / size
+        stamp = outline if hollow else over(paint(rng, cover), outline)
+    else:
+        stamp = paint(rng, cover)
+    if boxed_share and rng.random() < boxed_share:
+        stamp = _on_box(rng, stamp, size)
+    return stamp, em / size
+
+
+def _on_box(rng: np.random.Generator, text: np.ndarray, em: int) -> np.ndarray:
+    """The text over a translucent box, black half of the time; margins are a share of the em, in pixels of the stamp."""
+    tall, wide = round(em * rng.uniform(0.1, 0.7)), round(em * rng.uniform(0.2, 1.5))
+    text = np.pad(text, ((tall, tall), (wide, wide), (0, 0)))
+    box = paint(rng, np.ones(text.shape[:2], np.float32))
+    if rng.random() < BLACK_SHARE:
+        box[..., :3] = np.float32(rng.uniform(0.0, 0.15))
+    return over(text, box * np.float32(rng.uniform(0.25, 0.8)))
 
 
 def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:

@@ -11,9 +11,8 @@ SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
-SETTINGS |= dict.fromkeys(
-    ("alpha", "beta", "gamma", "delta", "zoom", "ema", "collage", "degraded", "unmarked", "photo_memory"), float
-)
+SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "collage", "degraded", "unmarked"), float)
+SETTINGS |= dict.fromkeys(("ema", "sharp", "photo_memory"), float)
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:

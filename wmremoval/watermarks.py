@@ -36,6 +36,7 @@ class WatermarkConfig:
     text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
     logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
     even: bool = False  # one opacity from end to end; False: every second mark fades along the way
+    boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
     overlay_share: float = 0.0  # of all marks: drawn as `overlay` says, whatever the shares above
 
 
@@ -47,6 +48,17 @@ MARKS = {
     # Most marks on the web are plain, white and faint, and of the varied ones too few are.
     "overlays": WatermarkConfig(
         shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18, overlay_share=0.6
+    ),
+    # Captions on boxes, words over half of a photograph and shadows are what all of these lack.
+    "web": WatermarkConfig(
+        shape_share=0.2,
+        lattice_share=0.2,
+        logo_share=0.25,
+        opaque_share=0.15,
+        shadow_share=0.35,
+        text_height=(0.04, 0.34),
+        boxed_share=0.25,
+        overlay_share=0.5,
     ),
 }
 
@@ -152,7 +164,11 @@ def _stamped(
         stamp, scale = logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
     else:
         stamp, scale = text_stamp(
-            rng, fonts, side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0), config.outline_share
+            rng,
+            fonts,
+            side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0),
+            config.outline_share,
+            config.boxed_share,
         )
     if rng.random() < config.jitter_share:
         stamp = jitter(rng, stamp)
