@@ -51,13 +51,13 @@ MARKS = {
     ),
     # Captions on boxes, words over half of a photograph and shadows are what all of these lack.
     "web": WatermarkConfig(
-        shape_share=0.2,
+        shape_share=0.15,
         lattice_share=0.2,
-        logo_share=0.25,
+        logo_share=0.2,
         opaque_share=0.15,
         shadow_share=0.35,
         text_height=(0.04, 0.34),
-        boxed_share=0.25,
+        boxed_share=0.45,
         overlay_share=0.5,
     ),
 }
