@@ -170,6 +170,11 @@ def test_another_sample_seed_gives_other_training_samples_and_the_same_fixed_one
     assert all(torch.equal(a, b) for a, b in zip(collect(reseeded), collect(other["train"]), strict=True))
 
 
+def test_every_kind_of_marks_is_a_setting():
+    for name in MARKS:
+        assert sample_config(TrainConfig(marks=name), training=True).watermarks == MARKS[name]
+
+
 def test_what_samples_are_made_with_comes_from_the_settings():
     config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, seed=4, image_size=96)
     made, fixed = sample_config(config, training=True), sample_config(config, training=False)

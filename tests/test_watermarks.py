@@ -561,10 +561,16 @@ def test_a_share_of_the_marks_are_overlays():
     assert 18 <= same <= 42
 
 
-def test_an_overlay_is_nothing_but_the_stamp():
+@pytest.mark.parametrize("name", ["overlays", "web"])
+def test_an_overlay_is_nothing_but_the_stamp(name):
+    config = overlay(MARKS[name])
+    shares = ("outline", "shadow", "occluded", "distorted", "jitter", "boxed", "overlay")
+    assert all(getattr(config, f"{share}_share") == 0 for share in shares) and config.even
+    assert config.shape_share == MARKS[name].shape_share and config.logo_share == MARKS[name].logo_share
+
+
+def test_overlays_keep_the_kinds_of_the_varied():
     config = overlay(MARKS["overlays"])
-    shares = ("outline", "shadow", "occluded", "distorted", "jitter", "overlay")
-    assert all(getattr(config, f"{name}_share") == 0 for name in shares) and config.even
     assert (config.shape_share, config.logo_share, config.opaque_share) == (0.25, 0.4, 0.18)
 
 
@@ -595,6 +601,16 @@ def test_half_of_the_boxes_are_black_and_only_the_configured_share_of_texts_has_
     colours = [np.median(mark.colour[(mark.alpha > 0.2) & (mark.alpha < 0.85)], axis=0) for mark in boxes]
     dark = np.mean([colour.max() < 0.16 for colour in colours])
     assert 0.4 < dark < 0.75  # and every eighth of the others
+
+
+def test_no_box_is_of_the_colour_of_its_letters_because_its_mark_is_an_overlay(one_face):
+    """Overlays are given one colour: a caption would be white on white. So none of them has a box."""
+    boxed, overlays = (
+        list(filter(inside, marks(150, replace(TEXT, boxed_share=1.0, overlay_share=share), one_face)))
+        for share in (0.0, 1.0)
+    )
+    assert np.mean([filled(mark) > 0.9 for mark in boxed]) > 0.9
+    assert not any(filled(mark) > 0.9 for mark in overlays)
 
 
 def test_the_webs_marks_have_more_text_larger_and_on_boxes():

@@ -73,6 +73,7 @@ def overlay(config: WatermarkConfig) -> WatermarkConfig:
         occluded_share=0.0,
         distorted_share=0.0,
         jitter_share=0.0,
+        boxed_share=0.0,
         opacity=(0.15, 0.8),
         even=True,
     )
