@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from .fastnet import FastNet
 from .images import to_uint8
 from .looks import Look, answers, box_in_view, search
 from .photofile import from_pil, read_photo, to_pil
+from .plates import Plate, find_plates, take_off
 from .regions import Findings, Region, regions_of_mask
 from .repainting import repaint
 from .runs import read_json
@@ -24,6 +26,7 @@ from .verdict import find_marks, outline_steps, step_allowed
 
 WEIGHTS = Path(__file__).with_name("weights") / "wmremoval.safetensors"
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
+COVERED = 0.98  # share of a plate that a user's mask must cover; with less, a seam would stay where it ends
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
 
 
@@ -117,6 +120,11 @@ class Remover:
             else:
                 regions.append(region)
         notes = []
+        for plate in find_plates(
+            photo, changed, [_changed_box(photo, findings, r, changed) for r in regions if r.found]
+        ):
+            if _take_plate_off(plate, mask, restored, changed):
+                notes.append("took a translucent plate off from behind letters")
         if any(not region.found for region in regions):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
         return Result(restored, changed, time.perf_counter() - started, regions, notes)
@@ -156,6 +164,29 @@ def _repaint_region(photo, findings: Findings, region: Region, mask, restored, c
     block = _native_block(photo, findings, region)
     strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
     _write(photo, block, repaint(photo, block, strength), strength, restored, changed)
+
+
+def _changed_box(photo, findings: Findings, region: Region, changed) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of what was changed of a region, in pixels of the photograph; all 0 where nothing was."""
+    block = _native_block(photo, findings, region)
+    x, y, w, h = cv2.boundingRect((changed[block] * findings.belongs(region, block) > 0).astype(np.uint8))
+    top, left = (part.start for part in block)
+    return (top + y, left + x, top + y + h, left + x + w) if w else (0, 0, 0, 0)
+
+
+def _take_plate_off(plate: Plate, mask, restored, changed) -> bool:
+    """Write what is under a plate into the result; not where a user's mask has no more than letters, and says so."""
+    top, left, bottom, right = plate.box
+    if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < COVERED * (bottom - top) * (right - left):
+        return False
+    for block, image, cover in take_off(restored, plate):
+        new = to_uint8(image)
+        here = (cover > 0.0) & (new != restored[block]).any(axis=-1)
+        if mask is not None:
+            here &= mask[block] > 0
+        restored[block][here] = new[here]
+        changed[block][here] = np.maximum(changed[block], to_uint8(cover))[here]
+    return True
 
 
 def _native_block(photo, findings: Findings, region: Region) -> tuple[slice, slice]:
