@@ -76,6 +76,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tiles": {"consensus", "images", "maps", "repainting", "separation"},
     "looks": {"images", "maps", "regions", "tiles"},
     "verdict": {"looks", "maps", "regions", "tiles"},
+    "edges": set(),
+    "plates": {"pixelkinds"},
+    "platesearch": {"edges", "plates"},
     "inference": {
         "checkpoints",
         "devices",
@@ -83,6 +86,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         "images",
         "looks",
         "photofile",
+        "plates",
+        "platesearch",
         "regions",
         "repainting",
         "runs",

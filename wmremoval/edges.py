@@ -11,9 +11,10 @@ import numpy as np
 
 SAMPLES = 400  # places along a side that are compared
 NEAR, FAR = 1, 2  # pixels from an edge at which two on each side are compared: what is nearer may be soft
-LEAST_KNOWN = 0.3  # share of a side that must not be letters
+LEAST_KNOWN = 0.7  # share of a side that must not be letters: a line that crosses a photograph is no caption
 KEPT = 0.7  # share of a side that tells the line; the rest may be edges of the photograph itself
 ROUNDS = 3  # the line tells what is kept, what is kept tells the line
+MIDDLE = np.radians(40), np.radians(50)  # of a round corner
 TINY = 1e-6  # squared RGB in [0, 1]: far below any noise
 
 
@@ -57,6 +58,45 @@ def pairs(view: np.ndarray, letters: np.ndarray, turn: int, places: np.ndarray, 
     return Pairs(before, after, known) if turn < 2 else Pairs(after, before, known)
 
 
+def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int, int], radius: int) -> Pairs:
+    """Both sides of the middles of four round corners, where a square plate would have no edge (k = 1).
+
+    Args:
+        view, letters: as for `pairs`.
+        box: top, left, bottom, right of the plate.
+        radius: of its corners, pixels.
+    """
+    angle = np.linspace(*MIDDLE, max(5, radius // 2))
+    top, left, bottom, right = box
+    ways = [
+        (y, x, a, b)
+        for y, a in ((top + radius, -1), (bottom - radius, 1))
+        for x, b in ((left + radius, -1), (right - radius, 1))
+    ]
+
+    def ring(distance: float) -> tuple[np.ndarray, np.ndarray]:
+        down, aside = distance * np.sin(angle), distance * np.cos(angle)
+        rows, columns = (
+            np.concatenate(at) for at in zip(*((y + a * down, x + b * aside) for y, x, a, b in ways), strict=True)
+        )
+        rows, columns = (
+            np.clip(np.floor(at).astype(int), 0, most - 1)
+            for at, most in zip((rows, columns), letters.shape, strict=True)
+        )
+        return rows, columns
+
+    rings = [ring(radius + away) for away in (NEAR + 0.5, NEAR + 1.5, -NEAR - 0.5, -NEAR - 1.5)]
+    values = [np.float32(view[at]) / np.float32(255) for at in rings]
+    known = ~np.any([letters[at] for at in rings], axis=0)
+    return Pairs((values[0] + values[1])[None] / 2, (values[2] + values[3])[None] / 2, known[None])
+
+
+def alpha_line(alpha: float, colour: np.ndarray) -> Line:
+    """The line of a plate of one opacity and colour (3,), RGB in [0, 1]."""
+    sure = np.ones(1)
+    return Line(np.array([1.0 - alpha]), alpha * colour[None], sure, sure, sure)
+
+
 def fit(sides: Sequence[Pairs]) -> tuple[Line, np.ndarray]:
     """The line of all sides together, told by most of each.
 
@@ -76,6 +116,19 @@ def fit(sides: Sequence[Pairs]) -> tuple[Line, np.ndarray]:
 def explained(side: Pairs, line: Line) -> np.ndarray:
     """Share of the squared step across most of a side that a line explains (k,); 0 where too little is known."""
     return np.where(side.known.mean(axis=1) >= LEAST_KNOWN, _told(_nearest(side, line), line), 0.0)
+
+
+def step_of(side: Pairs) -> np.ndarray:
+    """Squared step across a side, the mean over all of it: (k,)."""
+    return (np.square(side.inside - side.outside).sum(axis=-1) * side.known).sum(axis=1) / np.maximum(
+        side.known.sum(axis=1), 1
+    )
+
+
+def gain(side: Pairs, line: Line) -> np.ndarray:
+    """How much less of the squared step across a side is left with a line than without it, the mean over all of it: (k,)."""
+    left = (_left(side, line) * side.known).sum(axis=1) / np.maximum(side.known.sum(axis=1), 1)
+    return step_of(side) - left
 
 
 def _line(both: Pairs) -> Line:

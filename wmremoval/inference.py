@@ -16,7 +16,8 @@ from .fastnet import FastNet
 from .images import to_uint8
 from .looks import Look, answers, box_in_view, search
 from .photofile import from_pil, read_photo, to_pil
-from .plates import Plate, find_plates, take_off
+from .plates import Plate, take_off
+from .platesearch import find_plates
 from .regions import Findings, Region, regions_of_mask
 from .repainting import repaint
 from .runs import read_json
