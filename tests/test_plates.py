@@ -44,9 +44,16 @@ def without(photo: np.ndarray, plate: Plate) -> np.ndarray:
 # Found
 
 
-@pytest.mark.parametrize("scene", SCENES)
 @pytest.mark.parametrize(
-    "alpha, colour", [(0.3, (0, 0, 0)), (0.45, (0.08, 0.08, 0.08)), (0.6, (1, 1, 1)), (0.5, (0.1, 0.3, 0.8))]
+    "scene, alpha, colour",
+    [
+        ("coffee", 0.3, (0, 0, 0)),
+        ("chelsea", 0.45, (0.08, 0.08, 0.08)),
+        ("astronaut", 0.6, (1, 1, 1)),
+        ("coffee", 0.6, (1, 1, 1)),
+        ("coffee", 0.5, (0.1, 0.3, 0.8)),
+        ("chelsea", 0.5, (0.1, 0.3, 0.8)),
+    ],
 )
 def test_a_plate_is_found_where_it_lies_with_its_opacity_and_colour(scene, alpha, colour):
     clean = SCENES[scene]()

@@ -18,6 +18,7 @@ APART = 1.0  # of the taller letters' height: those nearer to each other are of 
 MOST_TRIED = 6  # captions, the largest, and as many of their parts where a whole one has no plate
 MOST_PIXELS = 24_000_000  # in which a plate is sought; more would take too much memory
 CANDIDATES, LIKELY = 5, 0.3  # for each side; share of the step that a line of that side alone must explain
+PAIRS = 6  # of top and bottom, those that explain the most, for which left and right are sought
 LOOSE = 6  # a side may lie inside of the letters' box by its height over this: boxes are drawn generously
 LEAST_AROUND = 300  # pixels; sides of less, all together, tell too little
 LEAST_STEP = 0.03  # root mean square across top and bottom, RGB in [0, 1]
@@ -78,15 +79,16 @@ def find_plate(photo: np.ndarray, changed: np.ndarray, box: Box) -> Plate | None
     letters = cv2.dilate((changed[top:bottom, left:right] > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
     inner = box[0] - top, box[1] - left, box[2] - top, box[3] - left
     tops, bottoms = (_likely(view, letters, inner, turn) for turn in (0, 2))
+    level = [
+        (_agreed(view, letters, inner, (first, None, last, None), LESS), first, last)
+        for first, last in product(tops, bottoms)
+    ]
+    level = sorted((pair for pair in level if pair[0][0]), key=lambda pair: -pair[0][1])[:PAIRS]
     best, most = None, 0.0
-    for first, last in product(tops, bottoms):
-        line, _ = _agreed(view, letters, inner, (first, None, last, None), LESS)
-        if line is None:
-            continue
+    for (line, _), first, last in level:
         between = first + FAR, inner[1], last - FAR, inner[3]
-        for edges in product(
-            [first], _likely(view, letters, between, 1, line), [last], _likely(view, letters, between, 3, line)
-        ):
+        sides = (_likely(view, letters, between, turn, line) for turn in (1, 3))
+        for edges in product([first], next(sides), [last], next(sides)):
             plate, gained = _plate(view, letters, edges)
             if gained > most:
                 best, most = plate, gained
