@@ -110,25 +110,31 @@ def fit(sides: Sequence[Pairs]) -> tuple[Line, np.ndarray]:
     for _ in range(ROUNDS):
         line = _line(Pairs(*(np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))))
         kept = [_nearest(side, line) for side in sides]
-    return line, np.array([explained(side, line) for side in sides])
+    return line, np.array([_if_known(side, _told(near, line)) for side, near in zip(sides, kept, strict=True)])
 
 
 def explained(side: Pairs, line: Line) -> np.ndarray:
     """Share of the squared step across most of a side that a line explains (k,); 0 where too little is known."""
-    return np.where(side.known.mean(axis=1) >= LEAST_KNOWN, _told(_nearest(side, line), line), 0.0)
+    return _if_known(side, _told(_nearest(side, line), line))
 
 
 def step_of(side: Pairs) -> np.ndarray:
     """Squared step across a side, the mean over all of it: (k,)."""
-    return (np.square(side.inside - side.outside).sum(axis=-1) * side.known).sum(axis=1) / np.maximum(
-        side.known.sum(axis=1), 1
-    )
+    return _mean(side, np.square(side.inside - side.outside).sum(axis=-1))
 
 
 def gain(side: Pairs, line: Line) -> np.ndarray:
     """How much less of the squared step across a side is left with a line than without it, the mean over all of it: (k,)."""
-    left = (_left(side, line) * side.known).sum(axis=1) / np.maximum(side.known.sum(axis=1), 1)
-    return step_of(side) - left
+    return step_of(side) - _mean(side, _left(side, line))
+
+
+def _mean(side: Pairs, x: np.ndarray) -> np.ndarray:
+    """Mean of x (k, n) over what is known of a side: (k,)."""
+    return (x * side.known).sum(axis=1) / np.maximum(side.known.sum(axis=1), 1)
+
+
+def _if_known(side: Pairs, told: np.ndarray) -> np.ndarray:
+    return np.where(side.known.mean(axis=1) >= LEAST_KNOWN, told, 0.0)
 
 
 def _line(both: Pairs) -> Line:
@@ -145,8 +151,7 @@ def _line(both: Pairs) -> Line:
     )
     slope = np.sqrt(of_i / of_o)
     line = Line(slope, mean_i - slope[:, None] * mean_o, of_both / np.sqrt(of_o * of_i), slope, slope)
-    step = (np.square(both.inside - both.outside) * weight).sum(axis=(1, 2)) / 3.0
-    return line._replace(told=_told(both, line), step=step)
+    return line._replace(told=_told(both, line), step=step_of(both) / 3.0)
 
 
 def _left(both: Pairs, line: Line) -> np.ndarray:
@@ -163,5 +168,4 @@ def _nearest(side: Pairs, line: Line) -> Pairs:
 
 
 def _told(both: Pairs, line: Line) -> np.ndarray:
-    step = (np.square(both.inside - both.outside).sum(axis=-1) * both.known).sum(axis=1)
-    return 1.0 - (_left(both, line) * both.known).sum(axis=1) / np.maximum(step, TINY)
+    return 1.0 - _mean(both, _left(both, line)) / np.maximum(step_of(both), TINY)

@@ -176,7 +176,7 @@ def _changed_box(photo, findings: Findings, region: Region, changed) -> tuple[in
 
 
 def _take_plate_off(plate: Plate, mask, restored, changed) -> bool:
-    """Write what is under a plate into the result; not where a user's mask has no more than letters, and says so."""
+    """Write what is under a plate into the result, unless a user's mask leaves a part of it out; gives whether it did."""
     top, left, bottom, right = plate.box
     if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < COVERED * (bottom - top) * (right - left):
         return False
