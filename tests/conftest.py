@@ -1,5 +1,6 @@
 """Photographs of natural content, written once a session, and the packaged fonts."""
 
+import logging
 import os
 
 # Before PyTorch is imported, and inherited by the notebook's kernel: on small tensors and busy cores its threads wait
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from wmremoval.fonts import load_fonts
+from wmremoval.data.fonts import load_fonts
 
 
 @pytest.fixture(scope="session")
@@ -24,6 +25,13 @@ def photos(tmp_path_factory):
     for path, (y, x) in zip(paths, corners, strict=True):
         Image.fromarray(np.ascontiguousarray(cat[y : y + 96, x : x + 128])).save(path, quality=95)
     return paths
+
+
+@pytest.fixture
+def log(caplog):
+    """The lines that the package logs."""
+    caplog.set_level(logging.INFO, "wmremoval")
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import torch
 from skimage import data
 from torch import nn
 
-from wmremoval.inference import Remover
+from wmremoval.data.marks import Mark, blend
 from wmremoval.model import Parts, invert
-from wmremoval.watermarks import Mark, blend
+from wmremoval.restore.remover import Remover
 
 
 class Planted(nn.Module):

@@ -1,3 +1,28 @@
 """wmremoval: remove visible watermarks from photographs with a small, self-supervised U-Net."""
 
-__version__ = "0.1.0"
+import logging
+from typing import TextIO
+
+__version__ = "0.2.0"
+__all__ = ["load_remover", "log_to"]
+
+
+def __getattr__(name: str):
+    """`load_remover` is imported when it is first asked for, so that `import wmremoval.model` stays light."""
+    if name == "load_remover":
+        from wmremoval.restore.remover import load_remover
+
+        return load_remover
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def log_to(stream: TextIO | None) -> None:
+    """Write the package's log lines to a stream as plain text, in place of the stream named before; None: to none."""
+    logger = logging.getLogger(__name__)
+    for old in [each for each in logger.handlers if each.get_name() == "log_to"]:
+        logger.removeHandler(old)
+    if stream is not None:
+        handler = logging.StreamHandler(stream)
+        handler.set_name("log_to")
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

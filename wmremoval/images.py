@@ -4,7 +4,6 @@ An image array is (H, W, 3) RGB uint8 in 0..255. An image tensor is (3, H, W) or
 float32 in [0, 1]. A mask is 1 where the watermark is.
 """
 
-import os
 import struct
 import warnings
 from pathlib import Path
@@ -13,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+
+from wmremoval.files import atomic_path
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 TURNS = {  # EXIF orientation to what puts the picture upright
@@ -126,10 +127,6 @@ def to_image(tensor: Tensor) -> np.ndarray:
 
 def write_image(path: str | Path, image: np.ndarray, **options) -> None:
     """Write an array in the format of the path's ending; the file appears whole or not at all."""
-    path = Path(path)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        Image.fromarray(image).save(temporary, format=Image.registered_extensions()[path.suffix.lower()], **options)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    format = Image.registered_extensions()[Path(path).suffix.lower()]
+    with atomic_path(path) as temporary:
+        Image.fromarray(image).save(temporary, format=format, **options)

@@ -1,7 +1,5 @@
 """`ColorAwareLoss` and its five terms, the mask term, and the frozen VGG16 features behind one of them."""
 
-import http.client
-import socket
 import warnings
 from pathlib import Path
 
@@ -12,7 +10,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from .metrics import ssim
+from wmremoval.files import atomic_path, downloading, first_line
+from wmremoval.metrics import ssim
 
 VGG_CONVOLUTIONS = {
     0: (3, 64),
@@ -26,7 +25,6 @@ VGG_CONVOLUTIONS = {
 VGG_POOLS = (4, 9)
 VGG_LENGTH = 16  # layers of torchvision's vgg16().features up to the ReLU after conv3_3
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-DOWNLOAD_SILENCE = 20.0  # seconds without a byte after which a download is given up
 
 
 def masked_l1_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -151,15 +149,15 @@ def load_vgg(perceptual_weights: str | Path, seed: int = 0) -> tuple[VGG16Featur
         return _load_slice(vgg, path), path.name
     try:
         if not vgg_cache().exists():
-            _download_slice(vgg_cache())
-        return _load_slice(vgg, vgg_cache()), "imagenet"
-    except (OSError, RuntimeError, http.client.HTTPException) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+            with downloading():
+                _download_slice(vgg_cache())
+    except ConnectionError as error:
         warnings.warn(
-            f"VGG16 weights could not be downloaded ({reason}); the perceptual loss uses seeded random features instead",
+            f"VGG16 weights could not be downloaded ({error}); the perceptual loss uses seeded random features instead",
             stacklevel=2,
         )
-        return _randomise(vgg, seed), f"random (download failed: {reason})"
+        return _randomise(vgg, seed), f"random (download failed: {error})"
+    return _load_slice(vgg, vgg_cache()), "imagenet"
 
 
 def _load_slice(vgg: VGG16Features, path: Path) -> VGG16Features:
@@ -169,7 +167,7 @@ def _load_slice(vgg: VGG16Features, path: Path) -> VGG16Features:
         vgg.features.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
-            f"{path} does not hold VGG16 conv1_1 to conv3_3 ({str(error).splitlines()[0]}); delete or replace it"
+            f"{path} does not hold VGG16 conv1_1 to conv3_3 ({first_line(error)}); delete or replace it"
         ) from None
     return vgg
 
@@ -178,21 +176,16 @@ def _download_slice(destination: Path) -> None:
     """Fetch torchvision's VGG16 once and keep the 7 MB that are needed of its 528."""
     from torchvision.models import VGG16_Weights
 
-    destination.parent.mkdir(parents=True, exist_ok=True)
-    whole, part = destination.with_suffix(".download"), destination.with_suffix(".part")
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_SILENCE)
-    try:
-        url = VGG16_Weights.IMAGENET1K_V1.url
-        torch.hub.download_url_to_file(url, str(whole), hash_prefix=url.rsplit("-", 1)[1].split(".")[0])
-        state = torch.load(whole, map_location="cpu", weights_only=True)
+    url = VGG16_Weights.IMAGENET1K_V1.url
+    with atomic_path(destination) as part:
+        whole = part.with_suffix(".download")
+        try:
+            torch.hub.download_url_to_file(url, str(whole), hash_prefix=url.rsplit("-", 1)[1].split(".")[0])
+            state = torch.load(whole, map_location="cpu", weights_only=True)
+        finally:
+            whole.unlink(missing_ok=True)
         names = VGG16Features().features.state_dict()
         save_file({name: state[f"features.{name}"].contiguous() for name in names}, part)
-        part.replace(destination)
-    finally:
-        socket.setdefaulttimeout(previous)
-        whole.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
 
 
 def _randomise(vgg: VGG16Features, seed: int) -> VGG16Features:

@@ -6,8 +6,8 @@ import zlib
 import numpy as np
 from PIL import Image, ImageCms
 
-from wmremoval.photofile import read_photo
-from wmremoval.photowrite import write_photo
+from wmremoval.photofile.read import read_photo
+from wmremoval.photofile.write import write_photo
 
 WIDTH, HEIGHT = 41, 30
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

@@ -6,8 +6,8 @@ from PIL import Image, ImageOps
 from scenes import CMYK_PROFILE, HEIGHT, PROFILE, WIDTH, XMP, exif_bytes, picture, restoration, scene, through
 
 from wmremoval.images import ImageError
-from wmremoval.photofile import from_pil, read_mask, read_photo, to_pil
-from wmremoval.photowrite import output_suffix, write_mask, write_photo
+from wmremoval.photofile.read import from_pil, read_mask, read_photo, to_pil
+from wmremoval.photofile.write import output_suffix, write_mask, write_photo
 
 
 @pytest.mark.parametrize("target", ["png", "jpeg", "webp"])

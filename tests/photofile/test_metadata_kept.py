@@ -11,9 +11,9 @@ from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin
 from scenes import CMYK_PROFILE, HEIGHT, PROFILE, WIDTH, XMP, exif_bytes, picture, restoration, scene, through
 
 from wmremoval.images import ImageError
-from wmremoval.jpegsegments import jpeg_quality
-from wmremoval.photofile import read_photo
-from wmremoval.photowrite import write_photo
+from wmremoval.photofile.jpeg import jpeg_quality
+from wmremoval.photofile.read import read_photo
+from wmremoval.photofile.write import write_photo
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -9,8 +9,8 @@ import tifffile
 from PIL import Image
 from scenes import HEIGHT, WIDTH, picture, scene, through
 
-from wmremoval.photofile import read_photo
-from wmremoval.photowrite import write_photo
+from wmremoval.photofile.read import read_photo
+from wmremoval.photofile.write import write_photo
 
 SAVED = [
     ("JPEG", ".jpg", "RGB", {}), ("JPEG", ".JPEG", "L", {}), ("JPEG", ".jpg", "CMYK", {}),
@@ -184,7 +184,7 @@ def test_cmyk_keeps_the_black_and_shows_the_restored_colour(tmp_path):
 
 def test_two_bit_grey_keeps_its_key_colour_apart(tmp_path):
     """Levels, key and samples of few bits are in the file's own scale."""
-    from wmremoval.pixelkinds import PixelKind, put_back, see
+    from wmremoval.photofile.pixels import PixelKind, put_back, see
 
     kind = PixelKind("grey", 2, key=(3,))
     native = np.array([[[0], [3], [2]]], np.uint8)

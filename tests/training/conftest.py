@@ -5,9 +5,9 @@ import skimage.data
 from PIL import Image
 from small import TinyNet, make_loaders, make_training
 
-from wmremoval import checkpoints
-from wmremoval import training as module
-from wmremoval.fitting import fit
+from wmremoval.training import checkpoints
+from wmremoval.training import trainer as module
+from wmremoval.training.loop import fit
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ import torch
 from torch import nn
 
 from wmremoval.config import TrainConfig
-from wmremoval.data import SampleConfig, WatermarkDataset
-from wmremoval.fonts import FontBook
-from wmremoval.loaders import make_loader
+from wmremoval.data.dataset import SampleConfig, WatermarkDataset
+from wmremoval.data.fonts import FontBook
+from wmremoval.data.loaders import make_loader
 from wmremoval.model import Parts
-from wmremoval.training import Training
+from wmremoval.training.trainer import Training
 
 CPU = torch.device("cpu")
 BEST, WEIGHTS, STATE = "wm_best_model.pth", "wm_best_model.safetensors", "training_state.pt"

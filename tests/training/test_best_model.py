@@ -9,13 +9,12 @@ from safetensors.torch import load_file, save_file
 from small import BEST, WEIGHTS, TinyNet, make_training, random_batch, same
 from torch import nn
 
-from wmremoval import checkpoints
-from wmremoval import fitting as module
-from wmremoval.checkpoints import load_model, load_weights
 from wmremoval.config import TrainConfig
-from wmremoval.epochs import run_epoch
-from wmremoval.fitting import TrainResult, fit
 from wmremoval.model import HeterogeneousUNet
+from wmremoval.training import checkpoints
+from wmremoval.training import loop as module
+from wmremoval.training.checkpoints import load_model, load_weights
+from wmremoval.training.loop import TrainResult, fit, run_epoch
 
 
 def script(monkeypatch, val_losses: list[float]):
@@ -45,14 +44,14 @@ def script(monkeypatch, val_losses: list[float]):
     ],
 )
 def test_the_best_model_is_kept_and_training_halts_when_patience_ends(
-    monkeypatch, tmp_path, capsys, val_losses, patience, best, run, stopped
+    monkeypatch, tmp_path, log, val_losses, patience, best, run, stopped
 ):
     loaders = script(monkeypatch, val_losses)
     training = make_training(epochs=5, early_stop_patience=patience)
     result = fit(training, loaders, tmp_path)
     assert (result.best_epoch, len(result.history), result.stopped) == (best, run, stopped)
     assert result.best_loss == val_losses[best - 1]
-    assert ("Stopping early" in capsys.readouterr().out) == (stopped == "early")
+    assert ("Stopping early" in log.text) == (stopped == "early")
     saved = torch.load(tmp_path / BEST, weights_only=True)
     assert (saved["epoch"], saved["val_loss"]) == (best, val_losses[best - 1])
     assert saved["model"]["layers.4.bias"].tolist() == [best] * 4

@@ -7,8 +7,7 @@ import pytest
 import torch
 from small import Batches, make_training, random_batch
 
-from wmremoval.epochs import NonFiniteLossError, run_epoch
-from wmremoval.fitting import fit
+from wmremoval.training.loop import NonFiniteLossError, fit, run_epoch
 
 
 def spoil(monkeypatch, training, call: int, value: float):

@@ -8,8 +8,8 @@ import torch
 from small import Batches, make_training, random_batch, weights_of
 from torch import nn
 
-from wmremoval.epochs import run_epoch
 from wmremoval.losses import mask_bce_loss, mask_iou_loss
+from wmremoval.training.loop import run_epoch
 
 
 @pytest.mark.parametrize("target", ["clean", "reference"])

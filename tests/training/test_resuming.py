@@ -6,16 +6,15 @@ import re
 import pytest
 import torch
 from safetensors.torch import load_file
-from small import BEST, CPU, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
+from small import BEST, STATE, WEIGHTS, TinyNet, make_loaders, make_training, same, timeless, weights_of
 
-from wmremoval import fitting as module
-from wmremoval import training as network
-from wmremoval.config import TrainConfig
-from wmremoval.data import WatermarkDataset
-from wmremoval.fitting import TrainResult, fit
-from wmremoval.loaders import EpochSampler, make_loader
-from wmremoval.states import load_state, save_state
-from wmremoval.training import Training, seed_everything
+from wmremoval.data.dataset import WatermarkDataset
+from wmremoval.data.loaders import EpochSampler, make_loader
+from wmremoval.training import loop as module
+from wmremoval.training import trainer as network
+from wmremoval.training.checkpoints import load_state, save_state
+from wmremoval.training.loop import TrainResult, fit
+from wmremoval.training.trainer import Training, seed_everything
 
 
 def test_fitting_twice_is_the_same_experiment_twice(loaders, tmp_path):
@@ -89,14 +88,14 @@ def interrupt_often(monkeypatch, press, at: int):
         pytest.param(lambda patch: interrupt_often(patch, interrupt_validation, 2), id="in the validation"),
     ],
 )
-def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, pictures, tmp_path, press, capsys):
+def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finished, pictures, tmp_path, press, log):
     folder, _, unbroken = finished
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(network, "HeterogeneousUNet", TinyNet)
         press(patch)
         broken = fit(make_training(epochs=3, warmup_epochs=2), make_loaders(pictures), tmp_path)
     assert broken.stopped == "interrupted" and len(broken.history) < 3
-    assert (tmp_path / STATE).exists() and "Interrupted" in capsys.readouterr().out
+    assert (tmp_path / STATE).exists() and "Interrupted" in log.text
     seed_everything(99)  # another process, with another random state
     resumed = fit(make_training(epochs=3, warmup_epochs=2), make_loaders(pictures), tmp_path, resume=True)
     assert resumed.stopped == "finished"
@@ -108,11 +107,11 @@ def test_an_interrupted_and_resumed_run_equals_an_unbroken_one_bit_for_bit(finis
 
 
 @pytest.mark.parametrize(("press", "at", "done"), [(interrupt_step, 9, 2), (interrupt_validation, 1, 3)])
-def test_what_was_done_of_an_epoch_is_not_done_again(pictures, tmp_path, monkeypatch, capsys, press, at, done):
+def test_what_was_done_of_an_epoch_is_not_done_again(pictures, tmp_path, monkeypatch, log, press, at, done):
     with monkeypatch.context() as patch:
         interrupt_often(patch, press, at)
         fit(make_training(epochs=1, warmup_epochs=2), make_loaders(pictures), tmp_path)
-    assert parts_of(tmp_path)[0].startswith(f"training_state.2-{done}.")
+    assert torch.load(tmp_path / STATE, weights_only=True)["progress"]["underway"]["steps"] == done
     loaders, given = make_loaders(pictures), []
     order = EpochSampler(loaders["train"].dataset)
     order.dataset.epoch = 2
@@ -125,7 +124,7 @@ def test_what_was_done_of_an_epoch_is_not_done_again(pictures, tmp_path, monkeyp
     monkeypatch.setattr(WatermarkDataset, "__getitem__", counted)
     fit(make_training(epochs=1, warmup_epochs=2), loaders, tmp_path, resume=True)
     assert given == [*expected, 0, 1, 2]  # and the validation
-    assert f"after {done} of its 3 steps" in capsys.readouterr().out
+    assert f"after {done} of its 3 steps" in log.text
 
 
 @pytest.mark.parametrize(("seconds", "saves"), [(0, 3 * 4), (3600, 3)])
@@ -231,23 +230,13 @@ def test_a_damaged_state_is_one_clear_line(monkeypatch, loaders, tmp_path, conte
     assert "\n" not in str(caught.value)
 
 
-def parts_of(folder):
-    return sorted(path.name for path in folder.glob("training_state.*.safetensors"))
-
-
-def test_a_state_comes_in_parts_of_its_last_epoch_only_and_goes_with_the_end(monkeypatch, loaders, tmp_path):
+def test_a_state_is_one_file_and_goes_with_the_end(monkeypatch, loaders, tmp_path):
     with monkeypatch.context() as patch:
         interrupt_after(patch, 1)
         fit(make_training(ema=0.9), loaders, tmp_path)
-    warming = parts_of(tmp_path)
-    assert warming == [f"training_state.1-0.{part}.safetensors" for part in ("average", "weights")]
-    with monkeypatch.context() as patch:
-        interrupt_after(patch, 1)
-        fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
-    moments = ("optimizer_exp_avg", "optimizer_exp_avg_sq")
-    assert parts_of(tmp_path) == [f"training_state.2-0.{part}.safetensors" for part in ("average", *moments, "weights")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([STATE, BEST, WEIGHTS])
     fit(make_training(ema=0.9), loaders, tmp_path, resume=True)
-    assert parts_of(tmp_path) == [] and not (tmp_path / STATE).exists()
+    assert not (tmp_path / STATE).exists()
 
 
 def test_a_save_that_breaks_off_leaves_the_state_before_it(monkeypatch, loaders, tmp_path):
@@ -267,29 +256,6 @@ def test_a_save_that_breaks_off_leaves_the_state_before_it(monkeypatch, loaders,
     again = make_training()
     load_state(again, TrainResult(tmp_path))
     assert same(weights, weights_of(again.net))
-
-
-def test_no_part_of_the_whole_network_s_state_has_more_than_16_megabytes(tmp_path):
-    training = Training(TrainConfig(decompose=True, ema=0.99, alpha=0, perceptual_weights="random"), 3, CPU)
-    for parameter in training.net.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    training.optimizer.step()
-    save_state(training, TrainResult(tmp_path, warmup_losses=[1.0, 1.0]))
-    sizes = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
-    assert len(sizes) == 5 and max(sizes.values()) < 16e6, sizes
-
-
-@pytest.mark.parametrize(
-    "act", [lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")], ids=["lost", "cut"]
-)
-def test_a_damaged_part_of_a_state_is_one_clear_line(monkeypatch, loaders, tmp_path, act):
-    interrupt_after(monkeypatch, 2)
-    fit(make_training(), loaders, tmp_path)
-    name = parts_of(tmp_path)[-1]
-    act(tmp_path / name)
-    with pytest.raises(ValueError, match=re.escape(name)) as caught:
-        fit(make_training(), loaders, tmp_path, resume=True)
-    assert "\n" not in str(caught.value)
 
 
 def test_an_averaged_run_on_crops_of_mixed_size_resumes_exactly_within_an_epoch(pictures, tmp_path, monkeypatch):

@@ -9,11 +9,10 @@ import pytest
 import torch
 from small import CPU, TinyNet, make_training, random_batch, same, weights_of
 
-from wmremoval import fitting as module
 from wmremoval.config import TrainConfig, learning_rates
-from wmremoval.epochs import run_epoch
-from wmremoval.fitting import fit
-from wmremoval.training import Training, autocast_dtype, pick_device, seed_everything
+from wmremoval.training import loop as module
+from wmremoval.training.loop import fit, run_epoch
+from wmremoval.training.trainer import Training, autocast_dtype, pick_device, seed_everything
 
 
 def test_the_rates_of_the_history_are_the_planned_ones(loaders, tmp_path):
@@ -60,9 +59,9 @@ def test_the_drop_holds_from_the_first_batch_after_its_epoch(loaders, tmp_path):
     assert ratios == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1])
 
 
-def test_the_log_has_the_documents_lines(loaders, tmp_path, capsys):
+def test_the_log_has_the_documents_lines(loaders, tmp_path, log):
     result = fit(make_training(epochs=3, lr_drop_epoch=2), loaders, tmp_path)
-    lines = capsys.readouterr().out.splitlines()
+    lines = log.messages
     number = r"\d+\.\d"
     epoch = (
         rf"Epoch %d: Train Loss={number}{{4}}, Train PSNR={number}{{2}}, Train SSIM=-?{number}{{4}} , "
@@ -84,9 +83,9 @@ def test_the_log_has_the_documents_lines(loaders, tmp_path, capsys):
     assert lines[0].endswith(f"{result.warmup_losses[0]:.5f}")
 
 
-def test_no_drop_no_line(loaders, tmp_path, capsys):
+def test_no_drop_no_line(loaders, tmp_path, log):
     fit(make_training(epochs=1, warmup_epochs=0, lr_drop_epoch=None), loaders, tmp_path)
-    assert "Lowering" not in capsys.readouterr().out
+    assert "Lowering" not in log.text
 
 
 def test_every_training_epoch_draws_new_samples_and_validation_never(monkeypatch, loaders, tmp_path):

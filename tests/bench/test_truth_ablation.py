@@ -1,0 +1,117 @@
+"""What the remover is told replaces what the network says, and nothing else; misses are counted."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from planted import Planted, photograph
+
+from wmremoval.bench import truth_ablation
+from wmremoval.bench.__main__ import main
+from wmremoval.bench.suite import Cell, Sample, SuiteConfig, open_suite
+from wmremoval.data.marks import Mark, blend
+from wmremoval.restore.remover import Remover
+
+
+class Mistaken(Planted):
+    """Knows where a white mark is, and gives it half of its alpha and a grey for its colour."""
+
+    def parts(self, watermarked):
+        parts = super().parts(watermarked)
+        return parts._replace(alpha=parts.alpha / 2, colour=torch.full_like(parts.colour, 0.4))
+
+
+def a_sample(alpha: float = 0.5) -> tuple[Sample, Mark]:
+    cover = np.zeros((96, 128), np.float32)
+    cover[30:60, 30:100] = alpha
+    mark = Mark(cover, np.ones((96, 128, 3), np.float32))
+    clean = photograph(96, 128)
+    return Sample(Cell("shape", alpha), "a.png", clean, *blend(clean, mark)), mark
+
+
+@pytest.fixture(scope="module")
+def blueless(tmp_path_factory):
+    """A folder of thirty photographs on which `Planted` is right."""
+    photos = tmp_path_factory.mktemp("blueless")
+    for i in range(30):
+        Image.fromarray(np.roll(photograph(96, 128), 5 * i, axis=1)).save(photos / f"{i:02d}.png")
+    return photos
+
+
+def runner_of(net):
+    return Remover(net, torch.device("cpu")).runner
+
+
+def test_alpha_and_colour_told_together_undo_the_blending():
+    sample, mark = a_sample()
+    answers = truth_ablation.tell(runner_of(Mistaken()), sample, mark)
+    inner = np.s_[34:56, 34:96]  # away from the edges, which are carried in from both sides
+    error = {way: np.abs(image[inner].astype(int) - sample.clean[inner]).max() for way, image in answers.items()}
+    assert error["told alpha and colour"] <= 2 and error["told mask, alpha and colour"] <= 2
+    assert min(error[way] for way in ("as it restores", "told the mask", "told alpha", "told the colour")) > 10
+
+
+def test_told_the_mask_alone_pixels_outside_it_stay():
+    class Everywhere(Planted):
+        def parts(self, watermarked):
+            parts = super().parts(watermarked)
+            return parts._replace(mask_logits=torch.full_like(parts.mask_logits, 12.0), alpha=parts.alpha + 0.2)
+
+    sample, mark = a_sample()
+    outside = sample.mask == 0
+    runner = runner_of(Everywhere())
+    assert truth_ablation.tell(runner, sample, mark) is None  # of an IoU of 0.17, so missed
+    runner = runner_of(Mistaken())
+    image = truth_ablation.tell(runner, sample, mark)["told the mask"]
+    np.testing.assert_array_equal(image[outside], sample.watermarked[outside])
+
+
+def test_as_it_restores_is_what_the_remover_does():
+    sample, mark = a_sample()
+    runner = runner_of(Mistaken())
+    finished = runner.finished(runner.maps(sample.watermarked))
+    image = truth_ablation.tell(runner, sample, mark)["as it restores"]
+    np.testing.assert_array_equal(image, np.uint8(np.round(finished.image.clip(0, 1) * 255)))
+
+
+def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):
+    suite = open_suite(blueless, config=SuiteConfig(part="val", side=96, per_cell=2))
+    gains, missed = truth_ablation.score_truth_ablation(runner_of(Planted()), suite)
+    for alpha in ("0.3", "0.5", "0.7", "1.0"):
+        assert missed[alpha] + len(gains["as it restores"][alpha]) == 4  # text and shape, two photographs each
+    for groups in gains.values():
+        assert sorted(groups["all"]) == sorted(gain for alpha in truth_ablation.ALPHAS for gain in groups[str(alpha)])
+    sample, index = next((s, i) for kind, i in suite.views() for s in suite.samples(kind, i) if s.cell.plain)
+    image = truth_ablation.tell(runner_of(Planted()), sample, suite.draw(sample.cell, index, sample.clean))[
+        "told alpha"
+    ]
+    inside = sample.mask > 0
+
+    def squared(view):
+        return np.mean((view.astype(float) - sample.clean)[inside] ** 2)
+
+    by_hand = 10 * np.log10(squared(sample.watermarked) / squared(image))
+    assert gains["told alpha"]["0.3"][0] == pytest.approx(by_hand, abs=1e-4)
+
+
+def test_weights_without_a_mark_head_are_refused():
+    class Headless(Planted):
+        def parts(self, watermarked):
+            return super().parts(watermarked)._replace(alpha=None, colour=None, trust=None)
+
+    with pytest.raises(ValueError, match="--decompose"):
+        truth_ablation.tell(runner_of(Headless()), *a_sample())
+
+
+def test_the_command_leaves_a_report(blueless, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(truth_ablation, "load_remover", lambda weights, device: Remover(Planted(), torch.device("cpu")))
+    command = ["truth", "--photos", str(blueless), "--limit", "1", "--report-dir", str(tmp_path / "out")]
+    assert main(command) == 0
+    report = json.loads((tmp_path / "out" / "truth_ablation.json").read_text())
+    assert report["settings"] == {"part": "val", "per_cell": 1} and set(report["gain inside, dB"]) == set(
+        truth_ablation.WAYS
+    )
+    assert report["marks"] + sum(report["left out, by alpha"].values()) == 8
+    assert "told alpha and colour" in capsys.readouterr().out

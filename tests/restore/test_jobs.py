@@ -1,0 +1,142 @@
+"""From named paths to jobs: names and sub-folders kept, nothing overwritten, every photograph in exactly one share."""
+
+import os
+import zlib
+from dataclasses import replace
+
+import pytest
+
+from wmremoval.restore.batch import Places, UsageError, plan_jobs, share_of
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("in/a.jpg", "in/b.PNG", "in/notes.txt", "in/sub/a.jpg", "in/sub/deep/c.TIFF", "in/.hidden/d.jpg"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path
+
+
+def outputs(jobs, root):
+    return {job.name: job.output.relative_to(root).as_posix() for job in jobs}
+
+
+def test_a_folder_keeps_its_names_and_with_recursive_its_sub_folders(folder):
+    jobs, remarks = plan_jobs([folder / "in"], Places(folder / "out"))
+    assert outputs(jobs, folder) == {"a.jpg": "out/a.jpg", "b.PNG": "out/b.PNG"} and not remarks
+    jobs, _ = plan_jobs(
+        [folder / "in"], Places(folder / "out", recursive=True, masks=folder / "m", compare=folder / "c")
+    )
+    assert outputs(jobs, folder) == {
+        "a.jpg": "out/a.jpg",
+        "b.PNG": "out/b.PNG",
+        "sub/a.jpg": "out/sub/a.jpg",
+        "sub/deep/c.TIFF": "out/sub/deep/c.TIFF",
+    }
+    deep = next(job for job in jobs if job.name.endswith("TIFF"))
+    assert deep.mask_out == folder / "m/sub/deep/c.png" and deep.compare == folder / "c/sub/deep/c.jpg"
+
+
+def test_a_converted_file_has_the_ending_of_its_format(folder):
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", format="webp"))
+    assert outputs(jobs, folder) == {"a.jpg": "out/a.webp", "b.PNG": "out/b.webp"}
+    jobs, _ = plan_jobs([folder / "in/a.jpg"], Places(folder / "x.png"))
+    assert jobs[0].output == folder / "x.png" and jobs[0].format == "png"
+    jobs, _ = plan_jobs([folder / "in/a.jpg"], Places(folder / "x.JPEG"))
+    assert jobs[0].format == "keep"
+
+
+def test_results_beside_the_photographs_are_not_read_again(folder):
+    places = Places(folder / "in/clean", masks=folder / "in/masks", recursive=True)
+    for place in (places.output, places.masks):
+        place.mkdir()
+        (place / "a.jpg").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], places)
+    assert "clean/a.jpg" not in {job.name for job in jobs} and len(jobs) == 4
+
+
+@pytest.mark.parametrize(
+    "inputs, places, reason",
+    [
+        (["in"], {"output": "in"}, "never overwritten"),
+        (["in"], {"output": "out", "masks": "in"}, "--masks"),
+        (["in/a.jpg"], {"output": "in/a.jpg"}, "never overwritten"),
+        (["in/a.jpg", "in/b.PNG"], {"output": "x.jpg"}, "several"),
+        (["in"], {"output": "x.png"}, "several"),
+        (["in/a.jpg"], {"output": "in/notes.txt"}, "is a file"),
+        (["in/a.jpg"], {"output": "x.tif"}, "converted"),
+        (["in/a.jpg"], {"output": "x.png", "format": "webp"}, "disagree"),
+        (["in/b.PNG"], {"output": "link.png"}, "never overwritten"),
+        (["in/a.jpg"], {"output": "out", "compare": "out"}, "one file"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_anything_is_touched(folder, inputs, places, reason):
+    (folder / "link.png").symlink_to(folder / "in/b.PNG")
+    places = {name: folder / value if name != "format" else value for name, value in places.items()}
+    with pytest.raises(UsageError, match=reason) as caught:
+        plan_jobs([folder / name for name in inputs], Places(**places))
+    assert "\n" not in str(caught.value)
+
+
+def test_of_two_photographs_for_one_place_the_second_is_told_why_not(folder):
+    jobs, _ = plan_jobs([folder / "in/a.jpg", folder / "in/sub/a.jpg", folder / "in/b.PNG"], Places(folder / "out"))
+    assert [bool(job.problem) for job in jobs] == [False, True, False] and "a.jpg" in jobs[1].problem
+    (folder / "in/a.png").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", format="webp"))
+    assert [job.name for job in jobs if job.problem] == ["a.png"]
+
+
+def test_loops_of_links_end(folder):
+    os.symlink(folder / "in", folder / "in/sub/loop")
+    os.symlink(folder / "in/round.jpg", folder / "in/round.jpg")
+    jobs, remarks = plan_jobs([folder / "in"], Places(folder / "out", recursive=True))
+    assert sorted(job.name for job in jobs) == ["a.jpg", "b.PNG", "round.jpg", "sub/a.jpg", "sub/deep/c.TIFF"]
+    assert len(remarks) == 1 and "loop" in remarks[0]
+
+
+def test_a_file_that_is_no_photograph_by_its_ending_is_a_problem_of_its_own(folder):
+    jobs, _ = plan_jobs([folder / "in/notes.txt", folder / "in/a.jpg"], Places(folder / "out"))
+    assert ".jpg" in jobs[0].problem and jobs[1].problem is None
+
+
+def test_the_users_masks_are_found_by_name(folder):
+    (folder / "masks").mkdir()
+    (folder / "masks/a.png").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "masks"))
+    assert jobs[0].mask_in == folder / "masks/a.png" and jobs[0].problem is None
+    assert "no mask" in jobs[1].problem
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "masks/a.png"))
+    assert {job.mask_in for job in jobs} == {folder / "masks/a.png"}
+
+
+def test_masks_of_photographs_of_one_name_are_told_apart(folder):
+    (folder / "in/a.png").write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", masks=folder / "m", compare=folder / "c"))
+    assert [job.mask_out.name for job in jobs] == ["a.jpg.png", "a.png.png", "b.png"]
+    assert [job.compare.name for job in jobs] == ["a.jpg.jpg", "a.png.jpg", "b.jpg"]
+    (folder / "m").mkdir()
+    for name in ("a.jpg.png", "a.png"):
+        (folder / "m" / name).write_bytes(b"")
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "m"))
+    assert [job.mask_in.name for job in jobs[:2]] == ["a.jpg.png", "a.png"]
+
+
+def test_an_empty_folder_says_what_might_help(folder):
+    (folder / "nest/inner").mkdir(parents=True)
+    jobs, remarks = plan_jobs([folder / "nest"], Places(folder / "out"))
+    assert not jobs and "--recursive" in remarks[0]
+
+
+def test_shares_are_disjoint_whole_and_the_same_everywhere(folder):
+    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", recursive=True))
+    for world in (1, 2, 3, 7):
+        shares = [share_of(jobs, rank, world) for rank in range(world)]
+        assert sorted(job.name for share in shares for job in share) == sorted(job.name for job in jobs)
+    names = [f"{i}.jpg" for i in range(4000)]
+    crowd = [replace(jobs[0], name=name) for name in names]
+    sizes = [len(share_of(crowd, rank, 4)) for rank in range(4)]
+    assert max(sizes) < 1.15 * min(sizes)
+    assert [job.name for job in share_of(crowd[:6], 0, 2)] == [
+        name for name in names[:6] if zlib.crc32(name.encode()) % 2 == 0
+    ]

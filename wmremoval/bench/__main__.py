@@ -1,0 +1,201 @@
+"""The maintainers' commands: python -m wmremoval.bench suite | web | document | truth | speed | average | ship."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from wmremoval.cli.dispatch import dispatch
+from wmremoval.files import find_root, from_root, read_json, write_json
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command with its options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m wmremoval.bench", description="Benchmarks, ablations, speed, and the weights of the package."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for add in (_add_suite, _add_web, _add_document, _add_truth, _add_speed, _add_average, _add_ship):
+        add(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; see `dispatch` for the exit status."""
+    return dispatch(build_parser(), argv)
+
+
+def _add_scored(
+    commands: argparse._SubParsersAction, name: str, help: str, photos: str | None
+) -> argparse.ArgumentParser:
+    """A command that scores weights on photographs, with the options that all of these share."""
+    command = commands.add_parser(name, help=help)
+    command.add_argument("--photos", default=photos, help=f"folder of photographs, default {photos or 'scikit-image'}")
+    command.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
+    command.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    command.add_argument("--report-dir", help="folder for the reports")
+    command.add_argument("--limit", type=int, help="photographs at most; in the suite, of each cell (24)")
+    return command
+
+
+def _where(arguments: argparse.Namespace) -> tuple:
+    """The arguments that the functions of scored commands share: weights, device, report folder, limit."""
+    folder = arguments.report_dir and from_root(arguments.report_dir)
+    return arguments.weights, arguments.device, folder, arguments.limit
+
+
+def _logos(arguments: argparse.Namespace):
+    return arguments.logos and from_root(arguments.logos)
+
+
+def _add_suite(commands: argparse._SubParsersAction) -> None:
+    suite = _add_scored(commands, "suite", "score a remover over the fixed suite of marks", "data/clean_images")
+    suite.add_argument("--logos", help="folder of RGBA logos, for the logo cells")
+    suite.add_argument("--part", default="test", help="test (default), or val to tune on")
+    suite.add_argument("--bare", action="store_true", help="the network alone, without the remover")
+    suite.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        help="leave out a step of the remover: mirror, consensus, fill or separation",
+    )
+    suite.set_defaults(run=_run_suite)
+
+
+def _run_suite(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.suite_report import run_suite, suite_table
+
+    photos, part = from_root(arguments.photos), arguments.part
+    results = run_suite(photos, _logos(arguments), *_where(arguments), part, arguments.bare, arguments.without)
+    print(suite_table(results))
+    return 0
+
+
+def _add_web(commands: argparse._SubParsersAction) -> None:
+    web = _add_scored(commands, "web", "score a remover on marks as on the web, on photographs as they are", None)
+    web.set_defaults(run=_run_web)
+
+
+def _run_web(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.web_marks import run_web_marks, web_table
+
+    photos = arguments.photos and from_root(arguments.photos)
+    print(web_table(run_web_marks(photos, *_where(arguments))))
+    return 0
+
+
+def _add_document(commands: argparse._SubParsersAction) -> None:
+    document = _add_scored(
+        commands, "document", "the document's own test: photographs augmented once", "data/clean_images"
+    )
+    document.set_defaults(run=_run_document)
+
+
+def _run_document(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.document_test import document_table, run_document_test
+
+    print(document_table(run_document_test(from_root(arguments.photos), *_where(arguments))))
+    return 0
+
+
+def _add_truth(commands: argparse._SubParsersAction) -> None:
+    truth = _add_scored(
+        commands, "truth", "what the remover would gain if told mask, alpha or colour", "data/clean_images"
+    )
+    truth.add_argument("--logos", help="folder of RGBA logos, for the logo cells")
+    truth.add_argument("--part", default="val", help="val (default), or test")
+    truth.set_defaults(run=_run_truth)
+
+
+def _run_truth(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.truth_ablation import run_truth_ablation, truth_table
+
+    photos, part = from_root(arguments.photos), arguments.part
+    print(truth_table(run_truth_ablation(photos, _logos(arguments), *_where(arguments), part)))
+    return 0
+
+
+def _add_speed(commands: argparse._SubParsersAction) -> None:
+    speed = commands.add_parser("speed", help="time the network, whole photographs, folders, training samples")
+    speed.add_argument(
+        "parts", nargs="*", metavar="PART", help="network, photo, recall, folder, scale, samples; default all"
+    )
+    speed.add_argument("--photos", default="data/clean_images", help="folder of photographs, for scale and samples")
+    speed.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
+    speed.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    speed.add_argument("--image-size", type=int, default=256, help="side of the samples, pixels, default 256")
+    speed.add_argument("--samples", type=int, default=300, help="how many training samples are timed, default 300")
+    speed.add_argument("--report", help="also write the numbers to this JSON file")
+    speed.set_defaults(run=_run_speed)
+
+
+def _run_speed(arguments: argparse.Namespace) -> int:
+    """Time the parts that are named, each beside what it could be at best, and print one table."""
+    from wmremoval.bench import speed
+    from wmremoval.report.tables import format_table
+    from wmremoval.restore.remover import load_remover
+
+    def remover():
+        return load_remover(arguments.weights, arguments.device)
+
+    photos = from_root(arguments.photos)
+    parts = {
+        "network": lambda: speed.time_network(),
+        "photo": lambda: speed.time_photographs(remover()),
+        "recall": lambda: speed.measure_recall(remover()),
+        "folder": lambda: speed.time_folder(remover()),
+        "scale": lambda: speed.measure_scale(remover(), photos),
+        "samples": lambda: speed.time_samples(photos, arguments.image_size, arguments.samples),
+    }
+    if unknown := [part for part in arguments.parts if part not in parts]:
+        raise ValueError(f"unknown part {unknown[0]!r}; choose from {', '.join(parts)}")
+    numbers: dict = {}
+    for part in arguments.parts or parts:
+        numbers |= parts[part]()
+    print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
+    if arguments.report:
+        write_json(arguments.report, numbers)
+    return 0
+
+
+def _add_average(commands: argparse._SubParsersAction) -> None:
+    average = commands.add_parser("average", help="a run whose network is the mean of several runs' networks")
+    average.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, the last training first")
+    average.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
+    average.add_argument("--name", default="average", help="name of the run")
+    average.set_defaults(run=_run_average)
+
+
+def _run_average(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.average import average_runs
+
+    print(average_runs([from_root(run) for run in arguments.runs], from_root(arguments.output), arguments.name))
+    return 0
+
+
+def _add_ship(commands: argparse._SubParsersAction) -> None:
+    ship = commands.add_parser("ship", help="make a run's network the package's weights, with a card")
+    ship.add_argument("run_folder", metavar="RUN", help="folder of a finished run")
+    ship.add_argument("--data", required=True, help="what it was trained on, and on which terms")
+    ship.add_argument("--limits", required=True, help="what it cannot do")
+    ship.add_argument("--history", help="what went before the run, and what its recipe does not say")
+    ship.add_argument("--suite", metavar="FILE.json", help="suite.json of these weights, for the card")
+    ship.add_argument("--floor", action="append", default=[], metavar="NAME=VALUE", help="what tests hold them to")
+    ship.set_defaults(run=_run_ship)
+
+
+def _run_ship(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.ship import ship
+    from wmremoval.report.gallery import draw_gallery
+    from wmremoval.restore.remover import load_remover
+
+    suite = read_json(from_root(arguments.suite)) if arguments.suite else None
+    floors = {name: float(value) for name, value in (floor.split("=", 1) for floor in arguments.floor)}
+    folder, history = from_root(arguments.run_folder), arguments.history
+    weights = ship(folder, arguments.data, arguments.limits, suite, floors or None, history)
+    picture = draw_gallery(load_remover(weights), find_root() / "outputs" / "visuals" / "removed.png")
+    print(f"{weights.name}, {picture.name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

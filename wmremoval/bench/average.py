@@ -1,0 +1,57 @@
+"""Average the weights of runs that came from one another: often better than each, at the cost of one (`average`)."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from wmremoval.files import atomic_path, read_json, write_json
+from wmremoval.training.checkpoints import BEST_MODEL, BEST_WEIGHTS, form_of, load_model
+from wmremoval.training.run_folder import new_run
+
+KEPT = ("split.json", "training_summary.json", "training_history.json", "training_history.csv")  # of the first run
+
+
+def average_runs(runs: Sequence[str | Path], outputs: str | Path, name: str = "average") -> Path:
+    """Leave a run whose network is the mean of others', to be evaluated and shipped like any.
+
+    Weights that one training led to from the other lie in one basin, so that their mean is a network too ("model soups":
+    Wortsman et al. 2022, arXiv 2203.05482). Its recipe, history and split are the first run's, and `config.json` names all.
+
+    Args:
+        runs: folders of finished runs of one form on one split, the last training first.
+        outputs: the new run goes to `outputs/runs/<date>_<name>`.
+
+    Raises:
+        ValueError: fewer than two runs, or runs that do not belong together; the message names one.
+    """
+    folders = [Path(run) for run in runs]
+    if len(folders) < 2:
+        raise ValueError("an average takes two runs or more; name their folders")
+    models = [load_model(folder) for folder in folders]
+    config, split = read_json(folders[0] / "config.json"), read_json(folders[0] / "split.json")
+    form = form_of(config["train"]) | {"image_size": ""}  # of other sizes they may be
+    for folder, (_, about) in zip(folders[1:], models[1:], strict=True):
+        if form_of(about["config"]) | {"image_size": ""} != form:
+            raise ValueError(f"{folder} is a network of another form than {folders[0]}; average runs of one form")
+        if read_json(folder / "split.json") != split:
+            raise ValueError(f"{folder} was trained on another split than {folders[0]}; their test would not be blind")
+    states = [net.state_dict() for net, _ in models]
+    mean = {key: _mean([state[key] for state in states]) for key in states[0]}
+    folder = new_run(outputs, name)
+    write_json(folder / "config.json", config | {"averaged": [each.name for each in folders]})
+    for file in KEPT:
+        shutil.copyfile(folders[0] / file, folder / file)
+    with atomic_path(folder / BEST_WEIGHTS) as path:
+        save_file(mean, path, metadata=form_of(config["train"]))
+    with atomic_path(folder / BEST_MODEL) as path:
+        torch.save({**models[0][1], "model": mean}, path)
+    return folder
+
+
+def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
+    if not values[0].is_floating_point():
+        return values[0].clone()  # a count of batches
+    return torch.stack([value.double() for value in values]).mean(dim=0).to(values[0].dtype).contiguous()

@@ -1,0 +1,95 @@
+"""The document's own test: photographs augmented once by its pipeline, one of its marks each, scored against the clean view."""
+
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from wmremoval.bench.suite import SPLIT_SEED
+from wmremoval.config import choose_device
+from wmremoval.data.dataset import SampleConfig, WatermarkDataset
+from wmremoval.data.photos import find_photos, split_photos
+from wmremoval.files import write_json
+from wmremoval.images import to_tensor, to_uint8
+from wmremoval.metrics import PSNR_CAP, psnr, ssim
+from wmremoval.restore.remover import load_remover
+from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
+from wmremoval.training.evaluate import restore_samples
+from wmremoval.training.run_folder import environment
+
+SIDE = 256  # pixels; the document's crops
+DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # what its log reports, on photographs that are not at hand
+NOTES = [
+    "Each test photograph is augmented once, with a key that no epoch of training has, and gets one mark of the standard kinds.",
+    "clean is the augmented view before marking; PSNR and SSIM are means of per-photograph values.",
+    "network: the network alone, in float32, not rounded. remover: what a user gets, 8 bits.",
+]
+
+
+def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDataset:
+    """Test photographs as the document's test loader has them: augmented and marked at random, but always alike."""
+    config = SampleConfig(image_size=SIDE, fixed=True, unmarked_share=0.0, degraded_share=0.0)
+    return WatermarkDataset(paths[:limit], config)
+
+
+def run_document_test(
+    photos: str | Path, weights: str | Path | None, device: str, folder: str | Path | None, limit: int | None = None
+) -> dict:
+    """Score weights by the document's test, and leave `document_test.json`.
+
+    Args:
+        photos: folder of photographs, of which the test split is marked.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        device: "auto", "cpu" or "cuda".
+        folder: where the file goes; None: nowhere.
+        limit: photographs at most.
+
+    Returns:
+        what the file holds: `psnr` (dB) and `ssim` of `input`, `network` and, of composite weights, `remover`.
+
+    Raises:
+        ValueError: no photographs, no weights, or a limit below 1.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"--limit must be 1 or more, got {limit}")
+    place = choose_device(device)
+    net, about = load_model(weights or SHIPPED_WEIGHTS, place)
+    remover = load_remover(weights, device) if about["config"]["composite"] else None
+    paths = split_photos(find_photos(photos).paths, SPLIT_SEED)["test"]
+    samples = document_samples(paths, limit)
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for i in tqdm(range(len(samples)), desc="Document test", unit="photo", leave=False):
+        batch = restore_samples(net, samples, [i], place)
+        watermarked, clean = batch["watermarked"], batch["clean"]
+        views = {"input": watermarked, "network": batch["restored"]}
+        if remover is not None:
+            array = np.ascontiguousarray(to_uint8(watermarked[0].permute(1, 2, 0).numpy()))
+            views["remover"] = to_tensor(remover(array).image)[None]
+        for name, view in views.items():
+            score = psnr(view, clean).clamp_max(PSNR_CAP).item(), ssim(view, clean).item()
+            scores.setdefault(name, []).append(score)
+    means = {
+        name: dict(zip(("psnr", "ssim"), np.mean(values, axis=0).tolist(), strict=True))
+        for name, values in scores.items()
+    }
+    results = {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "composite": about["config"]["composite"],
+        "photographs": len(samples),
+        "side": SIDE,
+        **means,
+        "document": DOCUMENT,
+        "environment": environment(),
+        "notes": NOTES,
+    }
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "document_test.json", results)
+    return results
+
+
+def document_table(results: dict) -> str:
+    """A line a view: PSNR and SSIM."""
+    views = [(name, results[name]) for name in ("input", "network", "remover") if name in results]
+    return "\n".join(f"{name:8} PSNR {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f}" for name, mean in views)

@@ -1,0 +1,197 @@
+"""Run the benchmark of `suite` and leave its results: JSON, CSV, one picture and a printed table."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from wmremoval.bench.suite import (
+    LEAST_SHARE,
+    SPLIT_SEED,
+    Sample,
+    Suite,
+    SuiteConfig,
+    gains,
+    open_suite,
+    score_suite,
+    summarise_cells,
+)
+from wmremoval.config import choose_device
+from wmremoval.files import write_csv, write_json
+from wmremoval.images import to_tensor, to_uint8
+from wmremoval.report.style import image_grid, image_panel, outline, save_figure
+from wmremoval.report.tables import format_table
+from wmremoval.restore.remover import Result, load_remover, pick_precision
+from wmremoval.restore.tiles import STEPS
+from wmremoval.training.checkpoints import BEST_MODEL, SHIPPED_WEIGHTS, load_model
+from wmremoval.training.run_folder import environment
+
+PANEL = 2.2  # inches; the views are shown at their own size, at 120 pixels an inch
+CELLS_A_ROW = 2
+COLUMNS = {  # of the printed table: its head, the score, its decimals
+    "PSNR in": ("input_psnr", 2),
+    "restored": ("psnr", 2),
+    "Telea*": ("telea_psnr", 2),
+    "in mask": ("input_masked_psnr", 2),
+    "restored in mask": ("masked_psnr", 2),
+    "Telea* in mask": ("telea_masked_psnr", 2),
+    "IoU": ("mask_iou", 3),
+    "F1": ("mask_f1", 3),
+    "changed outside": ("changed_outside", 4),
+}
+NOTES = [
+    "Scores are means of per-photograph values on 8-bit images; a photograph reproduced exactly counts as 100 dB.",
+    "input_* scores the watermarked photograph left as it is: the baseline of doing nothing.",
+    "telea_* is OpenCV's Telea inpainting, radius 3, given the true mask widened by 1 px: an oracle, since a user without "
+    "a mask does not have it.",
+    "masked_* counts only the pixels the mark changed; masked_rmse is in grey levels of 0..255. mask_iou and mask_f1 "
+    "compare the remover's mask (over 127 of 255) with them; changed_outside is the share of all other pixels changed.",
+    "The cells of a kind take the same photographs, those of all alphas the same marks too; untouched is the share of unmarked photographs "
+    "given back bit for bit.",
+    f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is drawn anew.",
+]
+
+
+def run_suite(
+    photos: str | Path,
+    logos: str | Path | None,
+    weights: str | Path | None,
+    device: str,
+    folder: str | Path | None,
+    limit: int | None = None,
+    part: str = "test",
+    bare: bool = False,
+    without: Sequence[str] = (),
+) -> dict:
+    """Score a remover over the suite, and leave `suite.json`, `suite.csv` and `suite.png`.
+
+    Args:
+        photos: folder of photographs, of which the test split is marked.
+        logos: folder of RGBA logos, of which the test brands are used; None: no logo cells.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        device: "auto", "cpu" or "cuda".
+        folder: where the files go; None: nowhere.
+        limit: photographs a cell at most; None: the suite's own number.
+        part: "test", or "val" to tune on.
+        bare: the network alone on each whole view, as in training, without search, repainting or limits.
+        without: which of the remover's `STEPS` to leave out, to see what they are worth.
+
+    Returns:
+        what `suite.json` holds.
+
+    Raises:
+        ValueError: too few photographs, no logos, no weights, no such step; one line that says what to do.
+    """
+    if unknown := set(without) - set(STEPS):
+        raise ValueError(f"the remover has no step {min(unknown)!r} to leave out; choose from {', '.join(STEPS)}")
+    if bare and without:
+        raise ValueError("--bare leaves out every step of the remover already; drop --without")
+    config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
+    remover = bare_network(weights or SHIPPED_WEIGHTS, device) if bare else load_remover(weights, device)
+    if without:
+        remover.runner.without = frozenset(without)
+    suite = open_suite(photos, logos, config)
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now
+    rows, examples = score_suite(remover, suite)
+    results = describe(suite, photos, logos, weights) | {
+        "bare": bare,
+        "without": sorted(without),
+        "gains_db": gains(rows),
+        "cells": summarise_cells(rows),
+    }
+    if folder is not None:
+        write_json(Path(folder) / "suite.json", results)
+        write_csv(Path(folder) / "suite.csv", rows)
+        save_figure(draw_suite(examples), Path(folder) / "suite.png")
+    return results
+
+
+def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Result]:
+    """A remover that is the network and nothing else, on (H, W, 3) uint8 arrays; bf16 where the hardware has it."""
+    place = choose_device(device)
+    half = pick_precision("auto", place) == torch.bfloat16
+    net, _ = load_model(weights)
+    net.to(place, memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def remove(photo: np.ndarray) -> Result:
+        started = time.perf_counter()
+        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=half):
+            image, mask_logits = net(to_tensor(photo)[None].to(place))
+        restored = to_uint8(image[0].permute(1, 2, 0).cpu().numpy())
+        return Result(restored, to_uint8(torch.sigmoid(mask_logits)[0, 0].cpu().numpy()), time.perf_counter() - started)
+
+    return remove
+
+
+def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights: str | Path | None) -> dict:
+    """What was run on what: enough to rebuild the suite, without folder paths."""
+    return {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "weights": weights_of(weights),
+        "settings": asdict(suite.config) | {"split_seed": SPLIT_SEED},
+        "photographs": {"source": Path(photos).name, "in_part": len(suite.paths)},
+        "logos": {"source": Path(logos).name, "in_part": len(suite.logos)} if logos else None,
+        "languages": list(suite.fonts.faces),
+        "environment": environment(),
+        "notes": NOTES,
+    }
+
+
+def weights_of(weights: str | Path | None) -> dict[str, str]:
+    """Which weights these are: the file's name and its SHA-256; None: the package's."""
+    path = Path(weights or SHIPPED_WEIGHTS).expanduser()
+    path = path / BEST_MODEL if path.is_dir() else path
+    return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def suite_table(results: dict) -> str:
+    """The cells as a table, PSNR in dB, and what restoring gains at each alpha as another."""
+    rows = [
+        {"cell": cell["cell"], "photos": cell["photographs"]}
+        | {head: _number(cell.get(name), digits) for head, (name, digits) in COLUMNS.items()}
+        for cell in results["cells"]
+    ]
+    over = {"psnr": "PSNR over input", "masked_psnr": "in mask over input", "masked_psnr_telea": "in mask over Telea*"}
+    gained = [
+        {"alpha": label, "photos": gain["photographs"]} | {head: f"{gain[name]:+.2f}" for name, head in over.items()}
+        for label, gain in results["gains_db"].items()
+    ]
+    untouched = [cell for cell in results["cells"] if cell["cell"] == "unmarked"]
+    return "\n\n".join(
+        [
+            format_table(rows),
+            "Gain in dB, middle-sized white marks:\n" + format_table(gained),
+            *(f"Unmarked photographs given back bit for bit: {cell['untouched']:.1%}" for cell in untouched),
+            "* is given the true mask, which a user does not have.",
+        ]
+    )
+
+
+def _number(value: float | None, digits: int) -> str | None:
+    return None if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def draw_suite(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
+    """The first photograph of each cell: watermarked, restored, and clean with the outline of the true mask."""
+    rows = -(-len(examples) // CELLS_A_ROW)
+    first = to_tensor(next(iter(examples.values()))[0].clean)
+    figure, panels = image_grid(rows, 3 * CELLS_A_ROW, first, PANEL)
+    for axes in panels[3 * len(examples) :]:
+        axes.set_axis_off()
+    for i, (name, (sample, restored, row)) in enumerate(examples.items()):
+        before, after, truth = panels[3 * i : 3 * i + 3]
+        marked = bool(sample.mask.any())
+        image_panel(before, to_tensor(sample.watermarked), f"{name}: {row['input_psnr']:.1f} dB")
+        image_panel(after, to_tensor(restored), f"restored: {row['psnr']:.1f} dB")
+        image_panel(truth, to_tensor(sample.clean), f"clean, found at IoU {row['mask_iou']:.2f}" if marked else "clean")
+        outline(truth, torch.from_numpy(sample.mask)[None])
+    return figure

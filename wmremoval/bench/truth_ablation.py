@@ -1,0 +1,135 @@
+"""What the remover would gain if it were told the truth: which of mask, alpha and colour costs most."""
+
+from collections import defaultdict
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from wmremoval.bench.suite import ALPHAS, Sample, Suite, SuiteConfig, open_suite
+from wmremoval.data.marks import Mark
+from wmremoval.files import write_json
+from wmremoval.images import to_tensor, to_uint8
+from wmremoval.metrics import PSNR_CAP, psnr
+from wmremoval.report.tables import format_table
+from wmremoval.restore.fit_mark import agree
+from wmremoval.restore.inpaint import compose, surroundings
+from wmremoval.restore.prediction import apart, merge
+from wmremoval.restore.remover import load_remover
+from wmremoval.restore.sparse_edges import separate
+from wmremoval.restore.tiles import TileRunner
+from wmremoval.training.run_folder import environment
+
+WAYS = {  # what the remover is told
+    "as it restores": (),
+    "told the mask": ("mask",),
+    "told alpha": ("alpha",),
+    "told the colour": ("colour",),
+    "told alpha and colour": ("alpha", "colour"),
+    "told mask, alpha and colour": ("mask", "alpha", "colour"),
+}
+LEAST_IOU = 0.4  # of the network's mask: below it the mark counts as missed, and nothing would be restored from it
+PER_CELL = 8  # photographs
+
+
+def run_truth_ablation(
+    photos: str | Path,
+    logos: str | Path | None,
+    weights: str | Path | None,
+    device: str,
+    folder: str | Path | None,
+    limit: int | None = None,
+    part: str = "val",
+) -> dict:
+    """Score the remover over the suite's plain cells with parts of what it works with replaced; leave `truth_ablation.json`.
+
+    Args:
+        photos, logos, weights, device, folder, part: as of `suite_report.run_suite`.
+        limit: photographs a cell; None: `PER_CELL`.
+
+    Returns:
+        what `truth_ablation.json` holds.
+
+    Raises:
+        ValueError: as `run_suite`, or weights without a mark head.
+    """
+    runner = load_remover(weights, device).runner
+    suite = open_suite(photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if limit is None else limit))
+    gains, missed = score_truth_ablation(runner, suite)
+    results = {
+        "date": datetime.now().isoformat(timespec="seconds"),
+        "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with parts of "
+        "what it works with replaced by the truth, the mask before its pixels have agreed and the others after, in place of its "
+        f"search for the fewest edges; marks whose mask has an IoU of {LEAST_IOU} at least",
+        "settings": {"part": part, "per_cell": suite.config.per_cell},
+        "marks": len(gains["as it restores"]["all"]),
+        "left out, by alpha": missed,
+        "environment": environment(),
+        "gain inside, dB": {
+            way: {label: float(np.mean(values)) for label, values in groups.items()} for way, groups in gains.items()
+        },
+    }
+    if folder is not None:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "truth_ablation.json", results)
+    return results
+
+
+def truth_table(results: dict) -> str:
+    """The gains inside the marks as a table, dB, a row a way and a column an alpha."""
+    rows = [
+        {"": way} | {label: f"{groups[label]:+.1f}" for label in ("all", *map(str, ALPHAS)) if label in groups}
+        for way, groups in results["gain inside, dB"].items()
+    ]
+    return f"Gain inside {results['marks']} marks, dB, by alpha:\n{format_table(rows)}"
+
+
+def score_truth_ablation(runner: TileRunner, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
+    """Gains inside each mark, dB, by way and alpha ("all" beside); and how many marks were missed, by alpha."""
+    gains: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
+    missed = {str(alpha): 0 for alpha in ALPHAS}
+    for kind, index in tqdm(suite.views(), desc="Truth ablation", unit="photo", leave=False):
+        for sample in (sample for sample in suite.samples(kind, index) if sample.cell.plain):
+            answers = tell(runner, sample, suite.draw(sample.cell, index, sample.clean))
+            if answers is None:
+                missed[str(sample.cell.alpha)] += 1
+                continue
+            clean, mask = to_tensor(sample.clean)[None], torch.from_numpy(sample.mask)[None, None].float()
+            before, *after = (
+                psnr(to_tensor(image)[None], clean, mask).clamp_max(PSNR_CAP).item()
+                for image in (sample.watermarked, *answers.values())
+            )
+            for way, value in zip(answers, after, strict=True):
+                for label in ("all", str(sample.cell.alpha)):
+                    gains[way][label].append(value - before)
+    return gains, missed
+
+
+def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
+    """The whole view restored in each of `WAYS`, (h, w, 3) uint8; None: the network misses the mark.
+
+    Raises:
+        ValueError: a network that does not say alpha and colour.
+    """
+    one, other = runner.maps(sample.watermarked), runner.mirrored(sample.watermarked)
+    if one.trust is None:
+        raise ValueError("the ablation needs weights with a mark head (--decompose)")
+    differ, maps = apart(one, other), merge(one, other)
+    found, truth = maps.mask > 0.5, sample.mask > 0
+    told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
+    told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
+    both = maps, maps._replace(mask=told["mask"])
+    arounds = [surroundings(known) for known in both]
+    if arounds[0] is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
+        return None
+    agreed = [agree(known, around, differ) for known, around in zip(both, arounds, strict=True)]
+    answers = {}
+    for way, names in WAYS.items():
+        around, agreement = arounds["mask" in names], agreed["mask" in names]
+        truer = agreement.maps._replace(**{name: told[name] for name in names if name != "mask"})
+        composed = compose(truer, around, agreement.joined, agreement.doubt, agreement.edges)
+        told_mark = "alpha" in names or "colour" in names  # then there is nothing to look for
+        answers[way] = to_uint8((composed if told_mark else separate(composed, agreement)).image)
+    return answers

@@ -1,0 +1,1 @@
+"""What users run: remove, train, evaluate, download, publish."""

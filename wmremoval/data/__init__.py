@@ -1,0 +1,1 @@
+"""From photographs to training samples: photographs, fonts, logos, marks, the data set, loaders."""

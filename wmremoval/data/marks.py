@@ -1,0 +1,260 @@
+"""Draw a random visible watermark (text, shape or logo), distort it, blend it into a photograph."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from wmremoval.data.fonts import FontBook
+from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
+from wmremoval.images import to_uint8
+
+WHITE_SHARE, RECOLOURED_SHARE = 0.6, 0.75  # of overlays: in white, of those that are given one colour at all
+
+
+@dataclass(frozen=True)
+class WatermarkConfig:
+    """How often and how strongly each property of a mark appears; shares are probabilities in [0, 1]."""
+
+    shape_share: float = 0.12  # lines, rectangles and circles: "a slight amount" in the document
+    lattice_share: float = 0.0  # of the shapes: lines in two directions over the whole photograph
+    logo_share: float = 0.3  # logos, when there are any
+    tiled_share: float = 0.15  # repeated over the whole photograph, as stock previews are
+    outline_share: float = 0.2  # text with a stroke of another colour
+    shadow_share: float = 0.2  # a dark blurred copy underneath
+    occluded_share: float = 0.15  # partly hidden
+    distorted_share: float = 0.35  # blur, noise or JPEG, as a poor scan gives
+    jitter_share: float = 0.3  # brightness and contrast change of the mark
+    opacity: tuple[float, float] = (0.2, 0.95)  # range of the strongest alpha of a translucent mark
+    opaque_share: float = 0.1  # marks that hide the photograph altogether
+    text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
+    logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
+    even: bool = False  # one opacity from end to end; False: every second mark fades along the way
+    boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
+    overlay_share: float = 0.0  # of all marks: drawn as `overlay` says, whatever the shares above
+
+
+# What training marks are drawn from; validation and test always take the standard.
+MARKS = {
+    "standard": WatermarkConfig(),
+    # Shapes and opaque marks are what a network trained on the standard finds least and restores worst.
+    "varied": WatermarkConfig(shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18),
+    # Most marks on the web are plain, white and faint, and of the varied ones too few are.
+    "overlays": WatermarkConfig(
+        shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18, overlay_share=0.6
+    ),
+    # Captions on boxes, words over half of a photograph and shadows are what all of these lack.
+    "web": WatermarkConfig(
+        shape_share=0.15,
+        lattice_share=0.2,
+        logo_share=0.2,
+        opaque_share=0.15,
+        shadow_share=0.35,
+        text_height=(0.04, 0.34),
+        boxed_share=0.45,
+        overlay_share=0.5,
+    ),
+}
+
+
+def overlay(config: WatermarkConfig) -> WatermarkConfig:
+    """The same kinds of marks as watermarking programs lay them: nothing but the stamp, in one opacity, often a faint one."""
+    return replace(
+        config,
+        overlay_share=0.0,
+        outline_share=0.0,
+        shadow_share=0.0,
+        occluded_share=0.0,
+        distorted_share=0.0,
+        jitter_share=0.0,
+        boxed_share=0.0,
+        opacity=(0.15, 0.8),
+        even=True,
+    )
+
+
+class Mark(NamedTuple):
+    """A watermark as large as its photograph."""
+
+    alpha: np.ndarray  # (H, W) float32 in [0, 1]
+    colour: np.ndarray  # (H, W, 3) RGB float32 in [0, 1]; W of the blending equation
+
+
+def blend(image: np.ndarray, mark: Mark) -> tuple[np.ndarray, np.ndarray]:
+    """J = (1 - alpha) I + alpha W, rounded.
+
+    Args:
+        image: (H, W, 3) RGB uint8; left as it is.
+        mark: alpha and colour of the same height and width.
+
+    Returns:
+        the watermarked image, (H, W, 3) uint8, and the mask, (H, W) uint8, 1 where any channel changed.
+        Outside the mask both images are bit-identical.
+    """
+    watermarked, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
+    x, y, w, h = cv2.boundingRect((mark.alpha > 0).view(np.uint8))
+    box = np.s_[y : y + h, x : x + w]
+    alpha = mark.alpha[box][..., None]
+    watermarked[box] = to_uint8((1.0 - alpha) * (image[box] / np.float32(255.0)) + alpha * mark.colour[box])
+    mask[box] = (watermarked[box] != image[box]).any(axis=-1)
+    return watermarked, mask
+
+
+def draw_mark(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    fonts: FontBook,
+    logos: Sequence[np.ndarray] = (),
+    config: WatermarkConfig = WatermarkConfig(),
+) -> Mark:
+    """Draw one random watermark for a photograph of height x width pixels.
+
+    Args:
+        rng: decides everything; equal generators give equal marks.
+        fonts: who writes the phrases; without any language only shapes and logos are drawn.
+        logos: (h, w, 4) RGBA uint8 arrays.
+    """
+    if config.overlay_share and rng.random() < config.overlay_share:
+        mark = draw_mark(rng, height, width, fonts, logos, overlay(config))
+        return _recoloured(rng, mark) if rng.random() < RECOLOURED_SHARE else mark
+    kind = rng.random()
+    if kind < config.shape_share * config.lattice_share:
+        layer = _lattice(rng, height, width)  # (H, W, 4) premultiplied
+    else:
+        layer = _stamped(rng, height, width, fonts, logos, config, kind)
+    if rng.random() < config.shadow_share:
+        layer = _with_shadow(rng, layer, min(height, width))
+    if rng.random() < config.distorted_share:
+        layer = _distort(rng, layer)
+    alpha = layer[..., 3].clip(0.0, 1.0)
+    colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
+    alpha = alpha * _opacity(rng, height, width, config)
+    if rng.random() < config.occluded_share:
+        _occlude(rng, alpha)
+    return Mark(alpha, colour)
+
+
+def _recoloured(rng: np.random.Generator, mark: Mark) -> Mark:
+    """The mark in one colour, most often white."""
+    colour = np.full(3, rng.uniform(0.92, 1.0), np.float32) if rng.random() < WHITE_SHARE else one_colour(rng)
+    return Mark(mark.alpha, np.broadcast_to(colour, mark.colour.shape))
+
+
+def _stamped(
+    rng: np.random.Generator,
+    height: int,
+    width: int,
+    fonts: FontBook,
+    logos: Sequence[np.ndarray],
+    config: WatermarkConfig,
+    kind: float,
+) -> np.ndarray:
+    """A layer (H, W, 4), premultiplied, with a shape, a logo or a phrase on it, once or tiled; `kind` in [0, 1) says which."""
+    tiled = rng.random() < config.tiled_share
+    side = min(height, width)
+    if kind < config.shape_share or not (fonts.faces or len(logos)):
+        stamp, scale = shape_stamp(rng, max(32, side * 3 // 10) if tiled else side), 1.0
+    elif len(logos) and (kind < config.shape_share + config.logo_share or not fonts.faces):
+        stamp, scale = logo_stamp(rng, logos, side * rng.uniform(*config.logo_side) * (0.5 if tiled else 1.0))
+    else:
+        stamp, scale = text_stamp(
+            rng,
+            fonts,
+            side * rng.uniform(*config.text_height) * (0.6 if tiled else 1.0),
+            config.outline_share,
+            config.boxed_share,
+        )
+    if rng.random() < config.jitter_share:
+        stamp = jitter(rng, stamp)
+    return _place(rng, stamp, scale, height, width, tiled)
+
+
+def _place(
+    rng: np.random.Generator, stamp: np.ndarray, scale: float, height: int, width: int, tiled: bool
+) -> np.ndarray:
+    """Scale, rotate and move the stamp into the photograph, once or as an endless brick pattern."""
+    h, w = stamp.shape[:2]
+    longest = w * scale / width
+    if longest > 1.1:
+        scale *= rng.uniform(0.7, 1.1) / longest
+    turn = rng.random()
+    angle = 0.0 if turn < 0.45 else rng.uniform(-35, 35) if turn < 0.85 else rng.uniform(-90, 90)
+    if tiled:
+        gap_y, gap_x = int(h * rng.uniform(0.6, 2.5)), int(w * rng.uniform(0.15, 0.8))
+        row = np.pad(stamp, ((gap_y // 2, gap_y - gap_y // 2), (0, gap_x), (0, 0)))
+        stamp = np.concatenate([row, np.roll(row, row.shape[1] // 2, axis=1)])
+        h, w = stamp.shape[:2]
+    centre = rng.uniform(0.08, 0.92, 2) * (width, height)
+    matrix = cv2.getRotationMatrix2D((w / 2, h / 2), angle, scale)
+    matrix[:, 2] += centre - (w / 2, h / 2)
+    border = cv2.BORDER_WRAP if tiled else cv2.BORDER_CONSTANT
+    return cv2.warpAffine(stamp, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+
+
+def _lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Parallel lines in one or two directions over the whole photograph, as stock previews have."""
+    side = min(height, width)
+    pitch, thickness = side * rng.uniform(0.12, 0.5), max(1, round(side * rng.uniform(0.004, 0.015)))
+    angle, spread = rng.uniform(0, np.pi), rng.uniform(0.5, 1.5)
+    cover = np.zeros((height, width), np.uint8)
+    for direction in (angle, angle + spread)[: 2 if rng.random() < 0.8 else 1]:
+        along = np.array([np.cos(direction), np.sin(direction)])
+        across = np.array([-along[1], along[0]])
+        reach = height + width  # pixels; from any point of the photograph past its furthest corner
+        for offset in np.arange(rng.uniform(-1, 0) * pitch - reach, reach, pitch):
+            ends = (np.array([width, height]) / 2 + offset * across + step * reach * along for step in (-1, 1))
+            cv2.line(cover, *(tuple(int(v) for v in end) for end in ends), 255, thickness, cv2.LINE_AA)
+    return paint(rng, cover.astype(np.float32) / 255.0)
+
+
+def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
+    reach = side * rng.uniform(0.006, 0.02)
+    shift = np.float32([[1, 0, reach], [0, 1, reach * rng.choice((-1.0, 1.0))]])
+    cover = cv2.warpAffine(layer[..., 3], shift, layer.shape[1::-1])
+    cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, reach / 2))
+    cover[cover < 1 / 255] = 0.0  # the Gaussian's endless tail would put most of the photograph into the mask
+    shadow = np.zeros_like(layer)
+    shadow[..., 3] = cover * np.float32(rng.uniform(0.3, 0.7))
+    return over(layer, shadow)
+
+
+def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
+    """Blur, noise or JPEG, as low-quality scanning or a camera gives."""
+    kind = rng.integers(3)
+    if kind == 0:
+        layer = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.3))
+        layer[layer[..., 3] < 1 / 255] = 0.0
+        return layer
+    cover = layer[..., 3]
+    if kind == 1:
+        noise = rng.standard_normal(cover.shape, dtype=np.float32) * np.float32(rng.uniform(0.03, 0.15))
+        changed = np.clip(cover + noise * cover, 0.0, 1.0)
+    else:
+        quality = int(rng.integers(20, 70))
+        coded = cv2.imencode(".jpg", to_uint8(cover), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        changed = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255.0
+        changed[cover == 0] = 0.0
+    return layer * (changed / np.maximum(cover, 1e-4))[..., None]
+
+
+def _opacity(rng: np.random.Generator, height: int, width: int, config: WatermarkConfig) -> np.ndarray:
+    """A smooth map (H, W) that multiplies the coverage."""
+    if rng.random() < config.opaque_share:
+        strength = np.ones((height, width), np.float32)
+    else:
+        least = 1.0 if config.even else rng.choice((0.6, 1.0))
+        grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
+        strength = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+        strength *= np.float32(rng.uniform(*config.opacity))
+    return strength
+
+
+def _occlude(rng: np.random.Generator, alpha: np.ndarray) -> None:
+    """Cut an ellipse out of the mark, somewhere on it, as if a thing in the photograph stood before it."""
+    x, y, w, h = cv2.boundingRect((alpha > 0).view(np.uint8))
+    centre = int(x + w * rng.random()), int(y + h * rng.random())
+    axes = int(w * rng.uniform(0.1, 0.3)) + 1, int(h * rng.uniform(0.3, 0.8)) + 1
+    cv2.ellipse(alpha, centre, axes, float(rng.uniform(0, 180)), 0, 360, 0.0, -1)

@@ -1,0 +1,283 @@
+"""The bytes of a restored photograph: pixels through Pillow or OpenCV, metadata carried over from the source."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile.errors import quiet_codecs
+from wmremoval.photofile.formats import Photo
+from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, see_through
+from wmremoval.photofile.png import Chunk
+from wmremoval.photofile.read import restored_strips
+
+Pieces = list[bytes | memoryview]
+LOSSY_QUALITY = 95  # where the source's own quality is not known
+PNG_LEVEL = 4  # of zlib: twice as fast as the usual 6 for files at most a few percent larger
+LONGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # pixels
+PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")  # compressions with a predictor
+LOSSLESS_TIFF = ("raw", "packbits", "tiff_ccitt", "group3", "group4", *PREDICTED)
+OPENCV_TIFF = {"raw": 1, "tiff_lzw": 5, "tiff_adobe_deflate": 8, "tiff_deflate": 8, "packbits": 32773, "lzma": 34925}
+PROFILE_SPACES = {"grey": b"GRAY", "rgb": b"RGB ", "palette": b"RGB ", "cmyk": b"CMYK"}
+
+
+def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, quality: int | None) -> Pieces:
+    """The restored photograph as a file, in pieces.
+
+    Args:
+        photo, restored, mask: as for `restored_strips`.
+        name: "JPEG", "PNG", "WebP", or the photograph's own format.
+        quality: of the lossy formats, 1 to 100; None for the source's own.
+
+    Raises:
+        NotSupported: the format cannot hold the photograph.
+    """
+    target = _target(photo, name)
+    pixels = _Pixels(photo, restored, mask, target)
+    encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}
+    return encoders[name](photo, pixels, quality)
+
+
+class _Pixels:
+    """The restored samples, as the target kind stores them."""
+
+    def __init__(self, photo: Photo, restored: np.ndarray, mask: np.ndarray, target: PixelKind):
+        self.photo, self.restored, self.mask, self.kind = photo, restored, mask, target
+
+    def strips(self) -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, strip in restored_strips(self.photo, self.restored, self.mask):
+            same = self.kind is self.photo.kind
+            yield rows, strip if same else converted(self.photo.kind, strip, self.kind)
+
+    def image(self) -> Image.Image:
+        """A Pillow image, pasted together in strips: no second copy of the whole is made."""
+        width, height = self.photo.size
+        image = Image.new(self.kind.mode, (width, height))
+        for rows, strip in self.strips():
+            image.paste(image_strip(self.kind, strip), (0, rows.start))
+        if self.kind.palette is not None:
+            image.putpalette(self.kind.palette[:, :3].tobytes())
+        return image
+
+    def opencv(self) -> np.ndarray:
+        """(H, W, C) samples with the channels in OpenCV's order."""
+        order = [2, 1, 0, 3][: self.kind.channels]
+        array = np.empty((*self.photo.rgb.shape[:2], self.kind.channels), self.kind.dtype)
+        for rows, strip in self.strips():
+            array[rows] = strip[..., order]
+        return array
+
+
+def _target(photo: Photo, name: str) -> PixelKind:
+    """The kind that the format stores; whatever is lost on the way to it is noted."""
+    kind = photo.kind
+    if name == photo.format:
+        return kind
+    if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
+        raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
+    transparent = photo.native is not None and see_through(kind, photo.native)
+    if name == "JPEG" and transparent:
+        raise NotSupported("a JPEG cannot be transparent: choose PNG or WebP")
+    if name == "PNG" and kind.colour != "cmyk":
+        return kind
+    if name == "JPEG" and kind.colour == "cmyk":
+        return kind
+    if kind.bits == 16:
+        photo.note(f"16-bit samples are written with 8 bits, all that {name} holds")
+    if kind.colour == "cmyk":
+        photo.note(f"CMYK is written as RGB, without its colour profile: {name} has no CMYK")
+    return PixelKind("grey" if kind.colour == "grey" and name == "JPEG" else "rgb", 8, transparent)
+
+
+def _profile(photo: Photo, kind: PixelKind) -> bytes:
+    """The colour profile, if it is one for such pixels."""
+    if photo.icc and photo.icc[16:20] != PROFILE_SPACES[kind.colour]:
+        photo.note("the colour profile is for other pixels than the new format stores, and is left out")
+        return b""
+    return photo.icc
+
+
+def _saved(image: Image.Image, name: str, **options) -> memoryview:
+    buffer = io.BytesIO()
+    image.save(buffer, name, **options)
+    return memoryview(buffer.getvalue())  # not getbuffer(): CPython 3.12 crashes if that outlives its buffer
+
+
+@contextmanager
+def _room(pixels: int) -> Iterator[None]:
+    """Let Pillow's buffer hold a progressive JPEG of any quality: libjpeg writes its last scan in one go."""
+    before = ImageFile.MAXBLOCK
+    ImageFile.MAXBLOCK = max(before, 6 * pixels + 65536)
+    try:
+        yield
+    finally:
+        ImageFile.MAXBLOCK = before
+
+
+def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    details = photo.details if photo.format == "JPEG" else {}
+    options = {"subsampling": details.get("sampling", 0 if quality is None else -1)}
+    if details and details["sampling"] < 0 and len(details["components"]) == 3 and not details["rgb"]:
+        photo.note("an unusual chroma subsampling is written as 4:4:4")
+        options["subsampling"] = 0
+    if quality is None and details:
+        options["qtables"] = jpeg.tables_by_component(details["quantization"], details["components"])
+    else:
+        options["quality"] = quality or LOSSY_QUALITY
+    if details.get("rgb"):
+        options |= {"keep_rgb": True, "subsampling": -1}
+    progressive = details.get("progressive", False)
+    coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns that few decoders know them
+    room = _room(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
+    with room, quiet_codecs() if coarse else nullcontext():
+        encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
+    segments = details["segments"] if details else _new_segments(photo, pixels.kind)
+    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG without Adobe's marker stays without it
+    return jpeg.transplant(encoded, [_upright(segment) for segment in segments], marked)
+
+
+def _upright(segment: jpeg.Segment) -> jpeg.Segment:
+    marker, data = segment
+    exif = marker == 0xE1 and data.startswith(jpeg.EXIF)
+    return (marker, tiff.upright(data)) if exif else segment
+
+
+def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
+    """Segments for what a photograph of another format says."""
+    across, down = (min(65535, max(1, round(value))) for value in photo.dpi or (72, 72))
+    jfif = b"JFIF\0\x01\x01" + bytes([1]) + across.to_bytes(2, "big") + down.to_bytes(2, "big") + b"\0\0"
+    segments = [(jpeg.JFIF_MARKER, jfif)] if kind.colour != "cmyk" else []
+    for block, start, what in (
+        (photo.exif.removeprefix(jpeg.EXIF), jpeg.EXIF, "EXIF"),
+        (photo.xmp, jpeg.XMP, "XMP"),
+    ):
+        if block and len(start) + len(block) <= jpeg.LARGEST:
+            segments.append((0xE1, start + block))
+        elif block:
+            photo.note(f"{len(block)} bytes of {what} are more than a JPEG can hold, and are left out")
+    icc, step = _profile(photo, kind), jpeg.LARGEST - 14
+    parts = [icc[at : at + step] for at in range(0, len(icc), step)]
+    if len(parts) > 255:
+        photo.note("the colour profile is more than a JPEG can hold, and is left out")
+        return segments
+    return segments + [(0xE2, jpeg.ICC + bytes([index, len(parts)]) + part) for index, part in enumerate(parts, 1)]
+
+
+def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    kind = pixels.kind
+    grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
+    if kind.bits == 16 and kind.colour == "rgb":
+        encoded = _opencv(".png", pixels.opencv(), [])
+    elif grey_bits:  # Pillow packs so few bits only for palette images, whose indices these levels then are
+        image = Image.new("P", photo.size)
+        for rows, strip in pixels.strips():
+            image.paste(Image.frombytes("P", strip.shape[1::-1], strip.tobytes()), (0, rows.start))
+        encoded = _packed(image, grey_bits)
+    elif kind.colour == "palette":
+        encoded = _packed(pixels.image(), photo.details["header"].bits if photo.format == "PNG" else 8)
+    else:
+        encoded = _saved(pixels.image(), "PNG", compress_level=PNG_LEVEL)
+    if photo.format == "PNG":
+        chunks = [Chunk(b"eXIf", photo.exif) if chunk.name == b"eXIf" else chunk for chunk in photo.details["chunks"]]
+    else:
+        chunks = _new_chunks(photo, kind)
+    return png.transplant(encoded, chunks, grey_bits)
+
+
+def _packed(image: Image.Image, bits: int) -> memoryview:
+    palette = list(image.getpalette() or [])[: 3 << bits]
+    image.putpalette(palette + [0] * ((3 << bits) - len(palette)))
+    return _saved(image, "PNG", bits=bits, compress_level=PNG_LEVEL)
+
+
+def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
+    """Chunks for what a photograph of another format says."""
+    chunks = []
+    if icc := _profile(photo, kind):
+        chunks.append(Chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+    if photo.dpi:
+        per_metre = [min(0x7FFFFFFF, max(0, round(value / 0.0254))) for value in photo.dpi]
+        chunks.append(Chunk(b"pHYs", b"".join(value.to_bytes(4, "big") for value in per_metre) + b"\x01"))
+    if kind.palette is not None:
+        chunks.append(Chunk(b"PLTE", kind.palette[:, :3].tobytes()))
+        if kind.transparent:
+            chunks.append(Chunk(b"tRNS", kind.palette[:, 3].tobytes()))
+    if photo.exif:
+        chunks.append(Chunk(b"eXIf", photo.exif.removeprefix(jpeg.EXIF)))
+    if photo.xmp:
+        chunks.append(Chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp))
+    return chunks
+
+
+def _webp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    own = photo.format == "WebP"
+    lossless = photo.details["lossless"] if own else photo.format != "JPEG" and quality is None
+    options = {"lossless": True, "exact": True} if lossless else {"quality": quality or LOSSY_QUALITY, "exact": True}
+    icc = photo.icc if own else _profile(photo, pixels.kind)
+    exif = photo.exif.removeprefix(jpeg.EXIF)
+    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=photo.xmp, **options)]
+
+
+def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    if not pixels.kind.alpha:
+        return [_saved(pixels.image(), "BMP", dpi=photo.dpi or (0, 0))]
+    encoded = _opencv(".bmp", pixels.opencv(), [])  # Pillow's header would not say that there is an alpha channel
+    per_metre = [min(0x7FFFFFFF, max(0, round(value * 39.3701))) for value in photo.dpi or (0, 0)]
+    return [encoded[:38], struct.pack("<2I", *per_metre), encoded[46:]]
+
+
+def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    compression = photo.details["compression"]
+    encoded = None
+    if compression in LOSSLESS_TIFF or compression in ("jpeg", "tiff_jpeg"):
+        encoded = _tiff_as(photo, pixels, compression, quality)
+    if encoded is None:
+        photo.note(f"the TIFF compression {compression} cannot be written here; deflate, which loses nothing, is used")
+        encoded = _tiff_as(photo, pixels, "tiff_adobe_deflate", quality)
+    if encoded is None:
+        raise NotSupported("it cannot be written as TIFF: choose PNG")
+    return tiff.transplant(encoded, photo.details["tags"])
+
+
+def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | None) -> memoryview | None:
+    """The pixels as a TIFF, or None where this compression cannot be written."""
+    predictor = photo.details["predictor"] if compression in PREDICTED else 1
+    kind = pixels.kind
+    if kind.bits == 16 and kind.colour == "rgb":
+        if compression not in OPENCV_TIFF:
+            return None
+        import cv2
+
+        options = [cv2.IMWRITE_TIFF_COMPRESSION, OPENCV_TIFF[compression]]
+        if compression in PREDICTED:
+            options += [cv2.IMWRITE_TIFF_PREDICTOR, 2 if predictor == 2 else 1]
+        return _opencv(".tiff", pixels.opencv(), options)
+    options = {"compression": compression}
+    if predictor == 2 and kind.bits >= 8 and kind.colour != "palette":
+        options["tiffinfo"] = {317: 2}
+    if compression in ("jpeg", "tiff_jpeg"):
+        tables = jpeg.tables_in(photo.details["jpeg_tables"])
+        options["compression"] = "jpeg"  # the old style of JPEG in TIFF is not written any more
+        options["quality"] = quality or (jpeg.jpeg_quality(tables) if tables else LOSSY_QUALITY)
+    try:
+        with quiet_codecs():
+            return _saved(pixels.image(), "TIFF", **options)
+    except (OSError, ValueError, RuntimeError, KeyError):  # libtiff was built without this codec
+        return None
+
+
+def _opencv(ending: str, array: np.ndarray, options: list[int]) -> memoryview:
+    import cv2
+
+    try:
+        done, encoded = cv2.imencode(ending, array, options)
+    except cv2.error as error:
+        raise ValueError(f"OpenCV cannot write it: {error.err}") from None
+    if not done:
+        raise ValueError("OpenCV cannot write it")
+    return memoryview(encoded.reshape(-1))

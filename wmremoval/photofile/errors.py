@@ -1,0 +1,90 @@
+"""One clear line for everything that can be wrong with a file, and silence from the decoders."""
+
+import logging
+import os
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from wmremoval.images import DAMAGED, ImageError
+from wmremoval.photofile.pixels import NotSupported
+
+ONE_AT_A_TIME = threading.RLock()
+
+
+def shown(path: str | Path) -> str:
+    """The file's name on one line: control characters and broken encodings are escaped."""
+    return _printable(Path(path).name or str(path))
+
+
+def one_line(error: BaseException, path: str | Path) -> str:
+    """An error's first line without the path in it, or its type where it says nothing."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error).replace(str(path), "").replace(repr(str(path)), "")
+    first = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return _printable(first)[:200]
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Pillow's warnings and log lines on odd metadata from the user."""
+    logger = logging.getLogger("PIL")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextmanager
+def quiet_codecs() -> Iterator[None]:
+    """Send what libtiff and libjpeg write straight to stderr nowhere; Pillow offers no other way. One thread at a time."""
+    with ONE_AT_A_TIME:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no stderr
+            kept = None
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, 2)
+            yield
+        finally:
+            if kept is not None:
+                os.dup2(kept, 2)
+                os.close(kept)
+            os.close(nowhere)
+
+
+@contextmanager
+def explained(path: str | Path) -> Iterator[Path]:
+    """Turn every way in which a file can be bad into an ImageError of one line."""
+    path = Path(path)
+    try:
+        with quiet():
+            yield path
+    except ImageError:
+        raise
+    except NotSupported as error:
+        raise ImageError(f"{shown(path)}: {error}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"{shown(path)}: too large, over the megapixels the decoder allows") from None
+    except FileNotFoundError:
+        raise ImageError(f"{shown(path)}: there is no such file") from None
+    except PermissionError:
+        raise ImageError(f"{shown(path)}: no permission to read it") from None
+    except MemoryError:
+        raise ImageError(f"{shown(path)}: not enough memory to decode it") from None
+    except DAMAGED as error:
+        raise ImageError(f"{shown(path)}: not a readable image ({one_line(error, path)})") from None

@@ -1,0 +1,219 @@
+"""What a photograph's file says besides its pixels, format by format: pixel kind, metadata, how it was encoded."""
+
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, JpegImagePlugin, TiffImagePlugin
+
+from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
+
+
+@dataclass
+class Photo:
+    """A photograph and what is needed to write it back as it was.
+
+    Attributes:
+        path: the file it came from.
+        rgb: (H, W, 3) uint8, upright, contiguous: transparency over white. A plain RGB or grey photograph is
+            stored nowhere else, so a restoration may be written into it.
+        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", or "" for an image that came from memory.
+        kind: how the file stores a pixel.
+        native: (H, W, C) the file's own samples, upright; None where `rgb` says it all.
+        turn: the EXIF orientation it had, 1 to 8; an image from memory is turned back by it.
+        exif, icc, xmp: those blocks, empty where there are none; the orientation in `exif` is 1.
+        dpi: horizontal and vertical, or None.
+        details: of the format: what its encoder needs, and the metadata to carry over byte for byte.
+        notes: what could not be kept, a sentence each, for the user.
+        source: the image from memory, or None.
+    """
+
+    path: Path
+    rgb: np.ndarray
+    format: str
+    kind: PixelKind
+    native: np.ndarray | None = None
+    turn: int = 1
+    exif: bytes = b""
+    icc: bytes = b""
+    xmp: bytes = b""
+    dpi: tuple[float, float] | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    source: Image.Image | None = None
+
+    @property
+    def mode(self) -> str:
+        """Pillow's name of the pixel mode; 16-bit colour is "RGB;16" or "RGBA;16"."""
+        return self.kind.mode
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+    @property
+    def quality(self) -> int | None:
+        """The quality a JPEG was written with, 1 to 100, estimated from its tables; None for other formats."""
+        tables = self.details.get("quantization")
+        return jpeg.jpeg_quality(tables) if tables else None
+
+    def note(self, text: str) -> None:
+        """Remember, once, what could not be kept."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    """Fill in the kind, the metadata and the details of a photograph.
+
+    Args:
+        photo: with its path and format.
+        image: the opened file, decoded: some metadata of a PNG follows its pixels.
+        file: the same file; its position changes.
+
+    Raises:
+        NotSupported: a kind of picture the package does not handle.
+        ValueError: the metadata is damaged.
+    """
+    photo.kind = image_kind(image)
+    dpi = image.info.get("dpi")
+    photo.dpi = (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 else None
+    photo.icc = image.info.get("icc_profile") or b""
+    formats = {"JPEG": _describe_jpeg, "PNG": _describe_png, "WebP": _describe_webp, "TIFF": _describe_tiff}
+    if photo.format in formats:
+        formats[photo.format](photo, image, file)
+    photo.turn = tiff.orientation(photo.exif) if photo.format != "TIFF" else 1  # Pillow turns a TIFF itself
+    photo.exif = tiff.upright(photo.exif)
+
+
+def image_kind(image: Image.Image) -> PixelKind:
+    """The kind of a decoded Pillow image.
+
+    Raises:
+        NotSupported: no photograph's kind.
+    """
+    if image.mode == "P":
+        return kind_of("P", palette=palette_of(image))
+    transparency = image.info.get("transparency")
+    if image.mode == "RGB" and isinstance(transparency, (tuple, list)) and len(transparency) == 3:
+        return kind_of("RGB", key=tuple(int(value) for value in transparency))
+    if image.mode in ("1", "L", "I;16", "I;16B") and isinstance(transparency, int):
+        return kind_of(image.mode, key=(transparency,))
+    return kind_of(image.mode)
+
+
+def palette_of(image: Image.Image) -> np.ndarray:
+    """(N, 4) uint8 RGBA, at least one entry, of a decoded Pillow image in mode P, its transparency included."""
+    entries = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    entries = entries if len(entries) else np.array([[0, 0, 0, 255]], np.uint8)
+    transparency = image.info.get("transparency")
+    if isinstance(transparency, bytes):
+        count = min(len(transparency), len(entries))
+        entries[:count, 3] = np.frombuffer(transparency, np.uint8)[:count]
+    elif isinstance(transparency, int) and 0 <= transparency < len(entries):
+        entries[transparency, 3] = 0
+    return entries
+
+
+def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    segments = jpeg.read_segments(file)
+    exif = jpeg.find(segments, 0xE1, jpeg.EXIF)
+    photo.exif = exif or b""
+    photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
+    if jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
+        photo.note("the further pictures inside the file (depth, preview or gain map) are not kept")
+    photo.details = {
+        "segments": segments,
+        "quantization": dict(image.quantization),
+        "components": [layer[3] for layer in image.layer],
+        "sampling": JpegImagePlugin.get_sampling(image),
+        "progressive": bool(image.info.get("progressive")),
+        "rgb": image.mode == "RGB" and [layer[0] for layer in image.layer] == [82, 71, 66],
+    }
+    adobe = jpeg.find(segments, jpeg.ADOBE_MARKER, b"Adobe")
+    transform = adobe[6] if adobe and len(adobe) > 6 else None
+    jfif = jpeg.find(segments, jpeg.JFIF_MARKER, b"JFIF\0") is not None
+    if image.mode == "RGB" and transform == 0 and not jfif:
+        photo.details["rgb"] = True
+    if image.mode == "CMYK" and transform == 2:
+        photo.details["components"] = [photo.details["components"][0]]  # YCCK is written as CMYK, at luminance quality
+
+
+def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    file.seek(0)
+    header = png.read_header(file.read(32))
+    chunks = png.read_chunks(file)
+    photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
+    xmp = image.info.get("XML:com.adobe.xmp") or b""
+    photo.xmp = xmp.encode("utf-8", "surrogateescape") if isinstance(xmp, str) else xmp
+    photo.details = {"chunks": chunks, "header": header}
+    if header.colour != 3:
+        key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
+        key = struct.unpack(f">{len(key) // 2}H", key) if len(key) == {0: 2, 2: 6}.get(header.colour) else None
+        photo.kind = PixelKind(photo.kind.colour, header.bits, photo.kind.alpha, key)
+
+
+def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    photo.exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    photo.xmp = image.info.get("xmp") or b""
+    file.seek(12)
+    lossless = False
+    while len(head := file.read(8)) == 8:
+        if head[:4] in (b"VP8L", b"VP8 "):
+            lossless = head[:4] == b"VP8L"
+            break
+        size = int.from_bytes(head[4:], "little")
+        if head[:4] != b"ANMF":  # a frame holds its picture 16 bytes further in
+            file.seek(size + size % 2, 1)
+        else:
+            file.seek(16, 1)
+    photo.details = {"lossless": lossless}
+
+
+def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    tags = tiff.read_tags(file)
+    by_number = tiff.numbers(tags)
+    if tiff.PHOTOSHOP_LAYERS in by_number:
+        photo.note("the Photoshop layers inside the file, which show the watermark, are not kept")
+    photo.xmp = by_number[tiff.XMP].data if tiff.XMP in by_number else b""
+    turned = tiff.ORIENTATION in by_number or b"tiff:Orientation" in photo.xmp
+    dropped = (tiff.PHOTOSHOP_LAYERS, tiff.ORIENTATION)
+    tags = [tag for tag in tags if tag.number not in dropped]
+    if turned:
+        tags.append(tiff.short(tiff.ORIENTATION, 1))
+    photo.exif = tiff.exif_block([tag for tag in tags if tag.number not in (tiff.XMP, tiff.ICC)])
+    stored = image.tag_v2
+    bits = stored.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    bits = max(bits) if isinstance(bits, tuple) else bits
+    photo.details = {
+        "tags": tags,
+        "compression": image.info.get("compression", "raw"),
+        "predictor": stored.get(TiffImagePlugin.PREDICTOR, 1),
+        "jpeg_tables": stored.get(TiffImagePlugin.JPEGTABLES, b""),
+    }
+    _check_tiff(photo, stored, bits)
+
+
+def _check_tiff(photo: Photo, stored: Any, bits: int) -> None:
+    extra = stored.get(TiffImagePlugin.EXTRASAMPLES, ())
+    photometric = stored.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 0)
+    if bits == 16 and photo.kind.colour == "cmyk":
+        raise NotSupported("16-bit CMYK is not supported: save it with 8 bits a channel")
+    if bits == 16 and photo.kind.colour == "rgb":
+        if 1 in extra:
+            raise NotSupported("16-bit premultiplied transparency is not supported: save it with straight alpha")
+        if stored.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2:
+            raise NotSupported("16-bit colour planes stored apart are not supported: save it interleaved")
+        photo.kind = PixelKind("rgb", 16, photo.kind.alpha)
+    elif photo.kind.bits == 16 and (photometric == 0 or bits == 12):
+        raise NotSupported("12-bit or white-is-zero 16-bit grey is not supported: save it as plain 16-bit grey")
+    elif 1 < bits < 8:
+        photo.note(f"{bits}-bit samples are written with 8 bits")
+    if 1 in extra:
+        photo.note("premultiplied transparency is written straight")
+    if 0 in extra:
+        photo.note("channels beyond the colours are not kept")

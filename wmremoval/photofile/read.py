@@ -1,0 +1,290 @@
+"""A photograph as its file stores it: read with all it says besides the pixels, and a restoration put back into it."""
+
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+
+from wmremoval.images import DAMAGED, ORIENTATION, ImageError
+from wmremoval.photofile import png, tiff
+from wmremoval.photofile.errors import explained, quiet_codecs, shown
+from wmremoval.photofile.formats import Photo, describe, image_kind
+from wmremoval.photofile.pixels import (
+    NotSupported,
+    PixelKind,
+    image_strip,
+    luma,
+    native_strip,
+    put_back,
+    see_all,
+    see_through,
+    strips,
+)
+
+MAX_PIXELS = 250_000_000  # pixels: 750 MB as RGB
+ENDINGS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".webp": "WebP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+    ".bmp": "BMP",
+}
+USUAL_ENDING = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
+# Called directly: Image.open would apply a limit on the size that is global to the process and lower than ours.
+READERS = {
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
+SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the other byte order
+
+
+def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
+    """Read a photograph with everything needed to write it back.
+
+    Args:
+        path: a JPEG, PNG, WebP, TIFF or BMP whose ending says so, in any case.
+        max_pixels: width times height above which the file is refused before it is decoded.
+
+    Returns:
+        The photograph, upright.
+
+    Raises:
+        ImageError: one line that names the file and the reason: missing, no regular file, unreadable, empty,
+            damaged, too large, of several pictures, of a kind that is not supported, or of the wrong ending.
+    """
+    with explained(path) as path:
+        _check_regular(path)
+        with path.open("rb") as file:
+            return _read(file, path, max_pixels)
+
+
+def _check_regular(path: Path) -> None:
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise ImageError(f"{shown(path)}: a folder, not an image")
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageError(f"{shown(path)}: not a regular file")
+    if status.st_size == 0:
+        raise ImageError(f"{shown(path)}: the file is empty")
+
+
+def content_format(start: bytes) -> str | None:
+    """The format that a file's first 12 bytes announce, or None."""
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "WebP"
+    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        return "TIFF"
+    begins = {b"\xff\xd8\xff": "JPEG", png.SIGNATURE: "PNG", b"BM": "BMP"}
+    return next((name for magic, name in begins.items() if start.startswith(magic)), None)
+
+
+def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
+    start = file.read(64)
+    name = content_format(start)
+    if name is None:
+        raise ImageError(f"{shown(path)}: not an image of a known format; give a JPEG, PNG, WebP, TIFF or BMP")
+    if ENDINGS.get(path.suffix.lower()) != name:
+        raise ImageError(f"{shown(path)} is a {name} file: rename it to {USUAL_ENDING[name]}")
+    if name == "WebP":
+        _check_size(*_webp_size(start), path, max_pixels)  # Pillow allocates when it opens a WebP
+    elif name == "PNG":
+        header = png.read_header(start)
+        _check_size(header.width, header.height, path, max_pixels)
+        if header.bits == 16 and header.colour == 4:
+            raise NotSupported("16-bit grey with transparency is not supported: save it as 16-bit RGBA")
+    with quiet_codecs() if name == "TIFF" else nullcontext():
+        return _read_known(file, path, name, max_pixels)
+
+
+def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo:
+    file.seek(0)
+    with READERS[name](file) as image:
+        _check_size(*image.size, path, max_pixels)
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1:
+            what = "pages: save each page as its own file" if name == "TIFF" else "frames: save one as its own file"
+            raise ImageError(f"{shown(path)}: has {frames} {what}")
+        image.load()
+        photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
+        describe(photo, image, file)
+        stored = _stored(image, photo.kind)
+        image.close()  # and the file; leaving the block alone would keep Pillow's own copy of the pixels
+    if photo.kind.bits == 16 and photo.kind.colour == "rgb":
+        stored <<= np.uint16(8)
+        stored |= _low_bytes(photo)
+    _keep(photo, stored)
+    return photo
+
+
+def _stored(image: Image.Image, kind: PixelKind) -> np.ndarray:
+    """(H, W, C) samples of a decoded image: the high bytes where it has 16-bit colour."""
+    array = np.empty((image.height, image.width, kind.channels), kind.dtype)
+    for rows in strips(image.height, image.width):
+        array[rows] = native_strip(image, kind, rows)
+    return array
+
+
+def _low_bytes(photo: Photo) -> np.ndarray:
+    """(H, W, C) low bytes of 16-bit colour: Pillow keeps each sample's high byte, so it is told the wrong byte order."""
+    with photo.path.open("rb") as file, READERS[photo.format](file) as image:
+        image.tile = [_swapped(tile) for tile in image.tile]
+        image.load()
+        low = _stored(image, photo.kind)
+        image.close()
+        return low
+
+
+def _swapped(tile: tuple) -> tuple:
+    codec, extents, offset, args = tile
+    rawmode = args if isinstance(args, str) else args[0]
+    if not rawmode.endswith((";16B", ";16L", ";16N")):
+        raise NotSupported("this layout of 16-bit colour is not supported: save it as plain 16-bit RGB")
+    rawmode = rawmode[:-1] + SWAPPED[rawmode[-1]]
+    new = rawmode if isinstance(args, str) else (rawmode, *args[1:])
+    return type(tile)(codec, extents, offset, new) if hasattr(tile, "_fields") else (codec, extents, offset, new)
+
+
+def _keep(photo: Photo, stored: np.ndarray) -> None:
+    """Turn the samples upright and keep them, and what they look like, once."""
+    upright = np.ascontiguousarray(_turned(stored, photo.turn))
+    if photo.kind.plain and photo.kind.colour == "rgb":
+        photo.rgb = upright
+        return
+    photo.rgb = see_all(photo.kind, upright)
+    photo.native = None if photo.kind.plain else upright
+
+
+def _turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarray:
+    """A view of (H, W, C) as the EXIF orientation puts it upright, or, with `back`, the way it was before."""
+    if back:
+        orientation = {6: 8, 8: 6}.get(orientation, orientation)
+    if orientation in (5, 7):
+        array = array.swapaxes(0, 1)
+    if orientation in (6, 8):
+        return np.rot90(array, 3 if orientation == 6 else 1)
+    steps = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 7: (-1, -1)}.get(orientation, (1, 1))
+    return array[:: steps[0], :: steps[1]]
+
+
+def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """The photograph's samples, (rows, W, C) at a time from top to bottom, with the restoration in them.
+
+    Args:
+        photo: the photograph.
+        restored: (H, W, 3) uint8, upright; may be `photo.rgb` itself, changed.
+        mask: (H, W); where it is 0 the samples stay as they were.
+
+    Raises:
+        ValueError: the arrays do not have the photograph's size.
+    """
+    height, width = photo.rgb.shape[:2]
+    if restored.shape != (height, width, 3) or restored.dtype != np.uint8 or mask.shape != (height, width):
+        raise ValueError(f"expected ({height}, {width}, 3) uint8 and a ({height}, {width}) mask, got {restored.shape}"
+                         f" {restored.dtype} and {mask.shape}")  # fmt: skip
+    for rows in strips(height, width):
+        new = restored[rows]
+        if photo.native is not None:
+            yield rows, put_back(photo.kind, photo.native[rows], new, mask[rows])
+            continue
+        if restored is not photo.rgb:
+            new = np.where((mask[rows] != 0)[..., None], new, photo.rgb[rows])
+        yield rows, luma(new)[..., None] if photo.kind.colour == "grey" else new
+
+
+def from_pil(image: Image.Image) -> Photo:
+    """The photograph in a Pillow image, which is not changed.
+
+    Raises:
+        ImageError: a mode that is not supported, such as float, or an image without pixels.
+    """
+    with explained("image"):
+        _check_size(*image.size, Path("image"), sys.maxsize)
+        with quiet_codecs() if image.format == "TIFF" else nullcontext():
+            image.load()
+        turn = _orientation(image)
+        photo = Photo(Path("image"), np.empty((0, 0, 3), np.uint8), "", image_kind(image), source=image)
+        photo.turn = turn if turn in range(1, 9) else 1
+        exif, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
+        photo.exif = tiff.upright(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else b""
+        _keep(photo, _stored(image, photo.kind))
+        return photo
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except DAMAGED:  # the pixels are fine without it
+        return 1
+
+
+def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
+    """A new Pillow image of the mode, size, orientation and metadata of the one given to `from_pil`.
+
+    Args:
+        photo: from `from_pil`.
+        restored: (H, W, 3) uint8, upright.
+        mask: (H, W); where it is 0 the pixels stay as they were.
+    """
+    if photo.source is None:
+        raise ValueError("the photograph came from a file: write_photo writes it")
+    whole = np.concatenate([strip for _, strip in restored_strips(photo, restored, mask)])
+    whole = np.ascontiguousarray(_turned(whole, photo.turn, back=True))
+    result = photo.source.copy()
+    for rows in strips(*whole.shape[:2]):
+        result.paste(image_strip(photo.kind, whole[rows], result.mode), (0, rows.start))
+    return result
+
+
+def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
+    """The user's own mask: white where the watermark is.
+
+    Args:
+        path: a picture in any format `read_photo` reads; colours become grey.
+        size: width and height of the photograph, upright.
+
+    Returns:
+        (H, W) uint8, 0 to 255.
+
+    Raises:
+        ImageError: as `read_photo`; also where the size differs or parts of the picture are transparent.
+    """
+    photo = read_photo(path)
+    if photo.size != tuple(size):
+        raise ImageError(
+            f"{shown(path)}: the mask is {photo.size[0]} x {photo.size[1]} and the photograph {size[0]} x {size[1]}; "
+            "make them the same size"
+        )
+    if photo.native is not None and see_through(photo.kind, photo.native):
+        raise ImageError(f"{shown(path)}: the mask is transparent in places; save it in black and white")
+    return luma(photo.rgb)
+
+
+def _check_size(width: int, height: int, path: Path, max_pixels: int) -> None:
+    if width < 1 or height < 1:
+        raise ImageError(f"{shown(path)}: {width} x {height} is no picture")
+    if width * height > max_pixels:
+        raise ImageError(f"{shown(path)}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels")
+
+
+def _webp_size(start: bytes) -> tuple[int, int]:
+    kind, body = start[12:16], start[20:30]
+    if len(body) < 10:
+        raise ValueError("the header is cut short")
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    raise ValueError("no WebP header")

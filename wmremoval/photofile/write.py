@@ -1,0 +1,118 @@
+"""Writing a restored photograph in its own format or another, whole or not at all."""
+
+import io
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from wmremoval.files import atomic_path
+from wmremoval.images import DAMAGED, ImageError
+from wmremoval.photofile.encode import encode
+from wmremoval.photofile.errors import one_line, quiet, shown
+from wmremoval.photofile.formats import Photo
+from wmremoval.photofile.pixels import NotSupported
+from wmremoval.photofile.read import ENDINGS
+
+FORMATS = {"png": ("PNG", ".png"), "jpeg": ("JPEG", ".jpg"), "webp": ("WebP", ".webp")}
+
+
+def output_suffix(path: str | Path, format: str = "keep") -> str:
+    """The file ending for `format`: the path's own for "keep", or where it already says that format.
+
+    Example:
+        >>> output_suffix("a/Photo.JPEG", "keep"), output_suffix("photo.JPEG", "jpeg"), output_suffix("a.tif", "png")
+        ('.JPEG', '.JPEG', '.png')
+    """
+    suffix = Path(path).suffix
+    if format == "keep" or ENDINGS.get(suffix.lower()) == _known(format)[0]:
+        return suffix
+    return FORMATS[format][1]
+
+
+def _known(format: str) -> tuple[str, str]:
+    if format not in FORMATS:
+        raise ValueError(f"the format must be keep, {', '.join(FORMATS)}, not {format!r}")
+    return FORMATS[format]
+
+
+def write_photo(
+    photo: Photo,
+    restored: np.ndarray,
+    mask: np.ndarray,
+    path: str | Path,
+    format: str = "keep",
+    quality: int | str = "keep",
+) -> None:
+    """Write a photograph with its restoration in it; the file appears whole or not at all.
+
+    Args:
+        photo: from `read_photo`. What cannot be kept is added to `photo.notes`.
+        restored: (H, W, 3) uint8, upright; may be `photo.rgb` itself, changed where the mask is not 0.
+        mask: (H, W) uint8; pixels where it is 0 are the input's bit for bit, unless the format is lossy.
+        path: where to; an existing file is replaced.
+        format: "keep" for the photograph's own, with its mode and metadata; "png", "jpeg" or "webp" to convert.
+        quality: 1 to 100 for the lossy formats. With "keep" a JPEG keeps its quantisation tables; a lossy WebP,
+            whose quality is not known, and a conversion to JPEG use 95; a conversion to WebP loses nothing unless
+            the photograph is a JPEG. A lossless WebP stays lossless whatever the quality.
+
+    Raises:
+        ImageError: one line: the format cannot hold the photograph, or the file cannot be written.
+        ValueError: arrays, format or quality that are none.
+    """
+    path = Path(path)
+    name = photo.format if format == "keep" else _known(format)[0]
+    if not name:
+        raise ValueError("an image from memory has no format to keep: use to_pil, or name a format")
+    if quality != "keep" and not (isinstance(quality, int) and 1 <= quality <= 100):
+        raise ValueError(f"the quality must be 1 to 100, or keep, not {quality!r}")
+    if restored.shape != photo.rgb.shape or restored.dtype != np.uint8 or mask.shape != photo.rgb.shape[:2]:
+        raise ValueError(
+            f"the photograph is {photo.rgb.shape}, the restoration {restored.shape}, the mask {mask.shape}"
+        )
+    with _explained(path, name), quiet():
+        _write_whole(path, encode(photo, restored, mask, name, None if quality == "keep" else quality))
+
+
+def write_mask(path: str | Path, mask: np.ndarray) -> None:
+    """Write a (H, W) uint8 mask as an 8-bit grey PNG; the file appears whole or not at all.
+
+    Raises:
+        ImageError: one line: the file cannot be written.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(mask, np.uint8)).save(buffer, "PNG")
+    with _explained(Path(path), "PNG"):
+        _write_whole(Path(path), [buffer.getvalue()])
+
+
+@contextmanager
+def _explained(path: Path, name: str) -> Iterator[None]:
+    try:
+        yield
+    except ImageError:
+        raise
+    except NotSupported as error:
+        raise ImageError(f"{shown(path)}: {error}") from None
+    except MemoryError:
+        raise ImageError(f"{shown(path)}: not enough memory to encode it") from None
+    except DAMAGED as error:
+        raise ImageError(f"{shown(path)}: cannot be written as {name} ({one_line(error, path)})") from None
+
+
+def copy_file(source: str | Path, path: str | Path) -> None:
+    """Copy a file byte for byte; the copy appears whole or not at all.
+
+    Raises:
+        ImageError: one line: the copy cannot be written.
+    """
+    with _explained(Path(path), "a copy"):
+        _write_whole(Path(path), [Path(source).read_bytes()])
+
+
+def _write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
+    with atomic_path(path) as temporary, temporary.open("xb") as file:
+        for piece in pieces:
+            file.write(piece)

@@ -1,0 +1,1 @@
+"""What people look at: plots, diagrams, tables, the gallery, the upload box, publishing."""

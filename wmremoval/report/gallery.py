@@ -1,0 +1,77 @@
+"""The README's gallery: what the package's weights make of photographs that come with scikit-image, good and bad."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wmremoval.data.fonts import load_fonts
+from wmremoval.data.marks import blend, draw_mark
+from wmremoval.data.photos import sample_scenes
+from wmremoval.images import to_tensor
+from wmremoval.metrics import psnr
+from wmremoval.report.style import finish_panel, image_panel, new_figure, save_figure
+from wmremoval.restore.remover import Remover, Result
+
+VIEW = (288, 432)  # height and width of each photograph's upper left part, pixels: as it is, at its native grain
+MARKS_EACH = 4  # marks on each photograph; the shown ones are chosen by rank alone
+SEED = 20  # of the first mark, each other taking the next
+RANKS = {"good": (0.0, 0.09, 0.17, 0.26), "middling": (0.45, 0.6), "failure": (0.96, 1.0)}  # of the gains, best first
+
+
+@dataclass(frozen=True)
+class Example:
+    """A photograph under a mark, and what became of it."""
+
+    scene: str
+    clean: np.ndarray  # (H, W, 3) RGB uint8
+    watermarked: np.ndarray  # the same
+    result: Result
+    before: float  # PSNR inside the mark, dB
+    after: float  # the same, restored
+
+
+def restore_examples(remover: Remover) -> list[Example]:
+    """Every photograph under every fixed mark, best gain inside the mark first."""
+    examples, fonts = [], load_fonts()
+    scenes = [(name, scene) for name, scene in sample_scenes().items() if name != "hubble"]
+    for i, (name, scene) in enumerate(scenes):
+        clean = np.ascontiguousarray(scene[: VIEW[0], : VIEW[1]])
+        for j in range(MARKS_EACH):
+            rng = np.random.default_rng(SEED + MARKS_EACH * i + j)
+            watermarked, mask = blend(clean, draw_mark(rng, *clean.shape[:2], fonts))
+            result = remover(watermarked)
+            inside = torch.from_numpy(mask)[None, None].float()
+            reference = to_tensor(clean)[None]
+            before, after = (
+                psnr(to_tensor(view)[None], reference, inside).item() for view in (watermarked, result.image)
+            )
+            examples.append(Example(name.replace("_", " "), clean, watermarked, result, before, after))
+    return sorted(examples, key=lambda example: example.before - example.after)
+
+
+def choose_examples(examples: list[Example]) -> list[tuple[str, int, Example]]:
+    """(label, rank from 1, example) of the eight that are shown: by rank, whatever they look like."""
+    last = len(examples) - 1
+    return [
+        (label, round(share * last) + 1, examples[round(share * last)])
+        for label, shares in RANKS.items()
+        for share in shares
+    ]
+
+
+def draw_gallery(remover: Remover, path: str | Path) -> Path:
+    """Eight of the examples, four good, two middling, two failures: before, after, mask."""
+    examples = restore_examples(remover)
+    chosen = choose_examples(examples)
+    figure, panels = new_figure(len(chosen), 3, 9.0, 2.1 * len(chosen), "compressed")
+    for i, (label, rank, example) in enumerate(chosen):
+        before, after, mask = panels[3 * i : 3 * i + 3]
+        image_panel(before, to_tensor(example.watermarked), f"{example.scene}: {example.before:.1f} dB inside")
+        image_panel(
+            after, to_tensor(example.result.image), f"{label} (rank {rank} of {len(examples)}): {example.after:.1f} dB"
+        )
+        mask.imshow(example.result.mask, cmap="gray", vmin=0.0, vmax=1.0)
+        finish_panel(mask, f"mask: {100 * example.result.area:.1f}% changed")
+    return save_figure(figure, path)

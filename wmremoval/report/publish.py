@@ -1,0 +1,121 @@
+"""Every picture of a run under the document's file names, and `publish`: a run's reports and pictures for the README."""
+
+import copy
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from wmremoval.config import learning_rates
+from wmremoval.data.dataset import SampleConfig, WatermarkDataset
+from wmremoval.data.photos import SAMPLE_SPLIT, sample_scenes
+from wmremoval.files import atomic_path, read_json, write_json
+from wmremoval.images import write_image
+from wmremoval.report import diagnostics, diagrams, plots
+from wmremoval.report.style import save_figure
+from wmremoval.training.evaluate import loss_terms, restore_samples
+from wmremoval.training.run_folder import read_run
+from wmremoval.training.trainer import Training
+
+COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "test_results.json", "CHANGELOG.md")
+# Keys the marks on the published sample photographs, the same for every run. The first seed under which every mark can
+# be seen (inside it the input is under 17 dB, on 2 to 25% of the pixels): chosen by the inputs alone.
+PUBLISHED_SEED = 149
+
+
+def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -> dict[str, Callable[[], Figure]]:
+    """How to draw each picture, by file name: the document's names, plus kernels and gradients.
+
+    Args:
+        training: network and criterion.
+        history: rows of `fit`.
+        batch: from `restore_samples`.
+    """
+    net = copy.deepcopy(training.net).cpu().eval()  # the training's own stays on its device
+    image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
+    weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
+    scheduled = learning_rates(training.config, training.steps_per_epoch)
+    return {
+        "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagrams.architecture(net),
+        "lossfunctiondiagram.png": lambda: diagrams.loss_diagram(weights),
+        "lossshares.png": lambda: plots.loss_shares(loss_terms(training, batch)),
+        "residualhistogram.png": lambda: plots.residual_histogram(batch),
+        "local_psnr_map.png": lambda: plots.local_psnr_map(batch),
+        "local_ssim_map.png": lambda: plots.local_ssim_map(batch),
+        "sidebysidecomp.png": lambda: plots.side_by_side(batch, rows=6),
+        "watermarkresidual.png": lambda: plots.watermark_residual(batch),
+        "TrainvallosspsnrProgress.png": lambda: plots.training_progress(history),
+        "watermarkattention.png": lambda: diagnostics.watermark_attention(net, image, mask),
+        "batchprocessing.png": lambda: plots.batch_processing(batch),
+        "learningratescheduler.png": lambda: plots.learning_rate(history, scheduled),
+        "TrainLossPSNRSSIMplots.png": lambda: plots.loss_psnr_ssim(history),
+        "reserror.png": lambda: plots.residual_error(batch),
+        "multlayeract.png": lambda: diagnostics.multi_layer_activation(net, image),
+        "featactdecodefocus.png": lambda: diagnostics.decoder_focus(net, image),
+        "kernels.png": lambda: diagnostics.kernels(net),
+        "gradients.png": lambda: diagnostics.gradients(net, image, clean),
+    }
+
+
+def draw_visuals(training: Training, history: list[dict], batch: dict[str, Tensor], folder: str | Path) -> list[Path]:
+    """Draw every picture into `visuals/` of a folder."""
+    drawn = figures(training, history, batch).items()
+    return [save_figure(draw(), Path(folder) / "visuals" / name) for name, draw in drawn]
+
+
+def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
+    """Fixed marks on whole sample scenes of the given names, restored: pictures that may be shown to anyone."""
+    config = training.config
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = {name: image for name, image in sample_scenes().items() if name in sources}
+        for name, image in scenes.items():
+            write_image(Path(folder) / f"{name}.png", image)
+        samples = SampleConfig(image_size=config.image_size, seed=PUBLISHED_SEED, augment=False)
+        dataset = WatermarkDataset([Path(folder) / f"{name}.png" for name in scenes], samples)
+        return restore_samples(training.net, dataset, range(len(dataset)), training.device)
+
+
+def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
+    """Put a run's reports into `outputs/` and its pictures, redrawn on unseen sample photographs, into `outputs/visuals/`.
+
+    Others' photographs are not ours to publish, so no picture shows one; reports hold bare file names.
+
+    Raises:
+        ValueError: the run is incomplete; the message names what is missing.
+    """
+    run, outputs = Path(run), Path(outputs)
+    training, result, about = read_run(run, device)
+    for name in COPIED:
+        if not (run / name).exists():
+            raise ValueError(f"{run} has no {name}; run: wmremoval evaluate {run}")
+    written = []
+    for name in COPIED:
+        with atomic_path(outputs / name) as temporary:
+            shutil.copyfile(run / name, temporary)
+        written.append(outputs / name)
+    reports = {name: _without_folders(read_json(run / name)) for name in ("training_summary.json", "config.json")}
+    reports["split.json"] = {
+        part: [Path(name).name for name in names] for part, names in read_json(run / "split.json").items()
+    }
+    for name, report in reports.items():
+        write_json(outputs / name, report)
+        written.append(outputs / name)
+    trained_on_samples = "sample photographs" in str(about["photos"].get("source"))
+    unseen = {scene for scene, part in SAMPLE_SPLIT.items() if part == "test" or not trained_on_samples}
+    batch = sample_batch(training, unseen - {"motorcycle_right"})
+    return written + draw_visuals(training, result.history, batch, outputs)
+
+
+def _without_folders(report: dict[str, Any]) -> dict[str, Any]:
+    """A report with bare file names: no sources, and of every path its last part."""
+    report = {key: value for key, value in report.items() if key != "sources"}
+    if "train" in report:
+        report["train"] = report["train"] | {"perceptual_weights": Path(report["train"]["perceptual_weights"]).name}
+    if "photos" in report:
+        skipped = {Path(name).name: reason for name, reason in report["photos"]["skipped"].items()}
+        report["photos"] = report["photos"] | {"skipped": skipped}
+    return report

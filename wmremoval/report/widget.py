@@ -1,0 +1,136 @@
+"""The notebook's upload box: a photograph in, before and after and the mask to look at, and a link to download."""
+
+import base64
+import html
+from pathlib import Path
+
+import ipywidgets
+import numpy as np
+from IPython.display import HTML, display
+from matplotlib.figure import Figure
+
+from wmremoval.data.fonts import load_fonts
+from wmremoval.data.marks import WatermarkConfig, blend, draw_mark
+from wmremoval.data.photos import sample_scenes
+from wmremoval.images import ImageError, write_image
+from wmremoval.photofile.errors import explained, shown
+from wmremoval.photofile.read import ENDINGS, read_photo
+from wmremoval.photofile.write import write_mask, write_photo
+from wmremoval.report.style import BLUE, finish_panel, heat_panel, new_figure
+from wmremoval.restore.remover import Remover, Result
+
+LINK_MOST = 20_000_000  # bytes; as base64 27 MB, and Firefox follows a link of at most 32
+UPLOAD_NOTE = (  # under the button: nothing tells Python that a message was dropped
+    "Up to 10 MB: Jupyter drops a larger file unsaid, and the button is dead until the cell is run again. "
+    "For those: <code>wmremoval remove photo.png -o clean/</code>"
+)
+WIDTH = 14.0  # inches; of the picture of before, after and mask
+SHOWN_SIDE = 1200  # pixels; of the views in the picture
+MARKED_SAMPLE = WatermarkConfig(
+    shape_share=0.0, tiled_share=0.0, distorted_share=0.0, occluded_share=0.0, opaque_share=0.0
+)
+MARKED_SAMPLE_SEED = 2  # "All Rights Reserved", white, across the cup
+
+
+def removal_figure(before: np.ndarray, result: Result) -> Figure:
+    """Before, after and the mask side by side; before (H, W, 3) uint8 as the result's image."""
+    step = max(1, -(-max(before.shape[:2]) // SHOWN_SIDE))
+    ratio = min(max(before.shape[0] / before.shape[1], 0.3), 2.0)
+    figure, axes = new_figure(1, 3, WIDTH, WIDTH / 3 * ratio + 0.5, "compressed")
+    for panel, view, title in ((axes[0], before, "Before"), (axes[1], result.image, "After")):
+        panel.imshow(view[::step, ::step])
+        finish_panel(panel, title)
+    heat_panel(
+        axes[2], result.mask[::step, ::step], f"Mask: {100 * result.area:.2g}% changed", (0.0, 1.0), "gray", "strength"
+    )
+    return figure
+
+
+def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> Path:
+    """Restore one file into a folder and show it.
+
+    Leaves `<name>` and its mask `<name>_mask.png` in `folder`; for a file of that folder itself, which is never
+    written over, `<name>_restored`.
+
+    Returns:
+        the restored file.
+
+    Raises:
+        ImageError: a file that cannot be read; one line that names it.
+    """
+    photo, target = read_photo(path), Path(folder) / Path(path).name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.exists() and target.samefile(path):
+        target = target.with_stem(f"{target.stem}_restored")
+    result = remover.restore(photo.rgb)
+    write_photo(photo, result.image, result.mask_uint8, target)
+    write_mask(target.with_name(f"{target.stem}_mask.png"), result.mask_uint8)
+    display(removal_figure(photo.rgb, result))
+    found = f"mark on {100 * result.area:.2g}% of the photograph" if result.area else "no mark found"
+    print("; ".join([f"{shown(path)}: {found}, {result.seconds:.1f} s", *result.notes, *photo.notes]))
+    return target
+
+
+def download_link(path: Path) -> str:
+    """HTML that holds the file itself, so that it works wherever the notebook's page is looked at."""
+    name = html.escape(path.name)
+    if path.stat().st_size > LINK_MOST:
+        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it lies in {html.escape(str(path.parent))}"
+    content = base64.b64encode(path.read_bytes()).decode()
+    style = f"color: {BLUE}; text-decoration: underline"  # inside a widget links look like plain text
+    data = f"data:application/octet-stream;base64,{content}"
+    return f'<a style="{style}" download="{name}" href="{data}">Download {name}</a>'
+
+
+def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipywidgets.VBox:
+    """An upload button that restores what is chosen; until then, and where there is no browser, a sample photograph.
+
+    Args:
+        remover: from `load_remover`.
+        folder: where uploads and results go.
+        sample: a photograph to begin with.
+    """
+    folder = Path(folder)
+    button = ipywidgets.FileUpload(accept=",".join(ENDINGS), description="Choose a photograph")
+    button.layout.width = "16em"
+    results = ipywidgets.Output()
+    link = ipywidgets.HTML()  # not in `results`, which the browser sends back: over 10 MB Jupyter would drop it
+
+    def chosen(change: dict) -> None:
+        if not change["new"]:
+            return
+        button.disabled, button.description = True, "Restoring ..."
+        results.clear_output()
+        link.value = ""
+        with results:
+            try:
+                for upload in change["new"]:
+                    link.value = download_link(_restore_upload(remover, upload, folder))
+            except ImageError as error:
+                print(error)
+            finally:
+                button.value = ()  # so that the same file can be chosen again
+                button.disabled, button.description = False, "Choose a photograph"
+
+    button.observe(chosen, names="value")
+    display(HTML(download_link(remove_and_show(remover, sample, folder))))
+    return ipywidgets.VBox([button, ipywidgets.HTML(UPLOAD_NOTE), results, link])
+
+
+def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
+    """Keep an upload in `folder/uploads`, whatever folders its name speaks of, and restore it."""
+    given = folder / "uploads" / Path(upload["name"].replace("\\", "/")).name
+    given.parent.mkdir(parents=True, exist_ok=True)
+    with explained(given):
+        given.write_bytes(upload["content"])
+    return remove_and_show(remover, given, folder)
+
+
+def marked_sample(path: str | Path) -> Path:
+    """Write one of scikit-image's photographs under a fixed synthetic mark, to try a remover on; gives the path."""
+    photo = sample_scenes()["coffee"]
+    mark = draw_mark(np.random.default_rng(MARKED_SAMPLE_SEED), *photo.shape[:2], load_fonts(), (), MARKED_SAMPLE)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, blend(photo, mark)[0])
+    return path

@@ -1,0 +1,219 @@
+"""`FastNet`: a trained `HeterogeneousUNet` rebuilt for fast inference, with the same results."""
+
+import copy
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from wmremoval.model import (
+    STRIDE,
+    DecoderStage,
+    DoubleConv,
+    HeterogeneousUNet,
+    Parts,
+    SelfAttention,
+    invert,
+    pad_to_multiple,
+)
+from wmremoval.restore.attention import attended
+
+SLOPE = 0.01  # of every LeakyReLU
+STRIP_BYTES = 12 * 2**20  # largest map that is held on a CPU: blocks above 32 MB go back to the system after each use
+LEAST_ROWS = 64  # of a strip, however wide the photograph: every strip computes up to 8 rows more than it gives
+
+
+class FastNet(nn.Module):
+    """The inference form of a `HeterogeneousUNet`: BatchNorm folded into the convolutions, channels-last, in strips.
+
+    The maps of the encoder and the decoder are computed in horizontal strips that stay in the processor's
+    caches, each with the rows around it that its convolutions see, so that nothing changes but the time and the
+    memory. Results are inference tensors of float32; the given network is left as it was, and autocast has no effect.
+
+    Args:
+        net: a trained network in any mode; its weights are copied, and its device is kept.
+        window: None for the global self-attention of training. An even number of bottleneck positions, a position
+            being 8 pixels: attention within overlapping square windows of this side; see `windowed`.
+        attention: if False, the self-attention adds nothing.
+        dtype: of weights and maps inside; bfloat16 halves memory and is faster where the processor knows it.
+
+    Raises:
+        ValueError: an odd `window`, or one below 2.
+    """
+
+    def __init__(
+        self,
+        net: HeterogeneousUNet,
+        window: int | None = None,
+        *,
+        attention: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ):
+        super().__init__()
+        if window is not None and (window < 2 or window % 2):
+            raise ValueError(f"window must be an even number of positions, 2 at least, not {window}")
+        self.composite, self.decompose, self.window, self.dtype = net.composite, net.decompose, window, dtype
+        net = copy.deepcopy(net).eval()
+        self.encoder = nn.ModuleList(FoldedPair(block) for block in (net.enc1, net.enc2, net.enc3))
+        self.bottleneck = FoldedPair(net.bottleneck)
+        self.query_key = scaled_query_key(net.attention) if attention else None
+        self.decoder = nn.ModuleList(FastStage(stage) for stage in (net.dec1, net.dec2, net.dec3))
+        self.heads = joined([net.out, net.mark] if net.decompose else [net.out])
+        self.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)
+
+    def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
+        """Restored image and mask logits, as `HeterogeneousUNet.forward`."""
+        parts = self.parts(watermarked)
+        return parts.image, parts.mask_logits
+
+    @torch.inference_mode()
+    def parts(self, watermarked: Tensor) -> Parts:
+        """Restore photographs of any height and width.
+
+        Args:
+            watermarked: (B, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            what `HeterogeneousUNet.parts` returns, within rounding: (B, C, H, W) float32.
+        """
+        height, width = watermarked.shape[-2:]
+        with torch.autocast(watermarked.device.type, enabled=False):
+            maps = self._maps(pad_to_multiple(watermarked, STRIDE).to(self.dtype))[..., :height, :width]
+        mask_logits, maps = maps[:, :1], maps[:, 1:].sigmoid_()
+        fill = maps[:, :3]
+        if not self.composite:
+            return Parts(fill, mask_logits, fill)
+        watermarked, gate = watermarked.float(), torch.sigmoid(mask_logits)
+        if not self.decompose:
+            return Parts(torch.lerp(watermarked, fill, gate), mask_logits, fill)
+        alpha, colour, trust = maps[:, 3:].split((1, 3, 1), dim=1)
+        inside = torch.lerp(invert(watermarked, alpha, colour), fill, trust)
+        return Parts(torch.lerp(watermarked, inside, gate), mask_logits, fill, alpha, colour, trust)
+
+    def _maps(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) with sides divisible by 8 -> (B, 1 + heads, H, W) float32: logits of the mask, then of the heads."""
+        x, skips = x.contiguous(memory_format=torch.channels_last), []
+        for pair in self.encoder:
+            skip, x = encoded(pair, x)
+            skips.append(skip)
+        x = self.bottleneck(x, Strip(0, x.shape[-2], x.shape[-2]))  # (B, 256, H/8, W/8)
+        if self.query_key is not None:
+            x = attended(x, self.query_key(x), self.window)
+        for stage in self.decoder[:2]:
+            skip = skips.pop()
+            y = torch.empty_like(skip)
+            for rows, _, features in stage.strips(x, skip):
+                y[:, :, rows] = features
+            x = y
+        skip = skips.pop()
+        maps = x.new_empty(len(x), 1 + self.heads.out_channels, *skip.shape[-2:], dtype=torch.float32)
+        for rows, logits, features in self.decoder[2].strips(x, skip):
+            maps[:, :1, rows] = logits
+            maps[:, 1:, rows] = self.heads(features)
+        return maps
+
+
+class Strip(NamedTuple):
+    """Rows `top` to `bottom` (excluded), both even, of a map of `height` rows."""
+
+    top: int
+    bottom: int
+    height: int
+
+    def around(self, halo: int) -> slice:
+        """The rows of the strip and up to `halo` more at either side, as far as there are any."""
+        return slice(max(0, self.top - halo), min(self.height, self.bottom + halo))
+
+
+class FoldedPair(nn.Module):
+    """A `DoubleConv` with its BatchNorms folded in, for one strip at a time."""
+
+    def __init__(self, block: DoubleConv):
+        super().__init__()
+        first, first_norm, _, second, second_norm, _ = block.layers
+        self.first, self.second = fuse_conv_bn_eval(first, first_norm), fuse_conv_bn_eval(second, second_norm)
+
+    def forward(self, x: Tensor, strip: Strip) -> Tensor:
+        """Rows `strip.around(2)` of the input, (B, in, rows, W) -> the strip of the output, (B, out, rows, W)."""
+        x = trimmed(F.relu_(self.first(x)), strip, 2, 1)
+        return F.leaky_relu_(trimmed(self.second(x), strip, 1, 0), SLOPE)
+
+
+class FastStage(nn.Module):
+    """A `DecoderStage` that computes its maps strip by strip."""
+
+    def __init__(self, stage: DecoderStage):
+        super().__init__()
+        hidden, _, logits = stage.gate.logits
+        self.up, self.hidden, self.logits, self.conv = stage.up, hidden, logits, FoldedPair(stage.conv)
+
+    def strips(self, x: Tensor, skip: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """(B, in, H/2, W/2) and (B, out, H, W) -> rows, gate logits (B, 1, rows, W) and features (B, out, rows, W)."""
+        width = skip.shape[1]
+        for strip in strips_of(skip, 2 * width):
+            rows = strip.around(4)  # three are needed, but a row of `x` makes two
+            both = empty_map(skip, 2 * width, rows.stop - rows.start, skip.shape[-1])
+            torch.clamp_min(self.up(x[:, :, rows.start // 2 : rows.stop // 2]), 0, out=both[:, :width])
+            both[:, width:] = skip[:, :, rows]
+            both = trimmed(both, strip, 4, 3)
+            logits = self.logits(F.leaky_relu_(trimmed(self.hidden(both), strip, 3, 2), SLOPE))
+            features = self.conv(trimmed(both, strip, 3, 2).mul_(torch.sigmoid(logits)), strip)
+            yield strip.around(0), trimmed(logits, strip, 2, 0), features
+
+
+def encoded(pair: FoldedPair, x: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, in, H, W) -> features (B, out, H, W) of an encoder block, and their 2 x 2 maxima (B, out, H/2, W/2)."""
+    height, width = x.shape[-2:]
+    channels = pair.second.out_channels
+    features, pooled = empty_map(x, channels, height, width), empty_map(x, channels, height // 2, width // 2)
+    for strip in strips_of(x, channels):
+        y = pair(x[:, :, strip.around(2)], strip)
+        features[:, :, strip.around(0)] = y
+        pooled[:, :, strip.top // 2 : strip.bottom // 2] = F.max_pool2d(y, 2)
+    return features, pooled
+
+
+def trimmed(x: Tensor, strip: Strip, halo: int, wanted: int) -> Tensor:
+    """Rows `strip.around(wanted)` of a map that holds `strip.around(halo)`; a view."""
+    held, rows = strip.around(halo), strip.around(wanted)
+    return x[:, :, rows.start - held.start : rows.stop - held.start]
+
+
+def empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    """(B, channels, height, width), channels-last, as many images as `like` and where it is; values are undefined."""
+    size = (len(like), channels, height, width)
+    return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
+
+
+def strips_of(x: Tensor, channels: int) -> Iterator[Strip]:
+    """Divide the rows of `x`, (B, C, H, W) with even H.
+
+    A CPU gets strips whose maps of `channels` channels take about `STRIP_BYTES`, any other device one strip.
+    """
+    batch, _, height, width = x.shape
+    most = max(LEAST_ROWS, STRIP_BYTES // (batch * width * channels * x.element_size())) if x.is_cpu else height
+    count = -(-height // most)
+    rows = 2 * -(-height // (2 * count))
+    for top in range(0, height, rows):
+        yield Strip(top, min(top + rows, height), height)
+
+
+def scaled_query_key(attention: SelfAttention) -> nn.Conv2d:
+    """The convolution of a `SelfAttention` with the scale of the products in its queries."""
+    conv, width = attention.query_key, attention.query_key.out_channels // 2
+    with torch.no_grad():
+        conv.weight[:width] *= width**-0.5
+        conv.bias[:width] *= width**-0.5
+    return conv
+
+
+def joined(convs: list[nn.Conv2d]) -> nn.Conv2d:
+    """One 1x1 convolution with the outputs of all, one after the other."""
+    both = copy.deepcopy(convs[0])
+    both.out_channels = sum(conv.out_channels for conv in convs)
+    both.weight = nn.Parameter(torch.cat([conv.weight for conv in convs]).detach())
+    both.bias = nn.Parameter(torch.cat([conv.bias for conv in convs]).detach())
+    return both

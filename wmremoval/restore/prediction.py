@@ -1,0 +1,81 @@
+"""What the network says of a photograph, as arrays, and the few sums everything after the network does with it."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from wmremoval.model import ALPHA_MOST
+
+GATE_FROM, GATE_FULL = 0.3, 0.7  # mask probabilities at which a change begins and is whole
+CONTRAST_RADIUS = 4  # pixels around one over which its alpha is read off a restoration
+
+
+class Maps(NamedTuple):
+    """What the network says of a (shrunken) photograph, float32 arrays of one height and width."""
+
+    photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: what it was shown
+    image: np.ndarray  # (h, w, 3) RGB in [0, 1]: the restored photograph
+    mask: np.ndarray  # (h, w) in [0, 1]: probability of a mark
+    alpha: np.ndarray  # (h, w) in [0, 1]
+    colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
+    trust: np.ndarray | None = None  # (h, w) in [0, 1]: share of repainting in the image; None of networks without it
+
+
+def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """0 up to `low`, 1 from `high` on, a straight line between."""
+    return ((x - low) / (high - low)).clip(0.0, 1.0)
+
+
+def box_around(found: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """Rows and columns around all that is true, (h, w), and `margin` pixels: marks take a part of most tiles."""
+    x, y, w, h = cv2.boundingRect(found.astype(np.uint8))
+    return slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
+
+
+def unblend(photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """`model.invert` for arrays: photo and colour (h, w, 3), alpha (h, w); RGB in [0, 1]."""
+    alpha = np.minimum(alpha, ALPHA_MOST)[..., None]
+    return ((photo - alpha * colour) / (1.0 - alpha)).clip(0.0, 1.0)
+
+
+def merge(one: Maps, other: Maps) -> Maps:
+    """Two opinions of one photograph as one: masks and images averaged, the rest as far as each sees a mark."""
+    weight, more = one.mask + 1e-3, other.mask + 1e-3
+    share = weight / (weight + more)
+
+    def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        here = share if a.ndim == 2 else share[..., None]
+        return here * a + (1.0 - here) * b
+
+    alpha, colour, trust = (mix(getattr(one, name), getattr(other, name)) for name in ("alpha", "colour", "trust"))
+    mask, image = (one.mask + other.mask) / 2, (one.image + other.image) / 2
+    return one._replace(image=image, mask=mask, alpha=alpha, colour=colour, trust=trust)
+
+
+def apart(one: Maps, other: Maps) -> np.ndarray:
+    """How much two opinions of one photograph differ: mean square of alpha's and of colour's difference (h, w)."""
+    return np.square(one.alpha - other.alpha) + np.square(one.colour - other.colour).mean(axis=-1)
+
+
+def alpha_from_contrast(photo: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Alpha and colour of a mark from a restoration alone, for networks that do not say them.
+
+    In a window J = (1 - alpha) I + alpha W is a line: its slope over the restored I is 1 - alpha.
+
+    Args:
+        photo, image: (h, w, 3) RGB float32 in [0, 1], as shown and as restored.
+        mask: (h, w) in [0, 1].
+
+    Returns:
+        alpha (h, w) and colour (h, w, 3), in [0, 1].
+    """
+    side = (2 * CONTRAST_RADIUS + 1,) * 2
+    weight = mask[..., None] + 1e-4
+    total = cv2.blur(weight, side)[..., None]
+    mean_i, mean_j = (cv2.blur(x * weight, side) / total for x in (image, photo))
+    variance = (cv2.blur(image * image * weight, side) / total - mean_i**2).sum(axis=-1)
+    covariance = (cv2.blur(image * photo * weight, side) / total - mean_i * mean_j).sum(axis=-1)
+    alpha = (1.0 - (covariance + 1e-4) / (variance + 1e-4)).clip(0.0, 1.0) * (mask > GATE_FROM)
+    colour = (mean_j - (1.0 - alpha[..., None]) * mean_i) / np.maximum(alpha, 0.05)[..., None]
+    return alpha.astype(np.float32), colour.clip(0.0, 1.0).astype(np.float32)

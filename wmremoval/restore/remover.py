@@ -1,0 +1,269 @@
+"""`load_remover`: take watermarks off photographs of any size, blind, every other pixel left as it is."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from wmremoval.config import choose_device, has_bf16
+from wmremoval.files import read_json
+from wmremoval.images import to_uint8
+from wmremoval.photofile.read import from_pil, read_photo, to_pil
+from wmremoval.restore.boxes import Plate, find_plates, take_off
+from wmremoval.restore.confirm import find_marks, outline_steps, step_allowed
+from wmremoval.restore.fastnet import FastNet
+from wmremoval.restore.inpaint import repaint
+from wmremoval.restore.regions import Findings, Region, regions_of_mask
+from wmremoval.restore.search import Look, answers, box_in_view, search
+from wmremoval.restore.tiles import STRIDE, TileRunner, shrink
+from wmremoval.restore.upsampling import native_blocks
+from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
+
+LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
+COVERED = 0.98  # share of a plate that a user's mask must cover; with less, a seam would stay where it ends
+TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
+
+
+@dataclass
+class Result:
+    """A restored photograph. The mask is kept as 8 bits: at 100 megapixels floats would take 400 MB."""
+
+    image: Any  # as it was given: a PIL image or an (H, W, 3) uint8 array; a PIL image for a path
+    mask_uint8: np.ndarray  # (H, W) uint8; 0 exactly where not a bit has changed
+    seconds: float  # what it took
+    regions: list[Region] = field(default_factory=list)  # what was found
+    notes: list[str] = field(default_factory=list)  # what the user should know
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) float32 in [0, 1]: how far each pixel was changed."""
+        return self.mask_uint8.astype(np.float32) / 255.0
+
+    @property
+    def area(self) -> float:
+        """Share of the photograph that was changed, in [0, 1]."""
+        return float(np.count_nonzero(self.mask_uint8)) / max(1, self.mask_uint8.size)
+
+
+class Remover:
+    """Finds marks on shrunken views of a photograph and restores it at native size, only where there are any.
+
+    Args:
+        net: has `parts`, as `HeterogeneousUNet` has.
+        device: where it runs.
+        core: side of a tile, pixels.
+        step: stride of the network's attention windows, pixels.
+    """
+
+    def __init__(self, net: torch.nn.Module, device: torch.device, core: int = 480, step: int = STRIDE):
+        self.runner = TileRunner(net, device, core, step)
+        self.about: dict = {}
+
+    def __call__(self, image: Any, mask: Any = None) -> Any:
+        """Remove the watermark.
+
+        Args:
+            image: a PIL image of any mode, a path, or an (H, W, 3) RGB uint8 array, none of which is changed; or a
+                list of them.
+            mask: where the mark is, if that is known: an (H, W) array (uint8 0..255, bool, or float in [0, 1]) or a PIL
+                image, upright, of the photograph's size; nothing outside of it is changed. A list for a list.
+
+        Returns:
+            a `Result`; a list of them for a list.
+
+        Raises:
+            ImageError: a file that cannot be read.
+            ValueError: anything else that is no photograph, or a mask that does not fit.
+        """
+        if isinstance(image, (list, tuple)):
+            masks = [None] * len(image) if mask is None else mask
+            return [self(one, its) for one, its in zip(image, masks, strict=True)]
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+                raise ValueError(f"an image array is (H, W, 3) RGB uint8, got {image.shape} {image.dtype}")
+            return self.restore(np.ascontiguousarray(image), as_mask(mask, image.shape[:2]))
+        if not isinstance(image, (Image.Image, str, Path)):
+            raise ValueError(f"give a PIL image, a path or an (H, W, 3) uint8 array, not {type(image).__name__}")
+        photo = from_pil(image) if isinstance(image, Image.Image) else read_photo(image)
+        result = self.restore(photo.rgb, as_mask(mask, photo.rgb.shape[:2]))
+        if isinstance(image, Image.Image):
+            result.image = to_pil(photo, result.image, result.mask_uint8)
+        else:
+            result.image = Image.fromarray(result.image)
+        return result
+
+    def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
+        """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
+        started = time.perf_counter()
+        look = self.search(photo)
+        if mask is None:
+            findings = find_marks(self.runner, photo, look)
+        else:
+            given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
+            findings = regions_of_mask(given, look.probability, look.factor, look.factors)
+        restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
+        regions = []
+        for region in findings.regions:
+            left = 0.0
+            if region.found:
+                left = self._restore_region(photo, look, findings, region, mask, restored, changed)
+            else:
+                _repaint_region(photo, findings, region, mask, restored, changed)
+            if mask is None and left > step_allowed(region.sure):
+                _undo_region(photo, findings, region, restored, changed)
+            else:
+                regions.append(region)
+        notes = []
+        for plate in find_plates(
+            photo, changed, [_changed_box(photo, findings, r, changed) for r in regions if r.found]
+        ):
+            if _take_plate_off(plate, mask, restored, changed):
+                notes.append("took a translucent plate off from behind letters")
+        if any(not region.found for region in regions):
+            notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
+        return Result(restored, changed, time.perf_counter() - started, regions, notes)
+
+    def search(self, photo: np.ndarray) -> Look:
+        """Look at a whole photograph on its shrunken views."""
+        return search(self.runner, photo)
+
+    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> float:
+        """Write one region into `restored` and `changed`, tile by tile; gives the share of its outline that is left."""
+        factor = region.factor
+        box = box_in_view(photo, findings, region, factor)
+        outline = np.zeros(2)
+        for tile, maps in answers(self.runner, photo, look, factor, box):
+            outline += outline_steps(maps, findings.belongs(region, tile.shown, factor), tile.inner)
+            for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
+                gate = gate * findings.belongs(region, block)
+                if mask is not None:
+                    gate = gate * (mask[block] / np.float32(255.0))
+                    view = photo[block] / np.float32(255.0) + (mask[block] > 0)[..., None] * (
+                        view - photo[block] / np.float32(255.0)
+                    )
+                _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
+        return outline[1] / outline[0] if outline[0] else 0.0
+
+
+def _undo_region(photo, findings: Findings, region: Region, restored, changed) -> None:
+    """Put a region back as it was."""
+    block = _native_block(photo, findings, region)
+    here = findings.belongs(region, block)
+    restored[block][here] = photo[block][here]
+    changed[block][here] = 0
+
+
+def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
+    """Repaint a region of the user's mask in which the network sees nothing."""
+    block = _native_block(photo, findings, region)
+    strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
+    _write(photo, block, repaint(photo, block, strength), strength, restored, changed)
+
+
+def _changed_box(photo, findings: Findings, region: Region, changed) -> tuple[int, int, int, int]:
+    """Top, left, bottom, right of what was changed of a region, in pixels of the photograph; all 0 where nothing was."""
+    block = _native_block(photo, findings, region)
+    x, y, w, h = cv2.boundingRect((changed[block] * findings.belongs(region, block) > 0).astype(np.uint8))
+    top, left = (part.start for part in block)
+    return (top + y, left + x, top + y + h, left + x + w) if w else (0, 0, 0, 0)
+
+
+def _take_plate_off(plate: Plate, mask, restored, changed) -> bool:
+    """Write what is under a plate into the result, unless a user's mask leaves a part of it out; gives whether it did."""
+    top, left, bottom, right = plate.box
+    if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < COVERED * (bottom - top) * (right - left):
+        return False
+    for block, image, cover in take_off(restored, plate):
+        new = to_uint8(image)
+        here = (cover > 0.0) & (new != restored[block]).any(axis=-1)
+        if mask is not None:
+            here &= mask[block] > 0
+        restored[block][here] = new[here]
+        changed[block][here] = np.maximum(changed[block], to_uint8(cover))[here]
+    return True
+
+
+def _native_block(photo, findings: Findings, region: Region) -> tuple[slice, slice]:
+    """Rows and columns of a region in the photograph."""
+    top, left, bottom, right = (side * findings.factor for side in region.box)
+    return slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1]))
+
+
+def _write(photo, block, new, strength, restored, changed) -> None:
+    """Put the pixels of a block that are to change, and do, into the result."""
+    here = (new != photo[block]).any(axis=-1) & (strength > 0)
+    restored[block][here] = new[here]
+    changed[block][here] = strength[here]
+
+
+def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray | None:
+    """A mask in any of its forms as (H, W) uint8 0..255, or None for none.
+
+    Raises:
+        ValueError: it is not of the photograph's size, or not a mask.
+    """
+    if mask is None:
+        return None
+    array = np.asarray(mask.convert("L") if isinstance(mask, Image.Image) else mask)
+    array = array[..., 0] if array.ndim == 3 and array.shape[-1] == 1 else array
+    if array.shape != tuple(shape):
+        raise ValueError(
+            f"the mask is {array.shape[::-1]} pixels, the photograph {tuple(shape)[::-1]}; they must be alike"
+        )
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype != bool and not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"a mask is uint8 in 0..255, bool, or float in [0, 1], not {array.dtype}")
+    return to_uint8(array.astype(np.float32))
+
+
+def load_remover(
+    weights: str | Path | None = None,
+    device: str = "auto",
+    max_memory: int = 2000,
+    precision: str = "auto",
+) -> Remover:
+    """Load the network once; the result restores any number of photographs.
+
+    Args:
+        weights: a `.safetensors`, a `wm_best_model.pth` or a run's folder; None: those that come with the package.
+        device: "auto", "cpu" or "cuda".
+        max_memory: megabytes that a photograph of up to 100 megapixels may take on the CPU, the program included.
+        precision: "float32", "bf16", or "auto": bf16 where the hardware computes it.
+
+    Raises:
+        ValueError: no weights, wrong ones, or an unknown device; never an untrained network.
+    """
+    if weights is None and not SHIPPED_WEIGHTS.exists():
+        raise ValueError(
+            f"the package holds no weights ({SHIPPED_WEIGHTS.name} is missing); name some with --weights, such as a run's folder"
+        )
+    place = choose_device(device)
+    net, about = load_model(weights or SHIPPED_WEIGHTS)
+    window = max(2, about["config"].get("image_size", TRAINING_SIDE) // STRIDE // 2 * 2)
+    fast = FastNet(net, window=window, dtype=pick_precision(precision, place)).to(place)
+    remover = Remover(fast, place, tile_core(max_memory, place), step=STRIDE * window // 2)
+    card = SHIPPED_WEIGHTS.with_suffix(".json")
+    remover.about = about | ({"card": read_json(card)} if weights is None and card.is_file() else {})
+    return remover
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """float32, or bfloat16 where it is asked for or the hardware has it."""
+    if name not in ("auto", "float32", "bf16"):
+        raise ValueError(f"precision must be auto, float32 or bf16, got {name!r}")
+    return torch.bfloat16 if name == "bf16" or (name == "auto" and has_bf16(device)) else torch.float32
+
+
+def tile_core(max_memory: int, device: torch.device) -> int:
+    """Side of a tile that leaves room for the photograph itself, pixels; a GPU begins large and halves when it must."""
+    if device.type == "cuda":
+        return 1920
+    if max_memory < LEAST_MEMORY:
+        raise ValueError(f"--max-memory must be at least {LEAST_MEMORY} MB, got {max_memory}")
+    return 480 if max_memory >= 2000 else 240 if max_memory >= 1400 else 96

@@ -1,0 +1,140 @@
+"""From what the network says of a shrunken photograph to the photograph at its native size, its detail kept."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Maps, ramp, unblend
+
+OPAQUE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
+STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke reaches its full strength
+EDGE_BLUR = 0.3  # sigma of what calms texture before an edge is looked for, pixels of the shrunken photograph
+SHARP_SHARE = 0.2  # of the doubt that is left to single pixels; more sharpens edges and lets texture into alpha
+COLOUR_RADIUS = 2  # pixels of the shrunken photograph over which the mark's colour is averaged
+CONTEXT = 5  # pixels of the shrunken photograph around a block that its restoration depends on
+BLOCK = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
+
+
+def native_blocks(
+    kept: tuple[slice, slice],
+    shown: tuple[slice, slice],
+    maps: Maps,
+    photo: np.ndarray,
+    factor: int,
+    box: tuple[int, int, int, int],
+) -> Iterator[tuple[tuple[slice, slice], np.ndarray, np.ndarray]]:
+    """Bring a tile of a shrunken view to native size, block by block.
+
+    Args:
+        kept, shown: of the tile, in the view; see `tiles.Tile`.
+        maps: what the network said of what it was shown.
+        photo: the native photograph, (H, W, 3) uint8.
+        factor: shrinking of the view.
+        box: top, left, bottom, right in the view, outside of which nothing is wanted.
+
+    Yields:
+        rows and columns in the photograph, the restored block (h, w, 3) and the strength of the change (h, w).
+    """
+    kept = tuple(slice(max(k.start, box[i]), min(k.stop, box[i + 2])) for i, k in enumerate(kept))
+    step = max(4, BLOCK // factor - 2 * CONTEXT)
+    for top in range(kept[0].start, kept[0].stop, step):
+        for left in range(kept[1].start, kept[1].stop, step):
+            part = slice(top, min(top + step, kept[0].stop)), slice(left, min(left + step, kept[1].stop))
+            if factor == 1:
+                inner = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, shown, strict=True))
+                yield part, maps.image[inner], ramp(maps.mask[inner], GATE_FROM, GATE_FULL)
+                continue
+            wide = tuple(
+                slice(max(p.start - CONTEXT, s.start), min(p.stop + CONTEXT, s.stop))
+                for p, s in zip(part, shown, strict=True)
+            )
+            inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wide, shown, strict=True))
+            native = _native(photo, wide, factor)
+            restored, gate = upsample_restoration(Maps(*(x[inner] for x in maps)), native, factor)
+            block = tuple(
+                slice(p.start * factor, min(p.stop * factor, side))
+                for p, side in zip(part, photo.shape[:2], strict=True)
+            )
+            cut = tuple(
+                slice(b.start - w.start * factor, b.stop - w.start * factor) for b, w in zip(block, wide, strict=True)
+            )
+            yield block, restored[cut], gate[cut]
+
+
+def _native(photo: np.ndarray, part: tuple[slice, slice], factor: int) -> np.ndarray:
+    """The native pixels under a part of a view, float32 in [0, 1], repeated beyond the photograph's edge."""
+    native = photo[tuple(slice(p.start * factor, p.stop * factor) for p in part)]
+    missing = [(p.stop - p.start) * factor - side for p, side in zip(part, native.shape[:2], strict=True)]
+    if any(missing):
+        native = cv2.copyMakeBorder(native, 0, missing[0], 0, missing[1], cv2.BORDER_REPLICATE)
+    return native / np.float32(255.0)
+
+
+def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+    """Restore a native photograph from the maps of the same view shrunk by `factor`.
+
+    Alpha is brought to native size with the photograph as its guide, the blending is inverted there, and what the
+    network saw at the coarse level corrects the result at that level's frequencies. So fine detail comes from the
+    photograph itself, never from an enlarged picture, except where the mark is opaque and there is none.
+
+    Args:
+        maps: of the shrunken view, (h, w).
+        photo: (h * factor, w * factor, 3) RGB float32 in [0, 1].
+        factor: 2, 4, 8, ...
+
+    Returns:
+        the restored view, as large as `photo`, and the strength of the change (H, W), both in [0, 1].
+    """
+    height, width = photo.shape[:2]
+    colour = _spread_colour(maps, (width, height))  # (H, W, 3)
+    alpha = _native_alpha(maps, photo, colour, factor)  # (H, W)
+    inverted = unblend(photo, alpha, colour)
+    coarse = cv2.resize(inverted, maps.alpha.shape[::-1], interpolation=cv2.INTER_AREA)
+    detail = inverted - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    detail *= 1.0 - ramp(alpha, *OPAQUE)[..., None]
+    restored = cv2.resize(maps.image, (width, height), interpolation=cv2.INTER_LINEAR)
+    restored += detail
+    # The mask is widened by a pixel of the shrunken view: the edge of a mark falls anywhere within it.
+    near = cv2.dilate(maps.mask, np.ones((3, 3), np.uint8))
+    gate = ramp(cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR), GATE_FROM, GATE_FULL)
+    restored = photo + gate[..., None] * (restored.clip(0.0, 1.0) - photo)
+    return restored, gate
+
+
+def _native_alpha(maps: Maps, photo: np.ndarray, colour: np.ndarray, factor: int) -> np.ndarray:
+    """Alpha (H, W) whose edges are those of the native photograph.
+
+    Alpha is taken as strength times cover: the strength varies slowly, the cover is 1 on a stroke and 0 beside it. Where the
+    shrunken view is sure of the cover it stands; at edges the photograph is projected onto the line from the restored
+    background to the mark's colour, as in matting, and trusted as far as texture there allows (a Wiener weight).
+    """
+    size = photo.shape[1::-1]
+    reach = np.ones((2 * STRENGTH_RADIUS + 1,) * 2, np.uint8)
+    strength = cv2.blur(cv2.dilate(maps.alpha, reach), reach.shape)  # (h, w)
+    cover = cv2.resize(maps.alpha / np.maximum(strength, 0.02), size, interpolation=cv2.INTER_CUBIC).clip(0.0, 1.0)
+    strength = cv2.resize(strength, size, interpolation=cv2.INTER_LINEAR)  # (H, W) from here on
+    background = cv2.resize(maps.image, size, interpolation=cv2.INTER_CUBIC)
+    step = strength[..., None] * (colour - background)  # what full cover adds to the photograph
+    contrast = (step * step).sum(axis=-1)
+    seen = ((photo - background) * step).sum(axis=-1) / (contrast + 1e-3)
+    sure = np.square(1.0 - 4.0 * cover * (1.0 - cover)) + 1e-3
+    side = (4 * factor + 1,) * 2
+    spread = cv2.blur(sure, side)
+    for sigma, share in (
+        (EDGE_BLUR * factor, 1.0),
+        (0.0, SHARP_SHARE),
+    ):  # calmed first; then as sharp as texture allows
+        doubt = share * cover * (1.0 - cover)  # variance of a cover that is either 0 or 1
+        view = (cv2.GaussianBlur(seen, (0, 0), max(0.5, sigma)) if sigma else seen).clip(-0.5, 1.5)
+        noise = cv2.blur(np.square(view - cover) * sure, side) / spread
+        cover += doubt / (doubt + noise + 1e-4) * (view.clip(0.0, 1.0) - cover)
+    return strength * cover
+
+
+def _spread_colour(maps: Maps, size: tuple[int, int]) -> np.ndarray:
+    """The mark's colour at native size, carried from where there is much of it to its edges (normalised convolution)."""
+    weight = maps.alpha * maps.mask + 1e-4
+    side = (2 * COLOUR_RADIUS + 1,) * 2
+    blurred = cv2.blur(maps.colour * weight[..., None], side) / cv2.blur(weight, side)[..., None]
+    return cv2.resize(blurred, size, interpolation=cv2.INTER_LINEAR)

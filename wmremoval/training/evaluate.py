@@ -1,0 +1,139 @@
+"""Score a network over a split: a row a photograph, means with spread, the do-nothing baseline, groups by mark size."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, SequentialSampler
+from tqdm.auto import tqdm
+
+from wmremoval.data.dataset import WatermarkDataset
+from wmremoval.files import write_csv, write_json
+from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
+from wmremoval.training.trainer import Training
+
+AREAS = {"under 2%": (0.0, 0.02), "2 to 5%": (0.02, 0.05), "5 to 15%": (0.05, 0.15), "over 15%": (0.15, 1.01)}
+Objective = Callable[[Tensor, Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
+NOTES = [
+    "PSNR is the mean of per-image values on float images; a photograph reproduced exactly counts as 100 dB.",
+    "input_* scores the watermarked photograph left as it is: the baseline of doing nothing.",
+    "masked_* counts only pixels inside the mark; mask scores compare the network's mask (logit > 0) with the true one.",
+    "psnr_reference compares with the second watermarked view. That view carries a mark of its own, so even a "
+    "perfect restoration scores only what the reference itself scores against the clean photograph: reference_psnr.",
+]
+
+
+@torch.inference_mode()
+def restore_samples(
+    net: nn.Module, dataset: WatermarkDataset, indices: Sequence[int], device: torch.device | str = "cpu"
+) -> dict[str, Tensor]:
+    """A batch of samples with what the network makes of them, on the CPU, for pictures.
+
+    Returns:
+        the dataset's keys, and `restored` (B, 3, H, W) and `mask_probability` (B, 1, H, W), both in [0, 1].
+    """
+    samples = [dataset[i] for i in indices]
+    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    net.eval()
+    image, mask_logits = net(batch["watermarked"].to(device))
+    return batch | {"restored": image.cpu(), "mask_probability": torch.sigmoid(mask_logits).cpu()}
+
+
+@torch.inference_mode()
+def evaluate(
+    net: nn.Module, loader: DataLoader, objective: Objective, device: torch.device | str = "cpu"
+) -> tuple[list[dict], dict]:
+    """Score every photograph of a loader, in float32.
+
+    Args:
+        net: gives (image, mask logits).
+        loader: fixed samples in order.
+        objective: `Training.objective`, for the loss a photograph.
+
+    Returns:
+        rows, one a photograph: file, mask_area (share of the pixels), loss; `psnr`, `ssim`, `rmse` of the
+        restored photograph against `clean`, the same with `input_` for the watermarked one left as it is
+        (do nothing), `masked_psnr` and `masked_rmse` inside the mark, `psnr_reference` and
+        `input_psnr_reference` against the second view, `mask_iou`, `mask_f1`. NaN where there is no mark;
+        PSNR at most `PSNR_CAP`. And the summary of `summarise`.
+    """
+    if not isinstance(loader.sampler, SequentialSampler):
+        raise ValueError("only samples in order can be scored: give the validation or test loader")
+    net.eval()
+    files = iter(loader.dataset.paths)
+    rows: list[dict] = []
+    for cpu_batch in tqdm(loader, desc="Scoring", leave=False):
+        batch = {name: x.to(device) for name, x in cpu_batch.items()}
+        image, mask_logits = net(batch["watermarked"])
+        scores = _scores(image, mask_logits, batch)
+        for i in range(len(image)):
+            one = {name: x[i : i + 1] for name, x in batch.items()}
+            loss, _ = objective(image[i : i + 1], mask_logits[i : i + 1], one)
+            rows.append(
+                {"file": next(files).name, "loss": loss.item()} | {name: x[i].item() for name, x in scores.items()}
+            )
+    return rows, summarise(rows)
+
+
+def _scores(image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each score, (B,)."""
+    clean, watermarked, mask = batch["clean"], batch["watermarked"], batch["mask"]
+    found = (mask_logits > 0).float()
+    scores = {"mask_area": mask.mean(dim=(1, 2, 3))}
+    for prefix, view in (("", image), ("input_", watermarked)):
+        scores[f"{prefix}psnr"] = psnr(view, clean).clamp_max(PSNR_CAP)
+        scores[f"{prefix}ssim"] = ssim(view, clean)
+        scores[f"{prefix}rmse"] = rmse(view, clean)
+        scores[f"{prefix}masked_psnr"] = psnr(view, clean, mask).clamp_max(PSNR_CAP)
+        scores[f"{prefix}masked_rmse"] = rmse(view, clean, mask)
+        scores[f"{prefix}psnr_reference"] = psnr(view, batch["reference"]).clamp_max(PSNR_CAP)
+    scores["reference_psnr"] = psnr(batch["reference"], clean).clamp_max(PSNR_CAP)  # the ceiling of psnr_reference
+    scores["mask_iou"], scores["mask_f1"] = mask_iou(found, mask), mask_f1(found, mask)
+    empty = mask.sum(dim=(1, 2, 3)) == 0
+    for name in ("mask_iou", "mask_f1"):
+        scores[name] = scores[name].masked_fill(empty, torch.nan)
+    return scores
+
+
+def summarise(rows: Sequence[dict]) -> dict:
+    """Mean and standard deviation of every score over photographs (NaN left out), overall and by mark size."""
+    summary = {"images": len(rows), **_statistics(rows), "by_mask_area": {}}
+    for label, (low, high) in AREAS.items():
+        group = [row for row in rows if low < row["mask_area"] <= high]
+        if group:
+            summary["by_mask_area"][label] = {"images": len(group), **_statistics(group)}
+    return summary
+
+
+def _statistics(rows: Sequence[dict]) -> dict:
+    statistics = {}
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows if name != "file" and np.isfinite(row[name])])
+        if values.size:
+            statistics[name] = {"mean": float(values.mean()), "std": float(values.std())}
+    return statistics
+
+
+def write_test_results(folder: str | Path, rows: Sequence[dict], summary: dict, loss_notes: dict) -> None:
+    """Leave `test_results.csv`, a row a photograph, and `test_results.json`, the summary with its notes."""
+    write_csv(Path(folder) / "test_results.csv", rows)
+    write_json(Path(folder) / "test_results.json", {**summary, **loss_notes, "notes": NOTES})
+
+
+def score(training: Training, loader, folder: str | Path) -> tuple[list[dict], dict]:
+    """Score the network over a loader and leave `test_results.csv` and `.json` in a run's folder."""
+    rows, summary = evaluate(training.net, loader, training.objective, training.device)
+    about = {"perceptual_weights": training.criterion.perceptual_source, "target": training.config.target}
+    write_test_results(folder, rows, summary, about)
+    return rows, summary
+
+
+def loss_terms(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:
+    """The weighted terms of the loss on a batch from `restore_samples`, for their shares."""
+    with torch.inference_mode():
+        batch = {name: x.to(training.device) for name, x in batch.items()}
+        image, mask_logits = training.net.eval()(batch["watermarked"])
+        _, terms = training.objective(image, mask_logits, batch)
+    return {name: term.item() for name, term in terms.items()}

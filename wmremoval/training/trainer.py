@@ -1,0 +1,136 @@
+"""Seeds, device and precision; the network, loss, optimisers and schedule of an experiment, and one step of it."""
+
+import os
+import random
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from wmremoval.config import TrainConfig, choose_device, has_bf16, onecycle
+from wmremoval.losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
+from wmremoval.model import HeterogeneousUNet, Parts
+from wmremoval.training.checkpoints import load_init
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and PyTorch; the data takes its own keys from (seed, epoch, index)."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  libraries that draw from the global state
+    torch.manual_seed(seed)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Choose and prepare the device; call it before anything else touches CUDA.
+
+    Raises:
+        ValueError: CUDA is asked for and not there.
+    """
+    # Blocks over 64 MB are not split: less fragmentation on small GPUs, as the document does.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
+    device = choose_device(name)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    return device
+
+
+def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
+    """The half precision the network runs in, or None for float32.
+
+    Raises:
+        ValueError: fp16 on a CPU, where it would be slow and need a scaler that PyTorch lacks there.
+    """
+    if amp == "off":
+        return None
+    if amp == "fp16" and device.type != "cuda":
+        raise ValueError("amp='fp16' needs a CUDA device; use 'auto', 'bf16' or 'off'")
+    if amp != "auto":
+        return {"bf16": torch.bfloat16, "fp16": torch.float16}[amp]
+    if has_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if device.type == "cuda" else None
+
+
+class Training:
+    """Network, criterion, optimisers, scheduler and scaler of one experiment.
+
+    Args:
+        config: all settings.
+        steps_per_epoch: batches in the training loader.
+        device: from `pick_device`.
+    """
+
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, device: torch.device):
+        self.config, self.steps_per_epoch, self.device = config, steps_per_epoch, device
+        self.dtype = autocast_dtype(config.amp, device)
+        self.criterion = ColorAwareLoss(
+            config.alpha, config.beta, config.gamma, config.delta, config.perceptual_weights, config.seed
+        ).to(device, memory_format=torch.channels_last)  # a fifth off the time of VGG16 on a CPU
+        self.reset()
+
+    def reset(self) -> None:
+        """Seed and build everything that training changes anew, so that every `fit` is an experiment of its own."""
+        config = self.config
+        seed_everything(config.seed)
+        self.net = HeterogeneousUNet(config.composite, config.decompose)
+        if config.init:
+            load_init(self.net, config.init)
+        self.net.to(self.device, memory_format=torch.channels_last)
+        self.forward = torch.compile(self.net.parts) if config.compile else self.net.parts
+        self.averaged = None  # the averaged network, if there is one: `restore` takes it outside of training
+        if config.ema:
+            average = get_ema_multi_avg_fn(config.ema)
+            self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
+        options = {"weight_decay": config.weight_decay, "fused": self.device.type == "cuda"}
+        parameters = list(self.net.parameters())
+        self.warmup_optimizer = torch.optim.AdamW(parameters, lr=config.warmup_learning_rate, **options)
+        self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, **options)
+        self.scheduler = onecycle(self.optimizer, config, self.steps_per_epoch)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+
+    @property
+    def kept(self) -> HeterogeneousUNet:
+        """The network that is validated and kept: the averaged one where there is one."""
+        return self.averaged.module if self.averaged is not None else self.net
+
+    def restore(self, watermarked: Tensor) -> Parts:
+        """All parts of the result, in float32; autocast wraps the network and nothing else."""
+        forward = self.forward if self.net.training or self.averaged is None else self.kept.parts
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            return forward(watermarked)
+
+    def objective(
+        self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
+        total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
+        if self.config.l1_weight:
+            l1 = self.config.l1_weight * masked_l1_loss(image, batch[self.config.target])
+            total, terms["l1"] = total + l1, l1.detach()
+        if self.config.mask_weight:
+            bce = mask_bce_loss(mask_logits, batch["mask"])
+            terms["mask_bce"] = self.config.mask_weight * bce.detach()
+            total = total + self.config.mask_weight * bce
+            if self.config.iou_weight:
+                iou = self.config.mask_weight * self.config.iou_weight * mask_iou_loss(mask_logits, batch["mask"])
+                total, terms["mask_iou"] = total + iou, iou.detach()
+        return total, terms
+
+    def mark_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
+        """What teaches alpha and colour directly. Not part of the loss that is reported: that judges results only."""
+        if parts.alpha is None or not self.config.mark_weight:
+            return parts.image.new_zeros(())
+        return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, batch["alpha"], batch["colour"])
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
+        """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
+        optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.net)
+        return float(norm)
