@@ -190,3 +190,11 @@ def test_importing_everything_writes_nothing_asks_no_network_and_leaves_random_s
     report = json.loads(fresh[0].stdout.splitlines()[-1])
     assert report["deeds"] == [] and report["untouched"] is True
     assert list(fresh[1].iterdir()) == []
+
+
+def test_load_remover_is_the_package_s_own_name():
+    from wmremoval.restore.remover import load_remover
+
+    assert wmremoval.load_remover is load_remover
+    with pytest.raises(AttributeError, match="load_removers"):
+        _ = wmremoval.load_removers
