@@ -111,7 +111,7 @@ def executed(tmp_path_factory):
         "image_size": 48,
         "epochs": 1,
         "batch_size": 4,
-        "extra": {"warmup_epochs": 1},
+        "extra": {"warmup_epochs": 1, "alpha": 0.3},
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WMREMOVAL_ROOT", str(root))
@@ -197,9 +197,9 @@ def test_the_reports_agree_with_each_other(executed):
     history = json.loads((run / "training_history.json").read_text())
     split = json.loads((run / "split.json").read_text())
     test = json.loads((run / "test_results.json").read_text())
-    assert summary["epochs_run"] == len(history) == 1
+    assert summary["epochs_run"] == 1 and [row["epoch"] for row in history] == [0, 1], "epoch 0: the shipped weights"
     assert summary["val_psnr_final"] == history[-1]["val_psnr"]
-    assert summary["parameters"] == {"total": 5_383_366, "trainable": 3_647_878}
+    assert summary["parameters"] == {"total": 5_383_366 + 245, "trainable": 3_647_878 + 245}, "with the mark head"
     assert {part: len(names) for part, names in split.items()} == {"train": 8, "val": 2, "test": 2}
     assert test["images"] == 2
     assert list(summary["photos"]["skipped"]) == ["broken.png"] and summary["photos"]["jpg"] == 12

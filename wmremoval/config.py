@@ -28,7 +28,7 @@ class TrainConfig:
     target: str = "reference"  # "reference": a second watermarked view (self-supervised); "clean": the photograph
     composite: bool = True  # blend the prediction into the input through the finest attention gate
     decompose: bool = False  # 245 more parameters for alpha and colour of the mark; inverts where it is translucent
-    init: str | None = None  # weights to begin from (a run's folder, .pth or .safetensors): fine-tuning; None: seeded
+    start: str = "scratch"  # "scratch": seeded weights; "shipped": the package's; or a run's folder, .pth, .safetensors
     pairs: bool = False  # train on both marked views of a photograph at once: what differs between them is the mark
     zoom: float = 1.0  # marks and photographs of training samples appear up to this many times larger
     sharp: float = 0.0  # share of zoomed training samples whose mark alone is larger: large marks over fine detail
@@ -105,7 +105,10 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict) -> "TrainConfig":
-        """The inverse of `to_dict`; an unknown name is an error that names it."""
+        """The inverse of `to_dict`, for older runs too; an unknown name is an error that names it."""
+        if "init" in values:  # the name of `start` up to version 0.1, with None for "scratch"
+            values = dict(values)
+            values["start"] = values.pop("init") or "scratch"
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")

@@ -112,7 +112,7 @@ def test_shipping_keeps_the_networks_answer_and_writes_its_card(tmp_path, monkey
 
     torch.manual_seed(0)
     net = HeterogeneousUNet(decompose=True)
-    config = {"composite": True, "decompose": True, "image_size": 96, "init": str(tmp_path / "x/first.pth")}
+    config = {"composite": True, "decompose": True, "image_size": 96, "start": str(tmp_path / "x/first.pth")}
     torch.save({"config": config, "model": net.state_dict(), "epoch": 3}, tmp_path / BEST_MODEL)
     for name, content in {
         "config.json": {"photos": {"source": "photos", "used": 10}},
@@ -123,7 +123,7 @@ def test_shipping_keeps_the_networks_answer_and_writes_its_card(tmp_path, monkey
     target = ship.ship(tmp_path, "research photographs", "much", weights=tmp_path / "out/net.safetensors")
     card = json.loads(target.with_suffix(".json").read_text())
     assert card["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest() and card["test"]["psnr"] == 33.3333
-    assert card["recipe"]["init"] == "first.pth" and str(tmp_path) not in target.with_suffix(".json").read_text()
+    assert card["recipe"]["start"] == "first.pth" and str(tmp_path) not in target.with_suffix(".json").read_text()
     assert target.stat().st_size < 0.52 * (tmp_path / BEST_MODEL).stat().st_size
     shipped, about = load_model(target)
     assert about["config"] == {"composite": True, "decompose": True, "image_size": 96}

@@ -178,13 +178,13 @@ def test_averaged_weights_follow_the_decay_by_hand_and_are_what_is_validated_and
 def test_training_begins_from_given_weights(finished, tmp_path):
     folder = finished[0]
     for place in (folder, folder / BEST, folder / WEIGHTS):
-        started = make_training(init=str(place))
+        started = make_training(start=str(place))
         assert same(started.net.state_dict(), torch.load(folder / BEST, weights_only=True)["model"])
     save_file({"other.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "broken.safetensors").write_bytes(b"no weights")
     for name in ("other", "broken", "missing"):
         with pytest.raises(ValueError, match=rf"{name}\.safetensors") as caught:
-            make_training(init=str(tmp_path / f"{name}.safetensors"))
+            make_training(start=str(tmp_path / f"{name}.safetensors"))
         assert "\n" not in str(caught.value)
 
 
@@ -192,18 +192,18 @@ def test_the_mark_head_may_begin_anew_on_weights_without_one(real, tmp_path):
     plain = HeterogeneousUNet()
     save_file(plain.state_dict(), tmp_path / "plain.safetensors")
     net = HeterogeneousUNet(decompose=True)
-    checkpoints.load_init(net, tmp_path / "plain.safetensors")
+    checkpoints.load_start(net, tmp_path / "plain.safetensors")
     assert all(torch.equal(x, net.state_dict()[name]) for name, x in plain.state_dict().items())
 
 
 def test_a_network_without_a_mark_head_may_begin_from_weights_with_one(real, tmp_path):
     marked, plain = HeterogeneousUNet(decompose=True), HeterogeneousUNet(composite=False)
     save_file(marked.state_dict(), tmp_path / "marked.safetensors")
-    checkpoints.load_init(plain, tmp_path / "marked.safetensors")
+    checkpoints.load_start(plain, tmp_path / "marked.safetensors")
     assert all(torch.equal(x, marked.state_dict()[name]) for name, x in plain.state_dict().items())
     save_file(marked.state_dict() | {"extra.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
     with pytest.raises(ValueError, match=r"extra\.weight"):
-        checkpoints.load_init(plain, tmp_path / "more.safetensors")
+        checkpoints.load_start(plain, tmp_path / "more.safetensors")
 
 
 def test_the_last_weights_are_kept_where_that_is_asked_for(monkeypatch, tmp_path):

@@ -85,6 +85,6 @@ def ship(
         "floors": floors,
         "limits": limits,
     }
-    card["recipe"]["init"] = Path(card["recipe"]["init"]).name if card["recipe"].get("init") else None
+    card["recipe"]["start"] = Path(card["recipe"]["start"]).name
     write_json(weights.with_suffix(".json"), card)
     return weights

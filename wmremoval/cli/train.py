@@ -8,7 +8,7 @@ from wmremoval.files import from_root
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
 SETTINGS |= dict.fromkeys(("size_spread", "sample_seed", "early_stop_patience"), int)
-SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks", "keep"), str)
+SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "marks", "keep"), str)
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
@@ -33,6 +33,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     )
     for name, kind in SETTINGS.items():
         train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
+    train.add_argument(
+        "--start", "--init", metavar="WEIGHTS", help="scratch, shipped, a run's folder, .pth or .safetensors"
+    )
     train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
     train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
     train.add_argument("--pairs", action=argparse.BooleanOptionalAction, help=f"default {defaults.pairs}")

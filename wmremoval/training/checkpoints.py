@@ -55,8 +55,16 @@ def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
     return saved
 
 
-def load_init(net: nn.Module, path: str | Path) -> None:
-    """Begin from the weights of another run: its folder, its `.pth` or a `.safetensors` of this network.
+def weights_path(start: str | Path) -> Path:
+    """The file behind a name of weights: "shipped", a run's folder, its `.pth` or a `.safetensors`."""
+    if start == "shipped":
+        return SHIPPED_WEIGHTS
+    path = Path(start).expanduser()
+    return path / BEST_MODEL if path.is_dir() else path
+
+
+def load_start(net: nn.Module, start: str | Path) -> None:
+    """Begin from trained weights: "shipped", a run's folder, its `.pth` or a `.safetensors` of this network.
 
     A network with a mark head may begin from weights without one; its head then starts as if untrained. One without
     may begin from weights that have it.
@@ -64,8 +72,7 @@ def load_init(net: nn.Module, path: str | Path) -> None:
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    path = Path(path).expanduser()
-    path = path / BEST_MODEL if path.is_dir() else path
+    path = weights_path(start)
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else read_checkpoint(path, "cpu")["model"]
         missing, unexpected = net.load_state_dict(weights, strict=False)
@@ -94,7 +101,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
     """Rebuild a trained network, in evaluation mode, from its file alone.
 
     Args:
-        path: a `wm_best_model.pth`, the folder of a run that holds one, or a `.safetensors` as runs leave them.
+        path: "shipped", a `wm_best_model.pth`, the folder of a run that holds one, or a `.safetensors`.
 
     Returns:
         the network and what else the file says: `config` and, from a `.pth`, `epoch`, `val_loss`, `perceptual_weights`.
@@ -102,8 +109,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    path = Path(path).expanduser()
-    path = path / BEST_MODEL if path.is_dir() else path
+    path = weights_path(path)
     saved = _read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, "cpu")
     config = saved.get("config") if isinstance(saved, dict) else None
     config = config if isinstance(config, dict) else {}  # what is wrong with it `_fill` says

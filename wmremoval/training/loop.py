@@ -72,18 +72,25 @@ class TrainResult:
     """What a run leaves in memory; everything in it is also in the run's folder."""
 
     folder: Path
-    history: list[dict] = field(default_factory=list)  # a row a main epoch
+    history: list[dict] = field(default_factory=list)  # a row a main epoch; epoch 0: the weights it began from
     warmup_losses: list[float] = field(default_factory=list)
-    best_epoch: int = 0  # whose weights are kept; 0 before the first validation
+    best_epoch: int = 0  # whose weights are kept; 0: those it began from
     best_loss: float = math.inf
     seconds: float = 0.0  # over all sittings of a resumed run
     underway: Progress = field(default_factory=Progress)  # of the epoch under way
     stopped: str = "finished"  # or "early", "interrupted"
     read_back: bool = False  # read from its folder instead of trained here
 
+    @property
+    def epochs(self) -> int:
+        """Main epochs that are done."""
+        return self.history[-1]["epoch"] if self.history else 0
+
 
 def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, resume: bool = False) -> TrainResult:
-    """Train from the seeded start, or from a run's last saved state, and keep the model of the least validation loss, or the last.
+    """Train from the start, or from a run's last saved state, and keep the model of the least validation loss, or the last.
+
+    Where training begins from trained weights, they are validated first: if no epoch is better, they are kept.
 
     Leaves `wm_best_model.pth` (weights and config, for `load_model`), the same weights as safetensors, and
     until it has finished `training_state.pt`, saved after every epoch and every three minutes of one, from which it
@@ -103,13 +110,15 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
             )
     config, keeper = training.config, Keeper(training, result)
     try:
+        if config.start != "scratch" and config.keep == "best" and not result.history:
+            _score_start(training, result, loaders["val"])
         for epoch in range(len(result.warmup_losses) + 1, config.warmup_epochs + 1):
             means = _train(keeper, loaders["train"], f"Warmup Epoch {epoch}", epoch - 1, training.warmup_optimizer)
             result.warmup_losses.append(means["loss"])
             logger.info(f"Warmup Epoch {epoch} | Loss: {means['loss']:.5f}")
             keeper.save_epoch()
-        for epoch in range(len(result.history) + 1, config.epochs + 1):
-            if len(result.history) - result.best_epoch >= config.early_stop_patience:
+        for epoch in range(result.epochs + 1, config.epochs + 1):
+            if result.epochs - result.best_epoch >= config.early_stop_patience:
                 result.stopped = "early"
                 logger.info(f"Stopping early: no better validation loss for {config.early_stop_patience} epochs.")
                 break
@@ -118,9 +127,7 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
             write_json(result.folder / "training_history.json", result.history)  # to watch a long run by
     except KeyboardInterrupt:
         result.stopped = "interrupted"
-        logger.info(
-            f"Interrupted after {len(result.history)} epochs; what was trained is kept in {result.folder.name}."
-        )
+        logger.info(f"Interrupted after {result.epochs} epochs; what was trained is kept in {result.folder.name}.")
     result.seconds = keeper.seconds()
     logger.info(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
     if not (result.folder / BEST_MODEL).exists():
@@ -129,6 +136,20 @@ def fit(training: Training, loaders: dict[str, DataLoader], folder: str | Path, 
         remove_state(result.folder)
     load_weights(training.net, result.folder / BEST_MODEL)
     return result
+
+
+def _score_start(training: Training, result: TrainResult, loader: DataLoader) -> None:
+    """Validate and keep the weights that training begins from, as epoch 0."""
+    val = run_epoch(training, loader, "Start")
+    result.history.append({"epoch": 0} | _validation(val))
+    result.best_loss = val["loss"]
+    save_best(training, result)
+    logger.info(f"Start: Val Loss={val['loss']:.4f}, Val PSNR={val['psnr']:.2f}, Val SSIM={val['ssim']:.4f}")
+
+
+def _validation(means: dict[str, float]) -> dict[str, float]:
+    """The validation part of a row of the history."""
+    return {f"val_{name}": means[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
 
 
 class Keeper:
@@ -172,9 +193,8 @@ def _main_epoch(keeper: Keeper, loaders: dict[str, DataLoader], epoch: int) -> N
     label = f"Epoch {epoch}"
     train = _train(keeper, loaders["train"], label, config.warmup_epochs + epoch - 1, training.optimizer, epoch)
     val = run_epoch(training, loaders["val"], f"{label} val")
-    row = {"epoch": epoch}
-    for part, means in (("train", train), ("val", val)):
-        row |= {f"{part}_{name}": means[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
+    row = {"epoch": epoch} | {f"train_{name}": train[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
+    row |= _validation(val)
     row["lr"] = training.optimizer.param_groups[0]["lr"]
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
     row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}

@@ -9,28 +9,47 @@ import torch
 from wmremoval.config import DOCUMENT_RECIPE, TrainConfig
 from wmremoval.files import find_root
 from wmremoval.losses import vgg_cache
+from wmremoval.training.checkpoints import load_model
 from wmremoval.training.run_folder import read_config
 
 logger = logging.getLogger(__name__)
 
 
-# What a profile sets where the user leaves None. Quick shows that everything runs, in minutes on two cores.
+# What a profile sets where the user leaves None. Quick fine-tunes the shipped weights, in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
-    "quick": {"image_size": 128, "epochs": 12, "warmup_epochs": 1, "max_photos": 80, "perceptual_weights": "random"},
+    "quick": {
+        "start": "shipped",
+        "image_size": 128,
+        "epochs": 12,
+        "warmup_epochs": 1,
+        "max_photos": 80,
+        "perceptual_weights": "random",
+    },
     "full": {},
     "document": DOCUMENT_RECIPE.to_dict(),
+}
+# What a run that begins from trained weights sets besides: no warm-up, and the objective that the shipped weights had.
+FINE_TUNING: dict[str, Any] = {
+    "learning_rate": 1e-4,
+    "warmup_epochs": 0,
+    "lr_drop_epoch": 0,
+    "target": "clean",
+    "mask_weight": 4.0,
+    "mark_weight": 8.0,
+    "iou_weight": 0.25,
+    "alpha": 0.0,  # the perceptual loss takes half of a step on a CPU; the shipped weights were trained without it
 }
 GPU_WORKERS = 8  # loader processes at most beside a GPU, which empties a batch faster than one process fills it
 
 
 def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given) -> TrainConfig:
-    """Build the settings: what is given wins, then the profile, then the defaults of `TrainConfig`.
+    """Build the settings: what is given wins, then what the start needs, then the profile, then the defaults.
 
     Args:
         profile: "full", "document" (direct image, no mask term), "quick", or "auto": full on a GPU, quick without one.
         device: decides "auto" and, on a GPU, the number of loader processes.
         read_back: name of a finished run whose settings are taken whole instead.
-        given: any field of `TrainConfig`; None means not given.
+        given: any field of `TrainConfig`; None means not given. `start` may be the name of a run under `outputs/runs/`.
 
     Raises:
         ValueError: unknown profile, unknown field or bad value.
@@ -40,14 +59,20 @@ def choose_config(profile: str, device: torch.device, read_back: str | None = No
     if profile == "auto":
         profile = "full" if device.type == "cuda" else "quick"
         if profile == "quick":
-            logger.info(
-                "No GPU: the QUICK profile shows every step in minutes, but trains far too little for a useful network."
-            )
+            logger.info("No GPU: the QUICK profile fine-tunes the shipped weights for about a minute.")
     if profile not in PROFILES:
         raise ValueError(f"profile must be auto, {', '.join(PROFILES)}, got {profile!r}")
+    given = {name: value for name, value in given.items() if value is not None}
     workers = min(GPU_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
     values = PROFILES[profile] | {"workers": workers}
     if vgg_cache().exists() and values.get("perceptual_weights") == "random":
         values["perceptual_weights"] = "imagenet"  # no download needed: the genuine features cost nothing more
-    values |= {name: value for name, value in given.items() if value is not None}
-    return TrainConfig.from_dict(values)
+    start = given.get("start", values.get("start", "scratch"))
+    if start != "scratch":
+        run = find_root() / "outputs" / "runs" / start
+        values |= FINE_TUNING | {"start": str(run) if run.is_dir() else start}
+        _, about = load_model(values["start"])
+        values |= {name: about["config"][name] for name in ("composite", "decompose")}
+    return TrainConfig.from_dict(
+        values | given | {"start": values.get("start", "scratch") if start != "scratch" else start}
+    )

@@ -117,7 +117,7 @@ def summarise_training(result, info: RunInfo) -> dict[str, Any]:
     return {
         "best_loss": result.best_loss if math.isfinite(result.best_loss) else None,
         "best_epoch": result.best_epoch,
-        "epochs_run": len(result.history),
+        "epochs_run": result.epochs,
         "stopped": result.stopped,
         "train_loss_final": last.get("train_loss"),
         "val_loss_final": last.get("val_loss"),
@@ -283,9 +283,7 @@ def fit_or_read(
             raise ValueError(f"{read_back} was trained on other photographs; set photos_dir to their folder")
         finished, result, _ = read_run(folder, training.device)
         training.net.load_state_dict(finished.net.state_dict())
-        logger.info(
-            f"Read {read_back} back: {len(result.history)} epochs, {result.seconds / 60:.1f} minutes of training."
-        )
+        logger.info(f"Read {read_back} back: {result.epochs} epochs, {result.seconds / 60:.1f} minutes of training.")
         return result
     return fit(training, loaders, start_run(outputs, "notebook", info))
 
@@ -360,9 +358,9 @@ def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
     Raises:
         ValueError: it was; one line that says how many, and which seed keeps them apart.
     """
-    if not config.init:
+    if config.start in ("scratch", "shipped"):
         return
-    run = find_root() / Path(config.init).expanduser()
+    run = find_root() / Path(config.start).expanduser()
     run = run if run.is_dir() else run.parent
     if not ((run / "split.json").is_file() and (run / "config.json").is_file()):
         return  # weights alone do not tell what they were trained on

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from wmremoval.config import TrainConfig, choose_device, has_bf16, onecycle
 from wmremoval.losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
 from wmremoval.model import HeterogeneousUNet, Parts
-from wmremoval.training.checkpoints import load_init
+from wmremoval.training.checkpoints import load_start
 
 
 def seed_everything(seed: int) -> None:
@@ -74,8 +74,8 @@ class Training:
         config = self.config
         seed_everything(config.seed)
         self.net = HeterogeneousUNet(config.composite, config.decompose)
-        if config.init:
-            load_init(self.net, config.init)
+        if config.start != "scratch":
+            load_start(self.net, config.start)
         self.net.to(self.device, memory_format=torch.channels_last)
         self.forward = torch.compile(self.net.parts) if config.compile else self.net.parts
         self.averaged = None  # the averaged network, if there is one: `restore` takes it outside of training
