@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from wmremoval.config import learning_rates
+from wmremoval.config import TrainConfig, learning_rates
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset
 from wmremoval.data.photos import SAMPLE_SPLIT, sample_scenes
 from wmremoval.files import atomic_path, read_json, write_json
@@ -114,7 +114,9 @@ def _without_folders(report: dict[str, Any]) -> dict[str, Any]:
     """A report with bare file names: no sources, and of every path its last part."""
     report = {key: value for key, value in report.items() if key != "sources"}
     if "train" in report:
-        report["train"] = report["train"] | {"perceptual_weights": Path(report["train"]["perceptual_weights"]).name}
+        train = TrainConfig.from_dict(report["train"])
+        names = {"perceptual_weights": Path(train.perceptual_weights).name, "start": Path(train.start).name}
+        report["train"] = train.to_dict() | names
     if "photos" in report:
         skipped = {Path(name).name: reason for name, reason in report["photos"]["skipped"].items()}
         report["photos"] = report["photos"] | {"skipped": skipped}

@@ -300,7 +300,8 @@ def read_run(folder: str | Path, device: torch.device) -> tuple[Training, TrainR
     folder = Path(folder)
     about = read_config(folder)
     summary, history = read_json(folder / "training_summary.json"), read_json(folder / "training_history.json")
-    training = Training(replace(about["train"], compile=False), about["steps_per_epoch"], device)
+    config = replace(about["train"], compile=False, start="scratch")  # its own weights follow
+    training = Training(config, about["steps_per_epoch"], device)
     load_weights(training.net, folder / "wm_best_model.pth")
     result = TrainResult(
         folder,
