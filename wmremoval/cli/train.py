@@ -8,12 +8,12 @@ from wmremoval.files import from_root
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
 SETTINGS |= dict.fromkeys(("size_spread", "sample_seed", "early_stop_patience"), int)
-SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks", "keep"), str)
+SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "init", "marks", "keep", "faces", "hard_places"), str)
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
 SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "collage", "degraded", "unmarked"), float)
-SETTINGS |= dict.fromkeys(("ema", "sharp", "photo_memory"), float)
+SETTINGS |= dict.fromkeys(("ema", "sharp", "hard", "faint_weight", "photo_memory"), float)
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
