@@ -192,7 +192,8 @@ class WatermarkDataset(Dataset):
             watermarked, reference, clean = (degrade(view) for view in (watermarked, reference, clean))
             mask, reference_mask = spread(mask), spread(reference_mask)
             alpha, reference_alpha = soften(alpha), soften(reference_alpha)
-        plain, reference_plain = (torch.full((1, 1, 1), float(mode == "normal")) for mode in modes)
+        taught = [mode == "normal" or not mark.alpha.any() for mode, mark in zip(modes, (first, second), strict=True)]
+        plain, reference_plain = (torch.full((1, 1, 1), float(known)) for known in taught)
         return {
             "watermarked": to_tensor(watermarked),
             "reference": to_tensor(reference),

@@ -15,6 +15,7 @@ from wmremoval.data.logos import logos_by_part
 from wmremoval.data.marks import MARKS
 from wmremoval.data.photostore import PhotoStore
 from wmremoval.data.places import read_places
+from wmremoval.files import from_root
 
 
 class EpochSampler(Sampler[int]):
@@ -111,7 +112,7 @@ def make_loaders(
         training = part == "train"
         samples = sample_config(config, training)
         if training and config.hard_places:
-            samples = replace(samples, places=read_places(config.hard_places, paths))
+            samples = replace(samples, places=read_places(from_root(config.hard_places), paths))
         sides = crop_sides(config) if config.size_spread and training else ()
         store = PhotoStore(shrink_to(samples, max(sides, default=0)), config.photo_memory if training else 0)
         if config.workers:  # before they are forked, so that they share it

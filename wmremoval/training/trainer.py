@@ -121,7 +121,7 @@ class Training:
         """What teaches alpha and colour directly. Not part of the loss that is reported: that judges results only."""
         if parts.alpha is None or not self.config.mark_weight:
             return parts.image.new_zeros(())
-        truth = batch["alpha"], batch["colour"], batch["plain"]
+        truth = batch["alpha"], batch["colour"], batch.get("plain")
         return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, *truth, self.config.faint_weight)
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
