@@ -133,7 +133,7 @@ def crossed(sheet: Sheet) -> None:
         ends = [*ends[: int(rng.integers(1, 3))], upright, level]
     thickness = int(rng.choice(LINE_WIDTHS))
     for start, end in ends:
-        cv2.line(cover, start, end, 255, thickness, cv2.LINE_AA)
+        _draw_line(cover, start, end, thickness)
     middle = rng.random()
     stamp = None
     if middle < 0.3:
@@ -288,6 +288,14 @@ def draw_layout(sheet: Sheet) -> np.ndarray:
     shares = np.array(list(LAYOUTS.values()))
     list(LAYOUTS)[sheet.rng.choice(len(shares), p=shares / shares.sum())](sheet)
     return sheet.layer
+
+
+def _draw_line(cover: np.ndarray, start: tuple[int, int], end: tuple[int, int], width: int) -> None:
+    """A line from (x, y) to (x, y), `width` pixels wide; OpenCV's own smooth lines of two and more are much wider."""
+    flat = abs(end[0] - start[0]) > abs(end[1] - start[1])
+    for step in range(width):
+        points = ((x, y + step) if flat else (x + step, y) for x, y in (start, end))
+        cv2.line(cover, *points, 255, 1, cv2.LINE_AA)
 
 
 def _free(sheet: Sheet, stamp: np.ndarray) -> tuple[int, int]:

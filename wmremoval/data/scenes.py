@@ -149,10 +149,13 @@ def windows(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
     sheet[..., :3], sheet[..., 3] = wall, 1.0
     through = rng.random() < 0.4
     pitch = side * (rng.uniform(0.3, 0.7, 2) if through else rng.uniform(0.08, 0.3, 2))
-    gap = pitch * rng.uniform(0.04, 0.12) if through else pitch * rng.uniform(0.15, 0.5, 2)
+    gap = np.maximum(1.0, pitch * (rng.uniform(0.04, 0.12) if through else rng.uniform(0.15, 0.5, 2)))
     for top in np.arange(0, 2 * side, pitch[0]):
         for left in np.arange(0, 2 * side, pitch[1]):
-            corners = (round(left + gap[1]), round(top + gap[0])), (round(left + pitch[1]), round(top + pitch[0]))
+            corners = (
+                (round(left + gap[1]), round(top + gap[0])),
+                (round(left + pitch[1]) - 1, round(top + pitch[0]) - 1),
+            )
             glass = wall * np.float32(rng.uniform(0.1, 0.5) if rng.random() < 0.8 else rng.uniform(1.0, 1.4))
             cv2.rectangle(sheet, *corners, (0, 0, 0, 0) if through else (*glass.tolist(), 1.0), -1)
     return _before(rng, photograph, sheet, whole=through)
@@ -216,7 +219,7 @@ def _before(rng: np.random.Generator, photograph: np.ndarray, sheet: np.ndarray,
     if not whole:
         y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j].astype(np.float32)
         angle = rng.uniform(0, 2 * np.pi)
-        seen *= (np.cos(angle) * x + np.sin(angle) * y > rng.uniform(-0.8, 0.4))[..., None]
+        seen *= (np.cos(angle) * x + np.sin(angle) * y > rng.uniform(-0.8, 0.2))[..., None]
     picture = photograph / np.float32(255.0) * (1 - seen[..., 3:]) + seen[..., :3]
     grain = rng.standard_normal((side, side, 1), dtype=np.float32) * np.float32(0.012)
     return to_uint8((picture + grain * seen[..., 3:]).clip(0, 1))

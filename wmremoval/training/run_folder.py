@@ -339,7 +339,7 @@ def run_photos(folder: str | Path, about: dict, photos_dir: str | Path | None = 
     more_dir = Path(about["sources"].get("more_photos", photos_dir))
     more = tuple(more_dir / name for name in names.pop("more", []))
     split = {part: [photos_dir / name for name in names[part]] for part in names}
-    for place, paths in ((photos_dir, [path for paths in split.values() for path in paths]), (more_dir, more)):
+    for place, paths in ((photos_dir, [path for part in split.values() for path in part]), (more_dir, more)):
         missing = [path.name for path in paths if not path.is_file()]
         if missing:
             raise ValueError(
