@@ -124,8 +124,8 @@ def railing(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
     """Bars, a fence or a net before the photograph, each bar lit from one side."""
     side = len(photograph)
     sheet = np.zeros((2 * side, 2 * side, 4), np.float32)
-    pitch, thick = side * rng.uniform(0.06, 0.25), max(1, round(side * rng.uniform(0.005, 0.03)))
-    tone = np.float32(rng.uniform(0.75, 1.0) if rng.random() < 0.5 else rng.uniform(0.05, 0.4)) * (
+    pitch, thick = side * rng.uniform(0.06, 0.25), max(2, round(side * rng.uniform(0.01, 0.035)))
+    tone = np.float32(rng.uniform(0.7, 1.0) if rng.random() < 0.3 else rng.uniform(0.05, 0.4)) * (
         1 + 0.1 * rng.uniform(-1, 1, 3)
     )
     slope = rng.choice((0.0, 0.0, 1.0))  # of a wire net, which is darker than marks are
@@ -149,7 +149,7 @@ def windows(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
     sheet[..., :3], sheet[..., 3] = wall, 1.0
     through = rng.random() < 0.4
     pitch = side * (rng.uniform(0.3, 0.7, 2) if through else rng.uniform(0.08, 0.3, 2))
-    gap = np.maximum(1.0, pitch * (rng.uniform(0.04, 0.12) if through else rng.uniform(0.15, 0.5, 2)))
+    gap = np.maximum(1.0, pitch * (rng.uniform(0.07, 0.16) if through else rng.uniform(0.15, 0.5, 2)))
     for top in np.arange(0, 2 * side, pitch[0]):
         for left in np.arange(0, 2 * side, pitch[1]):
             corners = (
