@@ -8,7 +8,8 @@ import pytest
 
 from wmremoval.data import layouts
 from wmremoval.data.fonts import FontBook, load_fonts
-from wmremoval.data.layouts import CREDIT_EM, LAYOUTS, Sheet, draw_layout, draw_sign
+from wmremoval.data.layouts import CREDIT_EM, LAYOUTS, Sheet, draw_layout
+from wmremoval.data.stamps import draw_sign
 
 EACH = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 

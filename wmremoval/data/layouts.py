@@ -11,7 +11,20 @@ import numpy as np
 
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.lettering import bend, choose_line, seven_segments, write_block, write_line
-from wmremoval.data.stamps import BLACK_SHARE, one_colour, over, paint
+from wmremoval.data.stamps import (
+    box_stamp,
+    centred,
+    draw_sign,
+    hollow,
+    in_colour,
+    joined,
+    merge,
+    over,
+    paint,
+    shadowed,
+    softened,
+    turned,
+)
 from wmremoval.data.strings import numeric_date
 
 CREDIT_EM = (8.0, 14.0)  # pixels; of credit lines, whatever the photograph's size
@@ -72,7 +85,7 @@ def credit(sheet: Sheet) -> None:
     if line is None:
         return boxed_icon(sheet)
     cover = write_line(line, sheet.rng.uniform(*CREDIT_EM), 0.98 * sheet.width)
-    stamp = _finished(sheet.rng, _white(sheet.rng, cover))
+    stamp = softened(sheet.rng, _white(sheet.rng, cover))
     upright = sheet.rng.random() < 0.15  # along the side of the photograph
     stamp = np.ascontiguousarray(np.rot90(stamp, sheet.rng.choice((1, 3)))) if upright else stamp
     margin = sheet.rng.integers(1, 8, 2)
@@ -90,12 +103,12 @@ def lockup(sheet: Sheet) -> None:
     if rng.random() < 0.5:
         beside = rng.random() < 0.6
         size = min(rng.uniform(0.8, 2.2) * (cover.shape[0] if beside else em), 0.6 * sheet.side)
-        stamp = _joined(_icon(sheet, size), stamp, round(em * rng.uniform(0.1, 0.5)), beside)
+        stamp = joined(_icon(sheet, size), stamp, round(em * rng.uniform(0.1, 0.5)), beside)
     if rng.random() < 0.3:
-        stamp = _shadowed(rng, stamp, em)
+        stamp = shadowed(rng, stamp, em)
     if rng.random() < 0.3:
-        stamp = _turned(stamp, rng.choice((-45.0, -30.0, 30.0, 45.0, 90.0, rng.uniform(-40, 40))))
-    sheet.put(_finished(rng, stamp))
+        stamp = turned(stamp, rng.choice((-45.0, -30.0, 30.0, 45.0, 90.0, rng.uniform(-40, 40))))
+    sheet.put(softened(rng, stamp))
 
 
 def tiled_words(sheet: Sheet) -> None:
@@ -154,7 +167,7 @@ def crossed(sheet: Sheet) -> None:
 def boxed_icon(sheet: Sheet) -> None:
     """An icon in a rounded box."""
     icon = _icon(sheet, sheet.side * sheet.rng.uniform(0.06, 0.35))
-    sheet.put(_finished(sheet.rng, _boxed(sheet, icon)))
+    sheet.put(softened(sheet.rng, _boxed(sheet, icon)))
 
 
 def ring_stamp(sheet: Sheet) -> None:
@@ -173,13 +186,13 @@ def ring_stamp(sheet: Sheet) -> None:
         line = choose_line(rng, sheet.fonts)
         if line is not None:
             text = bend(write_line(line, em, (5.2 if count == 1 else 2.8) * radius, rng.uniform(0.0, 0.15)), radius)
-            _merge(cover, text if turn == 0 else np.ascontiguousarray(np.rot90(text, 2)))
+            merge(cover, text if turn == 0 else np.ascontiguousarray(np.rot90(text, 2)))
     if rng.random() < 0.7:
-        _merge(cover, _icon(sheet, radius * rng.uniform(0.6, 1.2))[..., 3])
+        merge(cover, _icon(sheet, radius * rng.uniform(0.6, 1.2))[..., 3])
     if reach > radius:
         cover = cv2.resize(cover, None, fx=reach / radius, fy=reach / radius, interpolation=cv2.INTER_LINEAR)
     stamp = paint(rng, cover)
-    sheet.put(_finished(rng, _turned(stamp, rng.uniform(-40, 40)) if rng.random() < 0.5 else stamp))
+    sheet.put(softened(rng, turned(stamp, rng.uniform(-40, 40)) if rng.random() < 0.5 else stamp))
 
 
 def banner(sheet: Sheet) -> None:
@@ -194,7 +207,7 @@ def banner(sheet: Sheet) -> None:
     if across:
         wide = max(0, sheet.width - stamp.shape[1]) // 2 + 1
     stamp = np.pad(stamp, ((tall, tall), (wide, wide), (0, 0)))
-    stamp = over(stamp, _box(rng, stamp.shape[:2], 0.0 if across else rng.choice((0.0, 0.0, 0.15, 0.5))))
+    stamp = over(stamp, box_stamp(rng, stamp.shape[:2], 0.0 if across else rng.choice((0.0, 0.0, 0.15, 0.5))))
     if across:
         free = _free(sheet, stamp)
         sheet.lay(stamp, round(rng.choice((0.0, rng.uniform(0, 1), 1.0)) * free[0]), free[1] // 2)
@@ -211,9 +224,9 @@ def big_word(sheet: Sheet) -> None:
         stamp = paint(rng, _icon(sheet, min(length, 0.9 * sheet.side))[..., 3])
     else:
         cover = write_line(line, 0.6 * sheet.height, length)
-        stamp = paint(rng, _hollow(rng, cover, cover.shape[0]) if rng.random() < 0.2 else cover)
+        stamp = paint(rng, hollow(rng, cover, cover.shape[0]) if rng.random() < 0.2 else cover)
     if rng.random() < 0.4:
-        stamp = _turned(stamp, rng.choice((-35.0, 35.0, rng.uniform(-45, 45))))
+        stamp = turned(stamp, rng.choice((-35.0, 35.0, rng.uniform(-45, 45))))
     off = rng.uniform(-0.1, 0.1, 2) * sheet.side
     sheet.lay(stamp, *(round(n / 2 + d) for n, d in zip(_free(sheet, stamp), off, strict=True)))
 
@@ -224,14 +237,14 @@ def emblem(sheet: Sheet) -> None:
     if len(sheet.logos) and rng.random() < 0.6:
         stamp = _logo(sheet, size)
     else:
-        badge = _box(rng, (round(size), round(size)), rng.choice((0.2, 0.5)))
+        badge = box_stamp(rng, (round(size), round(size)), rng.choice((0.2, 0.5)))
         inner = _coloured(rng, _icon(sheet, 0.6 * size)[..., 3])
-        stamp = over(_centred(inner, badge.shape), badge)
+        stamp = over(centred(inner, badge.shape), badge)
     if rng.random() < 0.5:
         name = write_block(rng, sheet.fonts, size * rng.uniform(0.2, 0.6), 0.7 * sheet.width, 1)
         if name is not None:
-            stamp = _joined(stamp, _coloured(rng, name), round(0.1 * size), rng.random() < 0.6)
-    sheet.put(_finished(rng, stamp))
+            stamp = joined(stamp, _coloured(rng, name), round(0.1 * size), rng.random() < 0.6)
+    sheet.put(softened(rng, stamp))
 
 
 def raised(sheet: Sheet) -> None:
@@ -244,11 +257,11 @@ def raised(sheet: Sheet) -> None:
     cover = np.pad(cover, 2 * depth + 1)
     if rng.random() < 0.5:
         light, dark = (np.clip(cover - np.roll(cover, step, (0, 1)), 0, 1) for step in (depth, -depth))
-        stamp = over(_in_colour(light, np.ones(3)), _in_colour(dark * rng.uniform(0.5, 1.0), np.zeros(3)))
+        stamp = over(in_colour(light, np.ones(3)), in_colour(dark * rng.uniform(0.5, 1.0), np.zeros(3)))
         stamp = over(stamp, paint(rng, cover) * np.float32(rng.choice((0.0, rng.uniform(0.1, 0.5)))))
     else:
-        stamp = over(paint(rng, cover), paint(rng, _hollow(rng, cover, em)))
-    sheet.put(_turned(stamp, rng.uniform(-40, 40)) if rng.random() < 0.3 else stamp)
+        stamp = over(paint(rng, cover), paint(rng, hollow(rng, cover, em)))
+    sheet.put(turned(stamp, rng.uniform(-40, 40)) if rng.random() < 0.3 else stamp)
 
 
 def camera_date(sheet: Sheet) -> None:
@@ -259,7 +272,7 @@ def camera_date(sheet: Sheet) -> None:
     cover = seven_segments(text, tall)
     if cover.shape[1] > 0.95 * sheet.width:
         cover = cv2.resize(cover, None, fx=0.95 * sheet.width / cover.shape[1], fy=1.0, interpolation=cv2.INTER_AREA)
-    stamp = _in_colour(cover, np.array(LED[rng.integers(len(LED))]))
+    stamp = in_colour(cover, np.array(LED[rng.integers(len(LED))]))
     if rng.random() < 0.5:  # it glows
         stamp = cv2.GaussianBlur(np.pad(stamp, ((3, 3), (3, 3), (0, 0))), (0, 0), rng.uniform(0.4, 1.2))
     off = rng.uniform(0.2, 2.5, 2) * tall
@@ -303,99 +316,20 @@ def _free(sheet: Sheet, stamp: np.ndarray) -> tuple[int, int]:
     return sheet.height - stamp.shape[0], sheet.width - stamp.shape[1]
 
 
-def _in_colour(cover: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    return cover[..., None].astype(np.float32) * np.append(np.float32(colour), np.float32(1.0))
-
-
 def _white(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
     """The cover in white, one time in ten in black."""
-    return _in_colour(cover, np.full(3, 0.0 if rng.random() < 0.1 else rng.uniform(0.92, 1.0)))
+    return in_colour(cover, np.full(3, 0.0 if rng.random() < 0.1 else rng.uniform(0.92, 1.0)))
 
 
 def _coloured(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
-    return _in_colour(cover, rng.uniform(0.0, 1.0, 3))
-
-
-def _finished(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
-    """A third of the stamps softened, as in photographs that were made smaller after marking."""
-    if rng.random() >= 0.3:
-        return stamp
-    return cv2.GaussianBlur(np.pad(stamp, ((2, 2), (2, 2), (0, 0))), (5, 5), rng.uniform(0.3, 0.8))
-
-
-def _shadowed(rng: np.random.Generator, stamp: np.ndarray, em: float) -> np.ndarray:
-    """The stamp over a dark blurred copy of itself."""
-    reach = max(1, round(em * rng.uniform(0.02, 0.08)))
-    stamp = np.pad(stamp, ((2 * reach, 3 * reach), (2 * reach, 3 * reach), (0, 0)))
-    cover = cv2.GaussianBlur(np.roll(stamp[..., 3], reach, (0, 1)), (0, 0), max(0.4, 0.5 * reach))
-    cover[cover < 1 / 255] = 0.0
-    return over(stamp, _in_colour(cover * np.float32(rng.uniform(0.3, 0.7)), np.zeros(3)))
-
-
-def _turned(stamp: np.ndarray, angle: float) -> np.ndarray:
-    """The stamp turned counter-clockwise by `angle` degrees, as large as that makes it."""
-    height, width = stamp.shape[:2]
-    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-    cosine, sine = np.abs(matrix[0, :2])
-    size = int(height * sine + width * cosine) + 2, int(height * cosine + width * sine) + 2
-    matrix[:, 2] += (np.array(size) - (width, height)) / 2
-    return cv2.warpAffine(stamp, matrix, size, flags=cv2.INTER_LINEAR)
-
-
-def _joined(one: np.ndarray, other: np.ndarray, gap: int, beside: bool) -> np.ndarray:
-    """Two stamps beside each other, or one above the other, in line at their middles."""
-    if not beside:
-        return _joined(*(stamp.transpose(1, 0, 2) for stamp in (one, other)), gap, True).transpose(1, 0, 2)
-    height = max(one.shape[0], other.shape[0])
-    parts = []
-    for stamp, right in ((one, gap), (other, 0)):
-        free = height - stamp.shape[0]
-        parts.append(np.pad(stamp, ((free // 2, free - free // 2), (0, right), (0, 0))))
-    return np.concatenate(parts, axis=1)
-
-
-def _centred(stamp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A stamp or cover in the middle of a larger one."""
-    before = [(shape[i] - stamp.shape[i]) // 2 for i in range(2)]
-    pads = [(before[i], shape[i] - stamp.shape[i] - before[i]) for i in range(2)]
-    return np.pad(stamp, [*pads, *[(0, 0)] * (stamp.ndim - 2)])
-
-
-def _merge(cover: np.ndarray, other: np.ndarray) -> None:
-    """Add another cover to the middle of one, cut to its size."""
-    cut = [max(0, other.shape[i] - cover.shape[i]) for i in range(2)]
-    other = other[cut[0] // 2 : other.shape[0] - (cut[0] + 1) // 2, cut[1] // 2 : other.shape[1] - (cut[1] + 1) // 2]
-    np.maximum(cover, _centred(other, cover.shape), out=cover)
-
-
-def _hollow(rng: np.random.Generator, cover: np.ndarray, em: float) -> np.ndarray:
-    """The outline of a cover."""
-    width = 2 * max(1, round(em * rng.uniform(0.01, 0.03))) + 1
-    grown = cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
-    return np.clip(grown - cover, 0, 1)
-
-
-def _box(rng: np.random.Generator, shape: tuple[int, int], rounding: float) -> np.ndarray:
-    """A translucent box, black half of the time; `rounding` is its corners' radius as a share of the shorter side."""
-    height, width = shape
-    fine, radius = 2, int(2 * rounding * min(shape))
-    cover = np.zeros((fine * height, fine * width), np.uint8)
-    high, wide = cover.shape
-    cv2.rectangle(cover, (radius, 0), (wide - radius - 1, high - 1), 255, -1)
-    cv2.rectangle(cover, (0, radius), (wide - 1, high - radius - 1), 255, -1)
-    for x in (radius, wide - radius - 1):
-        for y in (radius, high - radius - 1):
-            cv2.circle(cover, (x, y), radius, 255, -1)
-    cover = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255.0)
-    colour = np.full(3, rng.uniform(0.0, 0.15)) if rng.random() < BLACK_SHARE else one_colour(rng)
-    return _in_colour(cover * np.float32(rng.uniform(0.3, 1.0)), colour)
+    return in_colour(cover, rng.uniform(0.0, 1.0, 3))
 
 
 def _boxed(sheet: Sheet, icon: np.ndarray) -> np.ndarray:
     """An icon on a rounded box, or cut out of it, or in a rounded frame."""
     rng, margin = sheet.rng, round(max(icon.shape[:2]) * sheet.rng.uniform(0.15, 0.4))
     icon = np.pad(icon, ((margin, margin), (margin, margin), (0, 0)))
-    box, kind = _box(rng, icon.shape[:2], rng.uniform(0.1, 0.5)), rng.random()
+    box, kind = box_stamp(rng, icon.shape[:2], rng.uniform(0.1, 0.5)), rng.random()
     if kind < 0.6:
         return over(icon, box)
     if kind < 0.85:
@@ -422,35 +356,3 @@ def _icon(sheet: Sheet, size: float) -> np.ndarray:
         logo = _logo(sheet, size)
         return paint(rng, logo[..., 3]) if rng.random() < 0.5 else logo
     return paint(rng, draw_sign(rng, max(6, round(size))))
-
-
-def draw_sign(rng: np.random.Generator, size: int) -> np.ndarray:
-    """The cover (size, size) of a sign as marks have them: disc, ring, star, peak, cross, camera or arrow."""
-    n = 4 * size
-    cover, kind = np.zeros((n, n), np.uint8), rng.integers(7)
-    thick = max(2, round(n * rng.uniform(0.05, 0.12)))
-    middle, reach = (n // 2, n // 2), n // 2 - thick
-    if kind == 0:
-        cv2.circle(cover, middle, reach, 255, -1 if rng.random() < 0.4 else thick)
-    elif kind == 1:
-        points = int(rng.integers(4, 9))
-        angles = np.arange(2 * points) * np.pi / points - np.pi / 2
-        radii = reach * np.where(np.arange(2 * points) % 2, rng.uniform(0.3, 0.6), 1.0)
-        corners = n / 2 + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
-        cv2.fillPoly(cover, [corners.astype(np.int32)], 255)
-    elif kind == 2:
-        peaks = np.array([[0.02, 0.85], [0.35, 0.2], [0.55, 0.6], [0.7, 0.4], [0.98, 0.85]]) * n
-        cv2.fillPoly(cover, [peaks.astype(np.int32)], 255)
-    elif kind == 3:
-        cv2.line(cover, (thick, thick), (n - thick, n - thick), 255, thick)
-        cv2.line(cover, (thick, n - thick), (n - thick, thick), 255, thick)
-    elif kind == 4:
-        cv2.rectangle(cover, (0, n // 4), (n, n - n // 8), 255, -1)
-        cv2.rectangle(cover, (n // 3, n // 8), (2 * n // 3, n // 4), 255, -1)
-        cv2.circle(cover, (n // 2, n * 9 // 16), n // 4, 0, thick // 2 + 1)
-    elif kind == 5:
-        cv2.fillPoly(cover, [(np.array([[0.15, 0.05], [0.95, 0.5], [0.15, 0.95]]) * n).astype(np.int32)], 255)
-    else:
-        cv2.circle(cover, middle, reach, 255, thick)
-        cv2.ellipse(cover, middle, (reach // 2, reach // 2), 0, 40, 320, 255, thick)
-    return cv2.resize(cover, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255.0)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from wmremoval.data.fonts import FontBook
-from wmremoval.data.layouts import draw_sign
 from wmremoval.data.lettering import choose_line, write_line
+from wmremoval.data.stamps import draw_sign
 from wmremoval.images import to_uint8
 
 
