@@ -564,3 +564,36 @@ def test_the_mark_loss_by_hand():
     wrong[..., 1:] = 0  # where there is no mark its colour is nobody's business
     assert mark_loss(alpha, wrong, alpha, colour) == 0
     assert torch.isfinite(mark_loss(alpha, colour, torch.zeros_like(alpha), colour))
+
+
+def test_marks_that_are_not_plain_teach_neither_alpha_nor_colour():
+    """The first sample is plain, the second is not: what is wrong in the second costs nothing and has no gradient."""
+    true_alpha = torch.tensor([0.5, 0.0, 0.5, 0.0]).view(1, 1, 1, 4).repeat(2, 1, 1, 1)
+    true_colour, plain = torch.ones(2, 3, 1, 4), torch.tensor([1.0, 0.0]).view(2, 1, 1, 1)
+    alpha, colour = (true_alpha + 0.1).requires_grad_(), (true_colour - 0.3).requires_grad_()
+    loss = mark_loss(alpha, colour, true_alpha, true_colour, plain)
+    alone = mark_loss(alpha[:1], colour[:1], true_alpha[:1], true_colour[:1])
+    assert loss.item() == pytest.approx(alone.item()) == pytest.approx(0.5)
+    loss.backward()
+    assert alpha.grad[0].any() and colour.grad[0].any() and not alpha.grad[1].any() and not colour.grad[1].any()
+    assert mark_loss(alpha, colour, true_alpha, true_colour, 0 * plain).item() == 0
+
+
+def test_faint_marks_count_more_where_that_is_set_and_soft_edges_of_strong_ones_do_not():
+    true_alpha = torch.zeros(1, 1, 9, 30)
+    true_alpha[..., 2:7, 2:8] = 0.1  # faint
+    true_alpha[..., 2:7, 18:24] = 0.9  # strong, with a soft edge
+    true_alpha[..., 2:7, 24] = 0.1
+    colour, wrong_faint, wrong_strong, wrong_edge = torch.ones(1, 3, 9, 30), *(true_alpha.clone() for _ in range(3))
+    wrong_faint[..., 2:7, 2:8] += 0.1
+    wrong_strong[..., 2:7, 18:24] += 0.1
+    wrong_edge[..., 2:7, 24] += 0.1
+
+    def cost(alpha, faint):
+        return mark_loss(alpha, colour, true_alpha, colour, faint=faint).item()
+
+    assert cost(wrong_faint, 0.0) == pytest.approx(cost(wrong_strong, 0.0))
+    # By hand: at 0.1, a quarter of 0.4, weight 1 + 4 (1 - 1/4) = 4; 30 pixels of it, 35 of weight 1.
+    assert cost(wrong_faint, 4.0) == pytest.approx(0.1 * 4 * 30 / (4 * 30 + 35))
+    assert cost(wrong_strong, 4.0) == pytest.approx(0.1 * 30 / (4 * 30 + 35))
+    assert cost(wrong_edge, 4.0) == pytest.approx(0.1 * 5 / (4 * 30 + 35))

@@ -34,15 +34,20 @@ class TrainConfig:
     sharp: float = 0.0  # share of zoomed training samples whose mark alone is larger: large marks over fine detail
     marks: str = "standard"  # of training samples, one of `MARKS`. "varied": more shapes, lattices and opaque marks;
     # "overlays": of these most as watermarking programs lay them, in one colour and one opacity; "web": more and larger
-    # text, some of it on boxes
+    # text, some of it on boxes; "full_web": every layout of the web beside all of these, many faint
+    faces: str = "packaged"  # that training marks are set in: "packaged" and the system's; "installed": every installed
+    # font package's and the system's, but for the kept-out families that networks are scored on
     collage: float = 0.0  # share of training samples made of several photographs, as large sheets look when shrunken
     degraded: float = 0.25  # share of training samples with blur or JPEG after marking, as on the web
     unmarked: float = 0.05  # share of training samples without a mark: a network that always finds one finds too many
+    hard: float = 0.0  # share of training samples that are unmarked and look marked; `unmarked` is of the others
+    hard_places: str | None = None  # JSON list of places of training photographs for half of `hard`; None: drawn scenes
     mask_weight: float = (
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
     iou_weight: float = 0.0  # of 1 - IoU of the mask within the mask term (SLBR takes 0.25)
     mark_weight: float = 1.0  # of the L1 of alpha and colour against the drawn mark; only with `decompose`
+    faint_weight: float = 0.0  # how many times more alpha and colour count where the mark is faint; see `mark_loss`
     l1_weight: float = 0.0  # of L1 over all pixels, beside the masked L1 of weight 1
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
     beta: float = 0.3  # weight of the LAB loss
@@ -69,7 +74,8 @@ class TrainConfig:
 
     def __post_init__(self):
         choices = {"target": ("reference", "clean"), "keep": ("best", "last"), "amp": ("auto", "bf16", "fp16", "off")}
-        for name, allowed in (choices | {"marks": ("standard", "varied", "overlays", "web")}).items():
+        choices |= {"marks": ("standard", "varied", "overlays", "web", "full_web"), "faces": ("packaged", "installed")}
+        for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
@@ -82,14 +88,14 @@ class TrainConfig:
         for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
             if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark")]
+        weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark", "faint")]
         for name in ("weight_decay", "photo_memory", "alpha", "beta", "gamma", "delta", *weights):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
 
         if not (_is_number(self.zoom) and 1 <= self.zoom <= 8):
             raise ValueError(f"zoom must be a number from 1 to 8, got {self.zoom!r}")
-        for name in ("collage", "degraded", "unmarked", "sharp"):
+        for name in ("collage", "degraded", "unmarked", "hard", "sharp"):
             if not (_is_number(getattr(self, name)) and 0 <= getattr(self, name) <= 1):
                 raise ValueError(f"{name} must be a number from 0 to 1, got {getattr(self, name)!r}")
         if self.size_spread > self.image_size - SIZE_STEP:

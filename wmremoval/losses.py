@@ -24,6 +24,7 @@ VGG_CONVOLUTIONS = {
 }
 VGG_POOLS = (4, 9)
 VGG_LENGTH = 16  # layers of torchvision's vgg16().features up to the ReLU after conv3_3
+FAINT_BELOW = 0.4  # alpha; marks below it are those whose alpha and colour are found worst
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -73,19 +74,35 @@ def mask_iou_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
     return 1.0 - (both + 1.0) / (found.sum() + mask.sum() - both + 1.0)
 
 
-def mark_loss(alpha: Tensor, colour: Tensor, true_alpha: Tensor, true_colour: Tensor) -> Tensor:
+def mark_loss(
+    alpha: Tensor,
+    colour: Tensor,
+    true_alpha: Tensor,
+    true_colour: Tensor,
+    plain: Tensor | None = None,
+    faint: float = 0.0,
+) -> Tensor:
     """L1 of the mark's alpha, inside and outside of it alike, and of its colour, weighted by how much of it there is.
 
     Args:
         alpha, true_alpha: (B, 1, H, W) in [0, 1].
         colour, true_colour: (B, 3, H, W) RGB in [0, 1].
+        plain: (B, 1, 1, 1), 0 for samples whose marks teach neither alpha nor colour; None: all teach both.
+        faint: at an alpha of 0 a pixel inside counts 1 + `faint` times, falling to once at `FAINT_BELOW`. It goes by
+            the strongest alpha nearby, so that the soft edges of strong marks do not count as faint.
     """
     marked = (true_alpha > 0).float()
-    outside = 1.0 - marked
+    outside, weight = 1.0 - marked, marked
+    if faint:
+        strongest = F.max_pool2d(true_alpha, 5, stride=1, padding=2)
+        weight = weight * (1.0 + faint * (1.0 - strongest / FAINT_BELOW).clamp_min(0.0))
+    if plain is not None:
+        weight, outside = weight * plain, outside * plain
     error = (alpha - true_alpha).abs()
     colour_error = (colour - true_colour).abs().mean(dim=1, keepdim=True)  # (B, 1, H, W)
-    inside = (marked * error).sum() / marked.sum().clamp_min(1.0)
-    weighted = (true_alpha * colour_error).sum() / true_alpha.sum().clamp_min(1e-3)
+    inside = (weight * error).sum() / weight.sum().clamp_min(1.0)
+    weight = weight * true_alpha
+    weighted = (weight * colour_error).sum() / weight.sum().clamp_min(1e-3)
     return inside + (outside * error).sum() / outside.sum().clamp_min(1.0) + weighted
 
 

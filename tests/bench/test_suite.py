@@ -26,6 +26,7 @@ from wmremoval.bench.suite import (
     score_sample,
     summarise_cells,
 )
+from wmremoval.data.fonts import load_fonts
 from wmremoval.data.logos import brand_of, load_logo_part, logos_by_part, split_logos
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.report import gallery
@@ -475,3 +476,12 @@ def test_gallery_examples_are_ordered_by_gain_and_measured_inside_the_mark(monke
         inside = (example.watermarked != example.clean).any(axis=-1)
         error = (example.watermarked.astype(float) - example.clean)[inside] / 255
         assert example.before == pytest.approx(-10 * np.log10(np.mean(error**2)), abs=1e-3)
+
+
+# Faces
+
+
+def test_the_suite_takes_the_packaged_faces_unless_others_are_given(photos, fonts):
+    assert open_suite(photos[0].parent, None, CONFIG).fonts == fonts
+    kept = load_fonts(which="kept_out")
+    assert open_suite(photos[0].parent, None, CONFIG, kept).fonts == kept != fonts

@@ -14,6 +14,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from wmremoval.bench import web_marks
 from wmremoval.bench.__main__ import main
 from wmremoval.bench.web_marks import BLACK, GREY, ORANGE, WEB_MARKS, WHITE, web_mark
+from wmremoval.data.fonts import KEPT_OUT
 from wmremoval.data.marks import blend
 
 # Of each mark: the opacities of its parts, and their colours where nothing else lies over or under them.
@@ -149,3 +150,12 @@ def test_without_a_folder_the_photographs_are_scikit_image_s(monkeypatch, tmp_pa
 def test_what_cannot_be_scored_is_one_clear_line(more, message, capsys):
     assert main(["web", "--device", "cpu", *more]) == 1
     assert message in capsys.readouterr().err
+
+
+def test_web_marks_are_set_in_kept_out_faces_alone(monkeypatch):
+    opened = []
+    write = web_marks._font
+    monkeypatch.setattr(web_marks, "_font", lambda face, em: opened.append(face) or write(face, em))
+    for name in WEB_MARKS:
+        web_mark(name, 90, 120)
+    assert opened and all(face.startswith(KEPT_OUT) for face in opened)

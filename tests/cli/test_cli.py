@@ -133,6 +133,28 @@ def test_photographs_added_meanwhile_do_not_enter_a_resumed_run(folder, run, tmp
 
 
 @pytest.mark.usefixtures("no_pictures")
+def test_more_photographs_are_trained_on_listed_and_there_again_when_a_run_is_resumed(
+    folder, run, tmp_path, monkeypatch, capsys
+):
+    more = tmp_path / "more"
+    more.mkdir()
+    for i in range(4):
+        Image.fromarray(np.ascontiguousarray(data.chelsea()[50 * i : 50 * i + 90, :90])).save(more / f"more_{i}.png")
+    broken = interrupted_run(monkeypatch, tmp_path, ["--photos", str(folder), "--more-photos", str(more), *TINY])
+    about, split = (json.loads((broken / f"{name}.json").read_text()) for name in ("config", "split"))
+    assert split == json.loads((run / "split.json").read_text()) | {"more": [f"more_{i}.png" for i in range(4)]}
+    assert about["photos"]["more"]["usable"] == 4 and about["sources"]["more_photos"] == str(more)
+    assert about["steps_per_epoch"] > json.loads((run / "config.json").read_text())["steps_per_epoch"]
+    assert main(["train", "--resume", str(broken), "--output", str(tmp_path)]) == 0
+    assert json.loads((broken / "test_results.json").read_text())["images"] == len(split["test"])
+    shutil.copy(folder / split["test"][0], more)
+    capsys.readouterr()
+    assert main(["train", "--photos", str(folder), "--more-photos", str(more), "--output", str(tmp_path), *TINY]) == 1
+    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert split["test"][0] in line and "training may not see them" in line
+
+
+@pytest.mark.usefixtures("no_pictures")
 def test_a_photograph_that_is_gone_stops_a_resumed_run(folder, tmp_path, monkeypatch, capsys):
     photos = tmp_path / "photos"
     shutil.copytree(folder, photos)

@@ -15,6 +15,7 @@ from wmremoval.data import dataset as dataset_module
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset, get_augmentations, resize_and_crop
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.marks import Mark, WatermarkConfig
+from wmremoval.data.places import Place
 
 KEYS = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "reference_mask": 1, "alpha": 1, "colour": 3}
 KEYS |= {"reference_alpha": 1, "reference_colour": 3}
@@ -38,9 +39,11 @@ def samples(dataset):
 
 
 @pytest.mark.parametrize("config", [FIXED, SampleConfig(image_size=96)], ids=["fixed", "random"])
-def test_a_sample_has_its_nine_tensors_in_range(photos, fonts, config):
+def test_a_sample_has_its_eleven_tensors_in_range(photos, fonts, config):
     for sample in samples(WatermarkDataset(photos, config, fonts)):
-        assert set(sample) == set(KEYS)
+        assert set(sample) == {*KEYS, "plain", "reference_plain"}
+        for key in ("plain", "reference_plain"):
+            assert sample[key].shape == (1, 1, 1) and sample[key].item() == 1.0
         for key, channels in KEYS.items():
             assert sample[key].shape == (channels, config.image_size, config.image_size)
             assert sample[key].dtype == torch.float32
@@ -394,3 +397,69 @@ def test_collages_are_made_of_the_photographs_of_the_set(tmp_path, fonts):
         assert pixels <= set(colours)
         mixed += len(pixels) > 1
     assert mixed >= 10
+
+
+# Marks that are not laid by plain alpha
+
+
+def test_marks_laid_by_other_modes_say_that_alpha_and_colour_do_not_tell_what_they_did(photos, fonts):
+    marks = WatermarkConfig(modes_share=0.5, opacity=(0.6, 0.9), distorted_share=0)
+    config, explained = replace(RANDOM, watermarks=marks), {0.0: [], 1.0: []}
+    for sample in samples(WatermarkDataset(photos * 12, config, fonts)):
+        by_alpha = (1 - sample["alpha"]) * sample["clean"] + sample["alpha"] * sample["colour"]
+        error = (sample["watermarked"] - by_alpha).abs().max().item()
+        explained[sample["plain"].item()].append(error <= 0.51 / 255)
+        assert torch.equal(sample["mask"], changed(sample)), "mask and target are true whatever the mode"
+    assert all(explained[1.0]) and np.mean(explained[0.0]) < 0.2
+    assert 0.38 < len(explained[0.0]) / 144 < 0.62
+
+
+def test_each_view_has_its_own_mode(photos, fonts):
+    config = replace(RANDOM, watermarks=WatermarkConfig(modes_share=0.5))
+    drawn = samples(WatermarkDataset(photos * 4, config, fonts))
+    assert len({(sample["plain"].item(), sample["reference_plain"].item()) for sample in drawn}) == 4
+
+
+def test_without_a_mark_alpha_is_known_whatever_the_mode(photos, fonts):
+    config = replace(RANDOM, unmarked_share=1, watermarks=WatermarkConfig(modes_share=1))
+    for sample in samples(WatermarkDataset(photos, config, fonts)):
+        assert sample["plain"].item() == 1 and sample["reference_plain"].item() == 0
+
+
+# Hard unmarked samples
+
+
+def test_hard_samples_are_unmarked_and_as_many_as_configured(photos, fonts):
+    config = replace(RANDOM, hard_share=0.3)
+    drawn = samples(WatermarkDataset(photos * 30, config, fonts))
+    hard = [sample for sample in drawn if not sample["alpha"].any()]
+    assert 0.22 < len(hard) / len(drawn) < 0.38
+    for sample in hard:
+        assert torch.equal(sample["watermarked"], sample["clean"]) and not sample["mask"].any()
+        assert sample["reference_mask"].any(), "the other view is marked, so that it can be the target"
+    again = samples(WatermarkDataset(photos * 30, config, fonts))
+    assert all(same(one, other) for one, other in zip(drawn[:40], again[:40], strict=True))
+
+
+def test_the_unmarked_share_is_of_the_samples_that_are_not_hard(photos, fonts):
+    config = replace(RANDOM, hard_share=0.5, unmarked_share=0.5)
+    drawn = samples(WatermarkDataset(photos * 30, config, fonts))
+    assert 0.67 < np.mean([not sample["alpha"].any() for sample in drawn]) < 0.83
+
+
+def test_half_of_the_hard_samples_are_views_of_known_places(photos, fonts, tmp_path):
+    """The place is green, and nothing else is."""
+    Image.new("RGB", (120, 90), (0, 255, 0)).save(tmp_path / "green.png")
+    place = Place(tmp_path / "green.png", (0.2, 0.2, 0.6, 0.7))
+    config = replace(RANDOM, hard_share=1.0, places=(place,))
+    drawn = samples(WatermarkDataset(photos * 16, config, fonts))
+    green = [torch.equal(s["clean"], torch.tensor([0.0, 1, 0])[:, None, None].expand(3, 64, 64)) for s in drawn]
+    assert 0.4 < np.mean(green) < 0.6
+    assert not any(sample["alpha"].any() for sample in drawn)
+
+
+def test_settings_that_are_off_draw_nothing(photos, fonts):
+    """Samples of settings that know nothing of modes and hard samples are what they were."""
+    off = replace(RANDOM, hard_share=0.0, places=(Place(photos[0], (0, 0, 1, 1)),))
+    plain, other = (samples(WatermarkDataset(photos, config, fonts)) for config in (RANDOM, off))
+    assert all(same(one, two) for one, two in zip(plain, other, strict=True))

@@ -14,7 +14,7 @@ from fontTools.ttLib import TTCollection
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont, features
 
-from wmremoval.data.fonts import PHRASES, RASTERS_KEPT, WEIGHTS, Face, load_fonts, text_raster
+from wmremoval.data.fonts import KEPT_OUT, PHRASES, RASTERS_KEPT, WEIGHTS, Face, load_fonts, text_raster
 
 LANGUAGES = ("en", "es", "fr", "de", "zh", "ja", "ko", "ru", "ar", "hi")
 SCRIPTS = {
@@ -308,6 +308,61 @@ def test_a_font_that_shows_one_box_for_all_letters_is_left_aside(monkeypatch, tm
     book, _ = fresh_fonts(system=True)
     used = {language for language, faces in book.faces.items() for face in faces if "LastResort" in face.path}
     assert used == set()
+
+
+# Kept-out families
+
+
+def family(face):
+    """The name of a face's family, read by another library than the package's."""
+    return ImageFont.truetype(face.path, 16, index=face.index).getname()[0]
+
+
+def faces_of(book):
+    return {face for faces in (*book.faces.values(), *book.families) for face in faces}
+
+
+def test_kept_out_families_are_never_trained_on_and_only_they_are_kept_out():
+    trained, kept = faces_of(load_fonts(True, "installed")), faces_of(load_fonts(which="kept_out"))
+    assert not any(family(face).startswith(KEPT_OUT) for face in trained)
+    assert all(family(face).startswith(KEPT_OUT) for face in kept)
+    assert {face.path for face in trained}.isdisjoint(face.path for face in kept)
+    names = {family(face) for face in kept}
+    assert {"DejaVu Sans", "DejaVu Serif", "DejaVu Sans Mono", "Playfair Display", "Caveat"} <= names
+
+
+def test_a_copy_of_a_kept_out_face_under_another_name_stays_out(monkeypatch, tmp_path):
+    source = next(face.path for face in faces_of(load_fonts(which="kept_out")) if family(face) == "Caveat")
+    copy = tmp_path / "Harmless.ttf"
+    copy.write_bytes(Path(source).read_bytes())
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda *a, **k: [str(copy)])
+    assert str(copy) not in {face.path for face in faces_of(load_fonts.__wrapped__(True, "installed"))}
+    assert str(copy) in {face.path for face in faces_of(load_fonts.__wrapped__(True, "kept_out"))}
+
+
+def test_every_installed_font_package_is_trained_on(monkeypatch, tmp_path, fonts):
+    """A package that no list names, made here."""
+    folder = tmp_path / "fontpkg_never_heard_of" / "files"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    source = next(face for face in fonts.families[0] if "Noto" in face.path)
+    (folder / "new.ttf").write_bytes(Path(source.path).read_bytes())
+    monkeypatch.syspath_prepend(tmp_path)
+    found = {face.path for face in faces_of(load_fonts.__wrapped__(False, "installed"))}
+    assert str(folder / "new.ttf") in found
+    assert str(folder / "new.ttf") not in {face.path for face in faces_of(load_fonts.__wrapped__())}
+
+
+def test_kept_out_faces_give_no_warning_for_the_languages_they_lack():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        book = load_fonts.__wrapped__(False, "kept_out")
+    assert {"en", "es", "fr", "de"} <= set(book.faces) and "zh" in book.missing
+
+
+def test_an_unknown_choice_of_faces_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match="faces must be one of packaged, installed, kept_out, got 'all'"):
+        load_fonts(which="all")
 
 
 # The cache of rasters

@@ -13,6 +13,8 @@ from wmremoval.data.fonts import FontBook
 from wmremoval.data.loaders import EpochSampler, SizedBatches, make_loader, make_loaders, sample_config
 from wmremoval.data.marks import MARKS
 from wmremoval.data.photostore import PhotoStore
+from wmremoval.data.places import Place
+from wmremoval.files import write_json
 from wmremoval.images import read_image
 
 KEYS = ("watermarked", "reference", "clean", "mask", "reference_mask", "alpha", "colour")
@@ -91,19 +93,37 @@ def test_each_part_has_its_own_logos_and_only_training_other_marks(photos):
         assert loader.dataset.config.watermarks == MARKS["varied" if part == "train" else "standard"]
 
 
-def test_only_training_marks_use_the_system_s_fonts(photos, fonts, monkeypatch):
+def test_only_training_marks_use_the_system_s_fonts_and_the_configured_faces(photos, fonts, monkeypatch):
     asked = []
 
-    def load(system=False):
-        asked.append(system)
+    def load(system=False, which="packaged"):
+        asked.append((system, which))
         return FontBook({"en": fonts.faces["en"]}) if system else fonts
 
     monkeypatch.setattr(loaders_module, "load_fonts", load)
     split = {"train": photos[:7], "val": photos[7:10], "test": photos[10:]}
-    for wanted in (True, False):
-        loaders = make_loaders(split, SMALL, system_fonts=wanted)
+    for wanted, faces in ((True, "packaged"), (False, "installed")):
+        asked.clear()
+        loaders = make_loaders(split, replace(SMALL, faces=faces), system_fonts=wanted)
+        assert asked == [(wanted, faces), (False, "packaged"), (False, "packaged")]
         assert (set(loaders["train"].dataset.fonts.faces) == {"en"}) == wanted
         assert loaders["val"].dataset.fonts == loaders["test"].dataset.fonts == fonts
+
+
+def test_no_setting_changes_validation_and_test_samples(photos):
+    split = {"train": photos[:4], "val": photos[8:]}
+    new = replace(SMALL, marks="full_web", faces="installed", hard=0.5, faint_weight=2.0)
+    one, other = (make_loaders(split, config, system_fonts=False)["val"] for config in (SMALL, new))
+    assert all(torch.equal(a, b) for a, b in zip(collect(one), collect(other), strict=True))
+
+
+def test_places_are_read_for_training_alone(photos, tmp_path):
+    file = tmp_path / "places.json"
+    write_json(file, [{"file": photos[1].name, "box": [0.1, 0.2, 0.5, 0.6], "pixels": 90}])
+    config = replace(SMALL, hard=0.5, hard_places=str(file))
+    loaders = make_loaders({"train": photos[:4], "val": photos[8:]}, config, system_fonts=False)
+    assert loaders["train"].dataset.config.places == (Place(photos[1], (0.1, 0.2, 0.5, 0.6)),)
+    assert loaders["val"].dataset.config.places == ()
 
 
 def test_validation_and_test_samples_do_not_depend_on_the_training_photographs(photos):
@@ -176,10 +196,10 @@ def test_every_kind_of_marks_is_a_setting():
 
 
 def test_what_samples_are_made_with_comes_from_the_settings():
-    config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, seed=4, image_size=96)
+    config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, hard=0.1, seed=4, image_size=96)
     made, fixed = sample_config(config, training=True), sample_config(config, training=False)
     assert (made.degraded_share, made.collage_share, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
-    assert (made.unmarked_share, made.sharp_share) == (0.2, 0.3)
+    assert (made.unmarked_share, made.sharp_share, made.hard_share) == (0.2, 0.3, 0.1)
     assert made.augment and not fixed.augment
     assert (fixed.seed, fixed.image_size, fixed.watermarks) == (4, 96, MARKS["standard"])
 

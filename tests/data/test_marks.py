@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from wmremoval.data import marks as marks_module
 from wmremoval.data.fonts import PHRASES, FontBook, text_raster
 from wmremoval.data.logos import LOGO_SIDE, load_logos
-from wmremoval.data.marks import MARKS, Mark, WatermarkConfig, blend, draw_mark, overlay
+from wmremoval.data.marks import MARKS, MODES, Mark, WatermarkConfig, blend, draw_mark, draw_mode, overlay
 
 NO_FONTS = FontBook({})
 # Marks as they are placed, whole and opaque: their alpha is the coverage itself.
@@ -122,6 +123,28 @@ def test_full_alpha_leaves_the_mark_alone(photograph):
     colour = np.random.default_rng(0).random((200, 128, 3), dtype=np.float32)
     watermarked, _ = blend(photograph, Mark(np.ones((200, 128), np.float32), colour))
     np.testing.assert_array_equal(watermarked, np.rint(colour * np.float32(255)))
+
+
+@pytest.mark.parametrize(
+    "mode, expected",
+    [
+        ("multiply", (16, 80, 200)),  # I W
+        ("screen", (112, 208, 255)),  # I + W - I W
+        ("overlay", (32, 160, 255)),  # 2 I W, where I is at most a half; else 1 - 2 (1 - I) (1 - W)
+    ],
+)
+def test_other_modes_by_hand(mode, expected):
+    """I is 64, 160 and 200 of 255; W is a quarter, a half and all."""
+    under, colour = np.array([[[64, 160, 200]]], np.uint8), np.float32([[[0.25, 0.5, 1.0]]])
+    whole, _ = blend(under, Mark(np.ones((1, 1), np.float32), colour), mode)
+    assert np.abs(whole[0, 0].astype(int) - expected).max() <= 1
+    half, mask = blend(under, Mark(np.full((1, 1), 0.5, np.float32), colour), mode)
+    assert np.abs(half.astype(float) - (under.astype(float) + whole) / 2).max() <= 1 and mask.all()
+
+
+def test_an_unknown_mode_is_an_error_that_names_it():
+    with pytest.raises(ValueError, match="mode must be normal, multiply, screen, overlay, got 'burn'"):
+        blend(np.zeros((2, 2, 3), np.uint8), Mark(np.ones((2, 2), np.float32), np.ones((2, 2, 3), np.float32)), "burn")
 
 
 # All marks
@@ -619,4 +642,42 @@ def test_the_webs_marks_have_more_text_larger_and_on_boxes():
     assert 1 - web.shape_share - web.logo_share > 1 - overlays.shape_share - overlays.logo_share
     assert web.text_height[0] < overlays.text_height[0] and web.text_height[1] > overlays.text_height[1]
     assert web.shadow_share > overlays.shadow_share and web.boxed_share > 0
-    assert all(marks.boxed_share == 0 for name, marks in MARKS.items() if name != "web")
+    assert all(MARKS[name].boxed_share == 0 for name in ("standard", "varied", "overlays"))
+
+
+# Layouts of the web
+
+
+def test_layouts_come_as_often_as_configured(fonts, monkeypatch):
+    """Layouts are drawn on a sheet; what draws them is replaced by a layer that is marked all over."""
+    monkeypatch.setattr(marks_module, "draw_layout", lambda sheet: np.ones((sheet.height, sheet.width, 4), np.float32))
+    drawn = marks(300, MARKS["full_web"], fonts, height=32, width=32)
+    assert np.mean([(mark.alpha > 0).mean() > 0.95 for mark in drawn]) == pytest.approx(0.75, abs=0.09)
+
+
+def test_faint_marks_are_as_many_as_configured_and_as_faint():
+    config = WatermarkConfig(layout_share=1.0, faint_share=1.0, opacity=(0.9, 0.9))
+    peaks = np.array([mark.alpha.max() for mark in marks(150, config) if mark.alpha.any()])
+    assert peaks.max() <= 0.4 and np.mean((peaks > 0.09) & (peaks < 0.25)) > 0.3 < np.mean(peaks > 0.25)
+    some = marks(300, replace(config, faint_share=0.4, opaque_share=0.0))
+    assert np.mean([mark.alpha.max() <= 0.4 for mark in some]) == pytest.approx(0.4, abs=0.12)
+
+
+def test_the_full_mix_holds_more_faint_marks_than_the_web_mix_and_opaque_ones_too(fonts):
+    faint, opaque = {}, {}
+    for name in ("web", "full_web"):
+        peaks = np.array([mark.alpha.max() for mark in marks(400, MARKS[name], fonts, height=96, width=96)])
+        faint[name], opaque[name] = np.mean(peaks < 0.4), np.mean(peaks > 0.99)
+    assert faint["full_web"] > faint["web"] + 0.08 and faint["full_web"] > 0.35
+    assert opaque["full_web"] > 0.06
+
+
+def test_modes_are_drawn_as_often_as_configured_and_off_they_draw_nothing():
+    rng = np.random.default_rng(0)
+    drawn = [draw_mode(rng, MARKS["full_web"]) for _ in range(4000)]
+    shares = {mode: drawn.count(mode) / 4000 for mode in ("normal", *MODES)}
+    assert shares["normal"] == pytest.approx(0.95, abs=0.012)
+    assert all(shares[mode] == pytest.approx(0.05 / 3, abs=0.008) for mode in MODES)
+    for name in ("standard", "varied", "overlays", "web"):
+        state = rng.bit_generator.state
+        assert draw_mode(rng, MARKS[name]) == "normal" and rng.bit_generator.state == state

@@ -19,6 +19,7 @@ from torchvision import datasets
 
 from wmremoval.data.photos import (
     MIN_PHOTOS,
+    add_photos,
     download_photos,
     ensure_sample_photos,
     find_photos,
@@ -466,3 +467,43 @@ def test_a_copy_that_fails_leaves_no_half_photograph(tmp_path, server, monkeypat
     with pytest.raises(OSError, match="disk full"):
         download_photos("dtd", 5, tmp_path / "photos", tmp_path / "cache")
     assert list_photos(tmp_path / "photos") == []
+
+
+# More photographs for training
+
+
+@pytest.fixture
+def more(tmp_path):
+    fill(tmp_path / "photos", GOOD)
+    fill(tmp_path / "more" / "deep", ["p.jpg", "q.png"])
+    return gather_photos(tmp_path / "photos"), tmp_path / "more"
+
+
+def test_more_photographs_are_trained_on_and_nothing_else_changes(more):
+    photos, folder = more
+    both = add_photos(photos, folder)
+    assert both.split == photos.split
+    assert [path.name for path in both.parts()["train"]] == [path.name for path in photos.split["train"]] + [
+        "p.jpg",
+        "q.png",
+    ]
+    assert all(both.parts()[part] == photos.split[part] for part in ("val", "test"))
+    assert both.names() == photos.names() | {"more": ["deep/p.jpg", "deep/q.png"]}
+    assert both.report["more"]["source"] == "more" and both.report["more"]["usable"] == 2
+    assert "more" not in photos.names() and photos.parts() == photos.split
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_more_photographs_named_like_some_of_val_or_test_are_refused(more, part):
+    photos, folder = more
+    name = photos.split[part][0].name
+    fill(folder, [name])
+    with pytest.raises(ValueError, match=f"photographs named like some of {part}, such as {name}") as caught:
+        add_photos(photos, folder)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_more_photographs_may_be_named_like_some_of_training(more):
+    photos, folder = more
+    fill(folder, [photos.split["train"][0].name])
+    assert len(add_photos(photos, folder).more) == 3

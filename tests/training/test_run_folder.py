@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from wmremoval.config import TrainConfig
+from wmremoval.data.photos import PhotoSet
+from wmremoval.files import write_json
 from wmremoval.training import run_folder
-from wmremoval.training.run_folder import PACKAGES, environment, latest_run, new_run
+from wmremoval.training.run_folder import PACKAGES, check_unseen, environment, latest_run, new_run
 
 
 def names(folder: Path) -> list[str]:
@@ -100,3 +103,25 @@ def test_a_gpu_is_named_with_its_memory(monkeypatch):
     )
     about = environment()
     assert (about["gpu"], about["gpu_memory_gb"]) == ("A GPU", 6.0)
+
+
+# Weights to begin from
+
+
+def test_weights_that_were_trained_on_more_photographs_named_like_some_of_the_test_are_not_begun_from(tmp_path):
+    earlier = tmp_path / "earlier"
+    earlier.mkdir()
+    write_json(earlier / "config.json", {"train": TrainConfig().to_dict(), "photos": {"source": "others"}})
+    photos = PhotoSet(
+        {part: [tmp_path / f"{part}.jpg"] for part in ("train", "val", "test")}, {"source": "mine"}, tmp_path
+    )
+    config = TrainConfig(init=str(earlier))
+    for more, refused in (["train.jpg", "x.jpg"], False), (["x.jpg", "test.jpg"], True):
+        write_json(earlier / "split.json", {"train": ["test.jpg"], "val": [], "test": [], "more": more})
+        if refused:
+            with pytest.raises(
+                ValueError, match="earlier was trained on 1 of this run's validation and test photographs"
+            ):
+                check_unseen(photos, config)
+        else:
+            check_unseen(photos, config)

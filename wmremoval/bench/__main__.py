@@ -1,4 +1,4 @@
-"""The maintainers' commands: python -m wmremoval.bench suite | web | document | truth | speed | average | ship."""
+"""The maintainers' commands: python -m wmremoval.bench suite | web | document | truth | speed | places | average | ship."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m wmremoval.bench", description="Benchmarks, ablations, speed, and the weights of the package."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_suite, _add_web, _add_document, _add_truth, _add_speed, _add_average, _add_ship):
+    for add in (_add_suite, _add_web, _add_document, _add_truth, _add_speed, _add_places, _add_average, _add_ship):
         add(commands)
     return parser
 
@@ -154,6 +154,34 @@ def _run_speed(arguments: argparse.Namespace) -> int:
     print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
     if arguments.report:
         write_json(arguments.report, numbers)
+    return 0
+
+
+def _add_places(commands: argparse._SubParsersAction) -> None:
+    places = commands.add_parser("places", help="list where a network finds marks on the photographs it trains on")
+    places.add_argument("report", metavar="FILE.json", help="where the list goes, for train --hard-places")
+    places.add_argument("--photos", default="data/clean_images", help="folder of photographs, split as for training")
+    places.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
+    places.add_argument("--seed", type=int, default=0, help="of the run, since it keys the split; default 0")
+    places.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
+    places.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    places.set_defaults(run=_run_places)
+
+
+def _run_places(arguments: argparse.Namespace) -> int:
+    from wmremoval.config import TrainConfig
+    from wmremoval.data.photos import open_photos
+    from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
+    from wmremoval.training.hard_places import find_hard_places
+    from wmremoval.training.trainer import pick_device
+
+    device = pick_device(arguments.device)
+    net, _ = load_model(arguments.weights or SHIPPED_WEIGHTS, device)
+    more = arguments.more_photos and from_root(arguments.more_photos)
+    photos = open_photos(from_root(arguments.photos), TrainConfig(seed=arguments.seed), more)
+    places = find_hard_places(net, photos.parts()["train"], device)
+    write_json(arguments.report, places)
+    print(f"{len(places)} places on {len({place['file'] for place in places})} photographs")
     return 0
 
 

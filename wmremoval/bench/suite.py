@@ -170,8 +170,20 @@ def saturated(rng: np.random.Generator) -> np.ndarray:
     return cv2.cvtColor(np.float32([[[hue, 1.0, 1.0]]]), cv2.COLOR_HSV2RGB)[0, 0]
 
 
-def open_suite(photos: str | Path, logos: str | Path | None = None, config: SuiteConfig = SuiteConfig()) -> Suite:
+def open_suite(
+    photos: str | Path,
+    logos: str | Path | None = None,
+    config: SuiteConfig = SuiteConfig(),
+    fonts: FontBook | None = None,
+) -> Suite:
     """The suite of a folder of photographs and, if given, one of logos.
+
+    Args:
+        photos: the folder that is split as for training.
+        logos: the folder of logos; None: no logo cells.
+        config: see `SuiteConfig`.
+        fonts: who writes the marks; None: the packaged faces, as in all published tables. `load_fonts(which="kept_out")`
+            gives faces that no network has been trained on.
 
     Raises:
         ValueError: too few photographs, no logos of the part, or settings that make no sense.
@@ -182,7 +194,7 @@ def open_suite(photos: str | Path, logos: str | Path | None = None, config: Suit
         raise ValueError(f"a cell needs at least one photograph, got {config.per_cell}")
     marks = load_logo_part(logos, "test" if config.part == "test" else "train") if logos else []
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)[config.part]
-    fonts = load_fonts()
+    fonts = load_fonts() if fonts is None else fonts
     if not fonts.faces:
         raise ValueError("no font writes any phrase here: pip install manimgx-fonts")
     return Suite(paths, marks, fonts, config)

@@ -8,12 +8,12 @@ from wmremoval.files import from_root
 # Fields of TrainConfig that are options of the train command, with how they are read.
 SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
 SETTINGS |= dict.fromkeys(("size_spread", "sample_seed", "early_stop_patience"), int)
-SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "marks", "keep"), str)
+SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "marks", "keep", "faces", "hard_places"), str)
 SETTINGS |= dict.fromkeys(
     ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
 )
 SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "collage", "degraded", "unmarked"), float)
-SETTINGS |= dict.fromkeys(("ema", "sharp", "photo_memory"), float)
+SETTINGS |= dict.fromkeys(("ema", "sharp", "hard", "faint_weight", "photo_memory"), float)
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
@@ -23,6 +23,7 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     defaults = TrainConfig()
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
     train.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    train.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
     train.add_argument("--logos", help="folder of RGBA logos to use as watermarks too")
     train.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
     train.add_argument("--name", default="train", help="name of the run")
@@ -74,7 +75,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
         config = choose_config(arguments.profile, device, **given)
         logos_dir = arguments.logos and from_root(arguments.logos)
-        photos = open_photos(from_root(arguments.photos), config)
+        more = arguments.more_photos and from_root(arguments.more_photos)
+        photos = open_photos(from_root(arguments.photos), config, more)
     loaders = open_loaders(photos, config, device, logos_dir)
     training = Training(config, len(loaders["train"]), device)
     info = describe(training, photos, loaders, logos_dir)

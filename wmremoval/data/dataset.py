@@ -14,14 +14,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wmremoval.data.fonts import FontBook, load_fonts
-from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark
+from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark, draw_mode
 from wmremoval.data.photostore import PhotoStore
+from wmremoval.data.places import Place, view_place
+from wmremoval.data.scenes import draw_scene
 from wmremoval.images import read_image, to_tensor
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
 
 ZOOM_STEPS = 4
+PLACE_SHARE = 0.5  # of hard samples, where places are known: views of them; the others are drawn scenes
 FIXED = 2**31  # stands for the epoch in the random keys of fixed samples; no training run gets this far
 
 
@@ -81,6 +84,8 @@ class SampleConfig:
     augment: bool = True  # random views and marks, new every epoch; False: fixed ones
     fixed: bool = False  # augmented samples that are the same in every epoch, as the document tests on
     unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
+    hard_share: float = 0.0  # of augmented samples: unmarked and hard, beside the unmarked share of all others
+    places: tuple[Place, ...] = ()  # of training photographs that a network took for marks
     degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
     collage_share: float = 0.0  # of augmented samples: several photographs beside each other, small as on a large sheet
     zoom: float = 1.0  # augmented samples are windows of a view up to this many times larger, marks and all
@@ -99,7 +104,8 @@ class WatermarkDataset(Dataset):
     Each item is a dict of float32 tensors: `watermarked` (wm_img1), `reference` (wm_img2, a second and
     independent mark on the same view) and `clean`, (3, H, W) RGB in [0, 1]; `mask` and `reference_mask`,
     (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), and `colour`, (3, H, W), of the first mark,
-    `reference_alpha` and `reference_colour` of the second.
+    `reference_alpha` and `reference_colour` of the second; `plain` and `reference_plain`, (1, 1, 1), 0 where the
+    mark was not laid by plain alpha, so that alpha and colour do not tell what it did.
 
     Args:
         paths: photographs.
@@ -141,6 +147,13 @@ class WatermarkDataset(Dataset):
         config = self.config
         index, size = key if isinstance(key, tuple) else (key, config.image_size)
         rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
+        if config.augment and config.hard_share and rng.random() < config.hard_share:
+            return self._blended(rng, *self._hard(index, size, rng))
+        return self._blended(rng, *self._marked(index, size, rng))
+
+    def _marked(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
+        """A view (size, size, 3) uint8 and two marks for it, of which the first may be empty."""
+        config = self.config
         side = _view_side(rng, size, config.zoom) if config.augment and config.zoom > 1 else size
         sharp = config.sharp_share and side > size and rng.random() < config.sharp_share
         view = size if sharp else side
@@ -150,19 +163,37 @@ class WatermarkDataset(Dataset):
             clean = self._collage(view, rng)
         first, second = self._mark(side, rng), self._mark(side, rng)
         if config.augment and rng.random() < config.unmarked_share:
-            first = Mark(np.zeros_like(first.alpha), first.colour)
+            first = _without(first)
         if side > size:
             window = _window(rng, first.alpha, size)
             clean = clean if sharp else np.ascontiguousarray(clean[window])
             first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
-        watermarked, mask = blend(clean, first)
-        reference, reference_mask = blend(clean, second)
+        return clean, first, second
+
+    def _hard(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
+        """A view that looks marked and is not: a place that a network was wrong about, or a scene; and two marks, the first empty."""
+        places = self.config.places
+        if places and rng.random() < PLACE_SHARE:
+            place = places[rng.integers(len(places))]
+            clean = view_place(rng, self.store[place.path], place, size)
+        else:
+            clean = draw_scene(rng, self._augmented(self.store[self.paths[index]], size, rng), self.fonts)
+        second = self._mark(size, rng)
+        return clean, _without(second), second
+
+    def _blended(self, rng: np.random.Generator, clean: np.ndarray, first: Mark, second: Mark) -> dict[str, Tensor]:
+        config = self.config
+        modes = [draw_mode(rng, config.watermarks) for _ in range(2)]
+        watermarked, mask = blend(clean, first, modes[0])
+        reference, reference_mask = blend(clean, second, modes[1])
         alpha, reference_alpha = np.ascontiguousarray(first.alpha), np.ascontiguousarray(second.alpha)
         if config.augment and rng.random() < config.degraded_share:
             degrade, spread, soften = _degradation(rng)
             watermarked, reference, clean = (degrade(view) for view in (watermarked, reference, clean))
             mask, reference_mask = spread(mask), spread(reference_mask)
             alpha, reference_alpha = soften(alpha), soften(reference_alpha)
+        taught = [mode == "normal" or not mark.alpha.any() for mode, mark in zip(modes, (first, second), strict=True)]
+        plain, reference_plain = (torch.full((1, 1, 1), float(known)) for known in taught)
         return {
             "watermarked": to_tensor(watermarked),
             "reference": to_tensor(reference),
@@ -170,9 +201,11 @@ class WatermarkDataset(Dataset):
             "clean": to_tensor(clean),
             "alpha": torch.from_numpy(alpha)[None],
             "colour": torch.from_numpy(np.ascontiguousarray(first.colour.transpose(2, 0, 1))),
+            "plain": plain,
             "reference_mask": torch.from_numpy(reference_mask)[None].float(),
             "reference_alpha": torch.from_numpy(reference_alpha)[None],
             "reference_colour": torch.from_numpy(np.ascontiguousarray(second.colour.transpose(2, 0, 1))),
+            "reference_plain": reference_plain,
         }
 
     def _augmented(self, image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
@@ -194,6 +227,11 @@ class WatermarkDataset(Dataset):
 
     def _mark(self, side: int, rng: np.random.Generator) -> Mark:
         return draw_mark(rng, side, side, self.fonts, self.logos, self.config.watermarks)
+
+
+def _without(mark: Mark) -> Mark:
+    """No mark, as large as the given one."""
+    return Mark(np.zeros_like(mark.alpha), mark.colour)
 
 
 def _view_side(rng: np.random.Generator, size: int, zoom: float) -> int:

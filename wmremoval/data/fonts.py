@@ -1,8 +1,11 @@
 """Phrases in ten languages, the font faces that can write each of them, and cached rasters of the written text."""
 
 import importlib.util
+import pkgutil
+import string
 import warnings
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
@@ -47,6 +50,14 @@ FONT_PACKAGES = (
     "fontpkg_permanent_marker",
     "fontpkg_playfair_display",
 )
+FONT_PREFIX = "fontpkg_"  # of the packages that hold one family each; every one that is installed is trained on
+# Families that no training mark is set in where training takes the installed faces, so that marks set in them score
+# how letters are found that a network has never seen. DejaVu comes with matplotlib; the other two, a serif of
+# headlines and a handwriting, come with the requirements. Bitstream Vera has the letters of DejaVu.
+KEPT_OUT = ("DejaVu", "Bitstream Vera", "Playfair", "Caveat")
+FACES = ("packaged", "installed", "kept_out")  # what `load_fonts` gives
+# What a face must have to write names, domains, numbers and dates.
+LETTERS = frozenset(string.ascii_letters + string.digits + "©@#&'.,:/-_|")
 FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")
 MAX_SYSTEM_FILES = 48  # font files; reading the character tables of hundreds would take minutes
 WEIGHTS = (400.0, 700.0)  # OpenType weights taken from a variable font: regular and bold
@@ -69,20 +80,29 @@ class FontBook:
 
     faces: dict[str, tuple[Face, ...]]
     missing: dict[str, str] = field(default_factory=dict)
+    families: tuple[tuple[Face, ...], ...] = ()  # faces that have all `LETTERS`, those of one folder together
 
     def phrases(self) -> list[tuple[str, str]]:
         """(language, phrase) of everything that can be written."""
         return [(language, phrase) for language in self.faces for phrase in PHRASES[language]]
 
 
-@lru_cache(maxsize=2)
-def load_fonts(system: bool = False) -> FontBook:
-    """Find faces for every language in the packaged fonts and, if asked, in those of the system.
+@lru_cache(maxsize=4)
+def load_fonts(system: bool = False, which: str = "packaged") -> FontBook:
+    """Find faces for every language.
 
-    Packaged fonts alone give the same marks on every machine. A language without a face, or one that
-    needs shaping where Pillow lacks Raqm or FriBiDi, is left out with one warning.
+    A language without a face, or one that needs shaping where Pillow lacks Raqm or FriBiDi, is left out with one
+    warning; of the kept-out families, which are of Western languages, without one.
+
+    Args:
+        system: whether the system's fonts are taken too.
+        which: one of `FACES`. "packaged": those of `FONT_PACKAGES`, the same on every machine. "installed": those and
+            every other installed font package, less the families of `KEPT_OUT`. "kept_out": these families alone.
+
+    Raises:
+        ValueError: an unknown `which`.
     """
-    files = _packaged_files() + (_system_files() if system else [])
+    files = _font_files(system, which)
     shaping = features.check("raqm")
     faces, missing = {}, {}
     for language, phrases in PHRASES.items():
@@ -95,18 +115,45 @@ def load_fonts(system: bool = False) -> FontBook:
             faces[language] = found
         else:
             missing[language] = "no font has its letters (pip install manimgx-fonts manimgx-fonts-cjk)"
-    if missing:
+    if missing and which != "kept_out":
         reasons = "; ".join(f"{language}: {reason}" for language, reason in missing.items())
         warnings.warn(f"watermark phrases left out: {reasons}", stacklevel=2)
-    return FontBook(faces, missing)
+    families: dict[Path, tuple[Face, ...]] = {}
+    for path in files:
+        found = tuple(face for face in _faces_of(path, "en", LETTERS) if _draws(face, "A"))
+        families[path.parent] = families.get(path.parent, ()) + found
+    return FontBook(faces, missing, tuple(family for family in families.values() if family))
 
 
-def _packaged_files() -> list[Path]:
+def _font_files(system: bool, which: str) -> list[Path]:
+    if which not in FACES:
+        raise ValueError(f"faces must be one of {', '.join(FACES)}, got {which!r}")
+    if which == "packaged":
+        return _package_files(FONT_PACKAGES) + (_system_files() if system else [])
+    found = {module.name for module in pkgutil.iter_modules() if module.name.startswith(FONT_PREFIX)}
+    files = _package_files((*FONT_PACKAGES, *sorted(found - set(FONT_PACKAGES)))) + (_system_files() if system else [])
+    if which == "installed":
+        return [path for path in files if not is_kept_out(path)]
+    return [path for path in dict.fromkeys([*_matplotlib_files(), *files]) if is_kept_out(path)]
+
+
+def is_kept_out(path: str | Path) -> bool:
+    """Whether a font file holds a face of the families that no training mark is set in."""
+    return any(family.startswith(KEPT_OUT) for family, *_ in _describe(Path(path)))
+
+
+def _package_files(packages: Iterable[str]) -> list[Path]:
     folders = []
-    for package in FONT_PACKAGES:
+    for package in packages:
         spec = importlib.util.find_spec(package)
         folders += spec.submodule_search_locations if spec else []
     return [path for folder in folders for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in FONT_FILES]
+
+
+def _matplotlib_files() -> list[Path]:
+    import matplotlib
+
+    return sorted((Path(matplotlib.get_data_path()) / "fonts" / "ttf").glob("*.ttf"))
 
 
 def _system_files() -> list[Path]:
@@ -179,13 +226,34 @@ def _open_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
 @lru_cache(maxsize=RASTERS_KEPT)
 def text_raster(phrase: str, language: str, face: Face, size: int) -> np.ndarray:
     """Write a phrase tightly cropped: (h, w) uint8 coverage, read-only since it is cached; `size` is the em in pixels."""
+    raster = write(phrase, language, face, size)
+    raster.flags.writeable = False
+    return raster
+
+
+def write(text: str, language: str, face: Face, size: int, spacing: float = 0.0) -> np.ndarray:
+    """Write one line tightly cropped: (h, w) uint8 coverage.
+
+    Args:
+        text: with at least one letter that has ink.
+        language: which orders and shapes the letters.
+        face: must have them all.
+        size: the em, pixels.
+        spacing: ems between the letters beyond their own; only for scripts whose letters stand alone.
+    """
     font = _open_face(face, size)
     options = {}
     if features.check("raqm"):
         options = {"direction": "rtl" if language in RIGHT_TO_LEFT else "ltr", "language": language}
-    left, top, right, bottom = (int(v) for v in font.getbbox(phrase, **options))
-    canvas = Image.new("L", (right - left + 4, bottom - top + 4))
-    ImageDraw.Draw(canvas).text((2 - left, 2 - top), phrase, fill=255, font=font, **options)
-    raster = np.asarray(canvas)
-    raster.flags.writeable = False
-    return raster
+    left, top, right, bottom = (int(v) for v in font.getbbox(text, **options))
+    gap = round(spacing * size)
+    canvas = Image.new("L", (right - left + 4 + gap * len(text), bottom - top + 4))
+    pen = ImageDraw.Draw(canvas)
+    if not gap:
+        pen.text((2 - left, 2 - top), text, fill=255, font=font, **options)
+        return np.array(canvas)
+    place = 2.0 - left
+    for letter in text:
+        pen.text((round(place), 2 - top), letter, fill=255, font=font, **options)
+        place += font.getlength(letter, **options) + gap
+    return np.array(canvas.crop((0, 0, min(canvas.width, round(place) - gap + 2), canvas.height)))

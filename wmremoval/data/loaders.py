@@ -1,6 +1,7 @@
 """The order of samples and the loaders of a run: from the parts of a split to batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,8 @@ from wmremoval.data.fonts import load_fonts
 from wmremoval.data.logos import logos_by_part
 from wmremoval.data.marks import MARKS
 from wmremoval.data.photostore import PhotoStore
+from wmremoval.data.places import read_places
+from wmremoval.files import from_root
 
 
 class EpochSampler(Sampler[int]):
@@ -95,7 +98,7 @@ def make_loaders(
     system_fonts: bool = True,
     pin_memory: bool = False,
 ) -> dict[str, DataLoader]:
-    """Loaders for "train" (random, with the system's fonts too), "val" and "test" (fixed, packaged fonts only).
+    """Loaders for "train" (random, in the configured faces), "val" and "test" (fixed, packaged faces only).
 
     Args:
         split: photographs of each part.
@@ -108,11 +111,13 @@ def make_loaders(
     for part, paths in split.items():
         training = part == "train"
         samples = sample_config(config, training)
+        if training and config.hard_places:
+            samples = replace(samples, places=read_places(from_root(config.hard_places), paths))
         sides = crop_sides(config) if config.size_spread and training else ()
         store = PhotoStore(shrink_to(samples, max(sides, default=0)), config.photo_memory if training else 0)
         if config.workers:  # before they are forked, so that they share it
             store.fill(paths)
-        fonts = load_fonts(system=training and system_fonts)
+        fonts = load_fonts(training and system_fonts, config.faces if training else "packaged")
         dataset = WatermarkDataset(paths, samples, fonts, logos[part] if logos else (), store)
         loaders[part] = make_loader(dataset, config.batch_size, config.workers, pin_memory, sides)
     return loaders
@@ -127,6 +132,7 @@ def sample_config(config: TrainConfig, training: bool) -> SampleConfig:
         seed=config.seed if config.sample_seed is None else config.sample_seed,
         degraded_share=config.degraded,
         unmarked_share=config.unmarked,
+        hard_share=config.hard,
         collage_share=config.collage,
         zoom=config.zoom,
         sharp_share=config.sharp,

@@ -8,9 +8,14 @@ import cv2
 import numpy as np
 
 from wmremoval.data.fonts import FontBook
+from wmremoval.data.layouts import Sheet, draw_layout
 from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
 from wmremoval.images import to_uint8
 
+MODES = ("multiply", "screen", "overlay")  # how image editors lay a layer beside plain alpha; W3C Compositing, 10
+FAINT = (0.1, 0.4)  # alpha; of the marks that networks miss most
+SPOILT_SHARE = 0.1  # of layouts: blurred, noisy or through JPEG, as a mark that was scanned or copied
+FADING_SHARE = 0.15  # of layouts: alpha changes along the way
 WHITE_SHARE, RECOLOURED_SHARE = 0.6, 0.75  # of overlays: in white, of those that are given one colour at all
 
 
@@ -34,6 +39,9 @@ class WatermarkConfig:
     even: bool = False  # one opacity from end to end; False: every second mark fades along the way
     boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
     overlay_share: float = 0.0  # of all marks: drawn as `overlay` says, whatever the shares above
+    layout_share: float = 0.0  # of all marks: one of the web's layouts, of which only the opacities here count
+    faint_share: float = 0.0  # of translucent layouts: strongest alpha within `FAINT`, whatever `opacity` says
+    modes_share: float = 0.0  # of all marks: laid by one of `MODES` in place of plain alpha
 
 
 # What training marks are drawn from; validation and test always take the standard.
@@ -56,6 +64,19 @@ MARKS = {
         boxed_share=0.45,
         overlay_share=0.5,
     ),
+    # Every layout of the web all the time, beside the kinds above, which are large and opaque more often.
+    "full_web": WatermarkConfig(
+        shape_share=0.15,
+        lattice_share=0.2,
+        logo_share=0.4,
+        opaque_share=0.2,
+        text_height=(0.04, 0.34),
+        boxed_share=0.3,
+        overlay_share=0.4,
+        layout_share=0.75,
+        faint_share=0.4,
+        modes_share=0.05,
+    ),
 }
 
 
@@ -64,6 +85,7 @@ def overlay(config: WatermarkConfig) -> WatermarkConfig:
     return replace(
         config,
         overlay_share=0.0,
+        layout_share=0.0,
         outline_share=0.0,
         shadow_share=0.0,
         occluded_share=0.0,
@@ -82,12 +104,13 @@ class Mark(NamedTuple):
     colour: np.ndarray  # (H, W, 3) RGB float32 in [0, 1]; W of the blending equation
 
 
-def blend(image: np.ndarray, mark: Mark) -> tuple[np.ndarray, np.ndarray]:
-    """J = (1 - alpha) I + alpha W, rounded.
+def blend(image: np.ndarray, mark: Mark, mode: str = "normal") -> tuple[np.ndarray, np.ndarray]:
+    """J = (1 - alpha) I + alpha B, rounded; B is the mark's colour W or, by another mode, what that makes of I and W.
 
     Args:
         image: (H, W, 3) RGB uint8; left as it is.
         mark: alpha and colour of the same height and width.
+        mode: "normal", or one of `MODES`.
 
     Returns:
         the watermarked image, (H, W, 3) uint8, and the mask, (H, W) uint8, 1 where any channel changed.
@@ -96,10 +119,23 @@ def blend(image: np.ndarray, mark: Mark) -> tuple[np.ndarray, np.ndarray]:
     watermarked, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     x, y, w, h = cv2.boundingRect((mark.alpha > 0).view(np.uint8))
     box = np.s_[y : y + h, x : x + w]
-    alpha = mark.alpha[box][..., None]
-    watermarked[box] = to_uint8((1.0 - alpha) * (image[box] / np.float32(255.0)) + alpha * mark.colour[box])
+    alpha, under, colour = mark.alpha[box][..., None], image[box] / np.float32(255.0), mark.colour[box]
+    if mode == "multiply":
+        colour = under * colour
+    elif mode == "screen":
+        colour = under + colour - under * colour
+    elif mode == "overlay":
+        colour = np.where(under <= 0.5, 2 * under * colour, 1 - 2 * (1 - under) * (1 - colour))
+    elif mode != "normal":
+        raise ValueError(f"mode must be normal, {', '.join(MODES)}, got {mode!r}")
+    watermarked[box] = to_uint8((1.0 - alpha) * under + alpha * colour)
     mask[box] = (watermarked[box] != image[box]).any(axis=-1)
     return watermarked, mask
+
+
+def draw_mode(rng: np.random.Generator, config: WatermarkConfig) -> str:
+    """How the next mark is laid: "normal", or one of `MODES` as often as configured; draws nothing where that is never."""
+    return MODES[rng.integers(len(MODES))] if config.modes_share and rng.random() < config.modes_share else "normal"
 
 
 def draw_mark(
@@ -117,6 +153,8 @@ def draw_mark(
         fonts: who writes the phrases; without any language only shapes and logos are drawn.
         logos: (h, w, 4) RGBA uint8 arrays.
     """
+    if config.layout_share and rng.random() < config.layout_share:
+        return _layout_mark(Sheet(rng, height, width, fonts, logos), config)
     if config.overlay_share and rng.random() < config.overlay_share:
         mark = draw_mark(rng, height, width, fonts, logos, overlay(config))
         return _recoloured(rng, mark) if rng.random() < RECOLOURED_SHARE else mark
@@ -134,6 +172,24 @@ def draw_mark(
     alpha = alpha * _opacity(rng, height, width, config)
     if rng.random() < config.occluded_share:
         _occlude(rng, alpha)
+    return Mark(alpha, colour)
+
+
+def _layout_mark(sheet: Sheet, config: WatermarkConfig) -> Mark:
+    """A mark of the web's layouts in the configured opacities; what is not marked costs nothing."""
+    rng, layer = sheet.rng, draw_layout(sheet)
+    x, y, w, h = cv2.boundingRect((layer[..., 3] > 0).view(np.uint8))
+    box = np.s_[y : y + h, x : x + w]
+    part = layer[box]
+    if part.size and rng.random() < SPOILT_SHARE:
+        part = _distort(rng, np.ascontiguousarray(part))
+    alpha, colour = np.zeros(layer.shape[:2], np.float32), np.zeros((*layer.shape[:2], 3), np.float32)
+    colour[box] = (part[..., :3] / np.maximum(part[..., 3:], 1e-4)).clip(0.0, 1.0)
+    faint = config.faint_share and rng.random() < config.faint_share
+    opaque = 0.0 if faint else config.opaque_share
+    even = rng.random() >= FADING_SHARE
+    strength = replace(config, opacity=FAINT if faint else config.opacity, opaque_share=opaque, even=even)
+    alpha[box] = part[..., 3].clip(0.0, 1.0) * _opacity(rng, h, w, strength) if part.size else 0.0
     return Mark(alpha, colour)
 
 

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -125,12 +125,40 @@ class PhotoSet:
     split: dict[str, list[Path]]
     report: dict
     folder: Path
+    more: tuple[Path, ...] = ()  # photographs that are trained on beside the split, of `more_folder`
+    more_folder: Path | None = None
+
+    def parts(self) -> dict[str, list[Path]]:
+        """What each part is made of: the split, with more photographs in training."""
+        return self.split | {"train": [*self.split["train"], *self.more]}
 
     def names(self) -> dict[str, list[str]]:
-        """The split as paths relative to the folder, for `split.json`."""
-        return {
+        """The split as paths relative to the folder, for `split.json`, and of "more" relative to theirs, if there are any."""
+        names = {
             part: [path.relative_to(self.folder).as_posix() for path in paths] for part, paths in self.split.items()
         }
+        if not self.more:
+            return names
+        return names | {"more": [path.relative_to(self.more_folder).as_posix() for path in self.more]}
+
+
+def add_photos(photos: PhotoSet, folder: str | Path) -> PhotoSet:
+    """The same photographs and split, with those of another folder for training only.
+
+    Raises:
+        ValueError: no usable photographs, or one that has the file name of a photograph of val or test.
+    """
+    folder = Path(folder).expanduser()
+    scan = find_photos(folder, least=1)
+    held = {path.name.lower(): part for part in ("val", "test") for path in photos.split[part]}
+    taken = [path.name for path in scan.paths if path.name.lower() in held]
+    if taken:
+        raise ValueError(
+            f"{folder} holds {len(taken)} photographs named like some of {held[taken[0].lower()]}, such as {taken[0]}; "
+            "training may not see them: take them out"
+        )
+    report = photos.report | {"more": {"source": folder.name, **scan.report()}}
+    return replace(photos, report=report, more=scan.paths, more_folder=folder)
 
 
 def gather_photos(
@@ -260,9 +288,16 @@ def _copy_choice(source: Path, folder: Path, dataset: str, limit: int, seed: int
     return len(list(folder.glob(f"{dataset}_*.jpg")))
 
 
-def open_photos(photos_dir: str | Path, config: TrainConfig) -> PhotoSet:
-    """Gather the photographs of a folder, relative to the repository's root; its empty default folder gives the samples."""
+def open_photos(photos_dir: str | Path, config: TrainConfig, more_dir: str | Path | None = None) -> PhotoSet:
+    """Gather the photographs of a folder, relative to the repository's root; its empty default folder gives the samples.
+
+    Args:
+        photos_dir: the folder.
+        config: of the run; keys the split.
+        more_dir: another folder, of photographs for training only; see `add_photos`.
+    """
     root = find_root()
     folder = root / Path(photos_dir).expanduser()
     samples = root / "data" / "sample_photos" if folder == root / "data" / "clean_images" else None
-    return gather_photos(folder, samples, config.seed, config.max_photos)
+    photos = gather_photos(folder, samples, config.seed, config.max_photos)
+    return add_photos(photos, root / Path(more_dir).expanduser()) if more_dir else photos

@@ -1,7 +1,7 @@
 """What a mark is made of: a phrase, a shape or a logo as a small RGBA stamp with its colours.
 
 A stamp is (h, w, 4) RGBA float32, premultiplied. Where a factor comes with it, that brings it to its size in the
-photograph.
+photograph. A cover is (h, w) float32 in [0, 1].
 """
 
 from collections.abc import Sequence
@@ -120,3 +120,115 @@ def jitter(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
 def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """Porter and Duff 1984, operator "over"."""
     return top + bottom * (1.0 - top[..., 3:])
+
+
+def in_colour(cover: np.ndarray, colour: np.ndarray) -> np.ndarray:
+    """A stamp of one colour, (3,) RGB in [0, 1]."""
+    return cover[..., None].astype(np.float32) * np.append(np.float32(colour), np.float32(1.0))
+
+
+def softened(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
+    """A third of the stamps softened, as in photographs that were made smaller after marking."""
+    if rng.random() >= 0.3:
+        return stamp
+    return cv2.GaussianBlur(np.pad(stamp, ((2, 2), (2, 2), (0, 0))), (5, 5), rng.uniform(0.3, 0.8))
+
+
+def shadowed(rng: np.random.Generator, stamp: np.ndarray, em: float) -> np.ndarray:
+    """The stamp over a dark blurred copy of itself."""
+    reach = max(1, round(em * rng.uniform(0.02, 0.08)))
+    stamp = np.pad(stamp, ((2 * reach, 3 * reach), (2 * reach, 3 * reach), (0, 0)))
+    cover = cv2.GaussianBlur(np.roll(stamp[..., 3], reach, (0, 1)), (0, 0), max(0.4, 0.5 * reach))
+    cover[cover < 1 / 255] = 0.0
+    return over(stamp, in_colour(cover * np.float32(rng.uniform(0.3, 0.7)), np.zeros(3)))
+
+
+def turned(stamp: np.ndarray, angle: float) -> np.ndarray:
+    """The stamp turned counter-clockwise by `angle` degrees, as large as that makes it."""
+    height, width = stamp.shape[:2]
+    matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
+    cosine, sine = np.abs(matrix[0, :2])
+    size = int(height * sine + width * cosine) + 2, int(height * cosine + width * sine) + 2
+    matrix[:, 2] += (np.array(size) - (width, height)) / 2
+    return cv2.warpAffine(stamp, matrix, size, flags=cv2.INTER_LINEAR)
+
+
+def joined(one: np.ndarray, other: np.ndarray, gap: int, beside: bool) -> np.ndarray:
+    """Two stamps beside each other, or one above the other, in line at their middles."""
+    if not beside:
+        return joined(*(stamp.transpose(1, 0, 2) for stamp in (one, other)), gap, True).transpose(1, 0, 2)
+    height = max(one.shape[0], other.shape[0])
+    parts = []
+    for stamp, right in ((one, gap), (other, 0)):
+        free = height - stamp.shape[0]
+        parts.append(np.pad(stamp, ((free // 2, free - free // 2), (0, right), (0, 0))))
+    return np.concatenate(parts, axis=1)
+
+
+def centred(stamp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A stamp or cover in the middle of a larger one."""
+    before = [(shape[i] - stamp.shape[i]) // 2 for i in range(2)]
+    pads = [(before[i], shape[i] - stamp.shape[i] - before[i]) for i in range(2)]
+    return np.pad(stamp, [*pads, *[(0, 0)] * (stamp.ndim - 2)])
+
+
+def merge(cover: np.ndarray, other: np.ndarray) -> None:
+    """Add another cover to the middle of one, cut to its size."""
+    cut = [max(0, other.shape[i] - cover.shape[i]) for i in range(2)]
+    other = other[cut[0] // 2 : other.shape[0] - (cut[0] + 1) // 2, cut[1] // 2 : other.shape[1] - (cut[1] + 1) // 2]
+    np.maximum(cover, centred(other, cover.shape), out=cover)
+
+
+def hollow(rng: np.random.Generator, cover: np.ndarray, em: float) -> np.ndarray:
+    """The outline of a cover."""
+    width = 2 * max(1, round(em * rng.uniform(0.01, 0.03))) + 1
+    grown = cv2.dilate(cover, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width)))
+    return np.clip(grown - cover, 0, 1)
+
+
+def box_stamp(rng: np.random.Generator, shape: tuple[int, int], rounding: float) -> np.ndarray:
+    """A translucent box, black half of the time; `rounding` is its corners' radius as a share of the shorter side."""
+    height, width = shape
+    fine, radius = 2, int(2 * rounding * min(shape))
+    cover = np.zeros((fine * height, fine * width), np.uint8)
+    high, wide = cover.shape
+    cv2.rectangle(cover, (radius, 0), (wide - radius - 1, high - 1), 255, -1)
+    cv2.rectangle(cover, (0, radius), (wide - 1, high - radius - 1), 255, -1)
+    for x in (radius, wide - radius - 1):
+        for y in (radius, high - radius - 1):
+            cv2.circle(cover, (x, y), radius, 255, -1)
+    cover = cv2.resize(cover, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255.0)
+    colour = np.full(3, rng.uniform(0.0, 0.15)) if rng.random() < BLACK_SHARE else one_colour(rng)
+    return in_colour(cover * np.float32(rng.uniform(0.3, 1.0)), colour)
+
+
+def draw_sign(rng: np.random.Generator, size: int) -> np.ndarray:
+    """The cover (size, size) of a sign as marks have them: disc, ring, star, peak, cross, camera or arrow."""
+    n = 4 * size
+    cover, kind = np.zeros((n, n), np.uint8), rng.integers(7)
+    thick = max(2, round(n * rng.uniform(0.05, 0.12)))
+    middle, reach = (n // 2, n // 2), n // 2 - thick
+    if kind == 0:
+        cv2.circle(cover, middle, reach, 255, -1 if rng.random() < 0.4 else thick)
+    elif kind == 1:
+        points = int(rng.integers(4, 9))
+        angles = np.arange(2 * points) * np.pi / points - np.pi / 2
+        radii = reach * np.where(np.arange(2 * points) % 2, rng.uniform(0.3, 0.6), 1.0)
+        corners = n / 2 + radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        cv2.fillPoly(cover, [corners.astype(np.int32)], 255)
+    elif kind == 2:
+        peaks = np.array([[0.02, 0.85], [0.35, 0.2], [0.55, 0.6], [0.7, 0.4], [0.98, 0.85]]) * n
+        cv2.fillPoly(cover, [peaks.astype(np.int32)], 255)
+    elif kind == 3:
+        cv2.line(cover, (thick, thick), (n - thick, n - thick), 255, thick)
+        cv2.line(cover, (thick, n - thick), (n - thick, thick), 255, thick)
+    elif kind == 4:
+        cv2.rectangle(cover, (0, n // 4), (n, n - n // 8), 255, -1)
+        cv2.rectangle(cover, (n // 3, n // 8), (2 * n // 3, n // 4), 255, -1)
+        cv2.circle(cover, (n // 2, n * 9 // 16), n // 4, 0, thick // 2 + 1)
+    elif kind == 5:
+        cv2.fillPoly(cover, [(np.array([[0.15, 0.05], [0.95, 0.5], [0.15, 0.95]]) * n).astype(np.int32)], 255)
+    else:
+        cv2.circle(cover, middle, reach, 255, thick)
+        cv2.ellipse(cover, middle, (reach // 2, reach // 2), 0, 40, 320, 255, thick)
+    return cv2.resize(cover, (size, size), interpolation=cv2.INTER_AREA).astype(np.float32) / np.float32(255.0)

@@ -306,6 +306,7 @@ def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
         "mask": "reference_mask",
         "alpha": "reference_alpha",
         "colour": "reference_colour",
+        "plain": "reference_plain",
     }
     other |= {theirs: ours for ours, theirs in other.items()}
     return {name: torch.cat([x, batch[other.get(name, name)]]) for name, x in batch.items()}

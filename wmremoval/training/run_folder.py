@@ -1,5 +1,6 @@
 """A run's folder: what it was made from, its reports, its changelog, and reading it back."""
 
+import hashlib
 import logging
 import math
 import os
@@ -17,7 +18,7 @@ from wmremoval.config import TrainConfig
 from wmremoval.data.loaders import make_loaders
 from wmremoval.data.logos import logos_by_part
 from wmremoval.data.photos import PhotoSet
-from wmremoval.files import find_root, read_json, write_csv, write_json, write_text
+from wmremoval.files import find_root, from_root, read_json, write_csv, write_json, write_text
 from wmremoval.model import count_parameters
 from wmremoval.training.checkpoints import load_weights
 from wmremoval.training.loop import TrainResult, fit
@@ -246,13 +247,18 @@ def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str
     """Collect what the reports of a run say about its making."""
     total, trainable = count_parameters(training.net, training.criterion)
     sources, logos = {"photos": str(photos.folder.resolve())}, None
+    if photos.more_folder:
+        sources["more_photos"] = str(photos.more_folder.resolve())
+    report, places = photos.report, training.config.hard_places
+    if places:  # samples follow from what it holds
+        report = report | {"hard_places_sha256": hashlib.sha256(from_root(places).read_bytes()).hexdigest()}
     if logos_dir:
         drawn = {part: loaders[part].dataset.logos for part in ("train", "test")}
         logos = {part: len(each) for part, each in drawn.items()} | {"unseen": drawn["train"] is not drawn["test"]}
         sources["logos"] = str(_logos_folder(logos_dir))
     return RunInfo(
         config=training.config,
-        photos=photos.report,
+        photos=report,
         split=photos.names(),
         parameters={"total": total, "trainable": trainable},
         perceptual_weights=training.criterion.perceptual_source,
@@ -329,13 +335,16 @@ def run_photos(folder: str | Path, about: dict, photos_dir: str | Path | None = 
     """
     photos_dir = Path(photos_dir or about["sources"]["photos"]).expanduser()
     names = read_json(Path(folder) / "split.json")
+    more_dir = Path(about["sources"].get("more_photos", photos_dir))
+    more = tuple(more_dir / name for name in names.pop("more", []))
     split = {part: [photos_dir / name for name in names[part]] for part in names}
-    missing = [path.name for paths in split.values() for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(
-            f"{photos_dir} lacks {len(missing)} photographs of the run, such as {missing[0]}; put them back"
-        )
-    return PhotoSet(split, about["photos"], photos_dir)
+    for place, paths in ((photos_dir, [path for part in split.values() for path in part]), (more_dir, more)):
+        missing = [path.name for path in paths if not path.is_file()]
+        if missing:
+            raise ValueError(
+                f"{place} lacks {len(missing)} photographs of the run, such as {missing[0]}; put them back"
+            )
+    return PhotoSet(split, about["photos"], photos_dir, more, more_dir if more else None)
 
 
 def open_loaders(
@@ -348,7 +357,7 @@ def open_loaders(
     """
     check_unseen(photos, config)
     logos = logos_by_part(_logos_folder(logos_dir)) if logos_dir else None
-    return make_loaders(photos.split, config, logos, pin_memory=device.type == "cuda")
+    return make_loaders(photos.parts(), config, logos, pin_memory=device.type == "cuda")
 
 
 def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
@@ -365,9 +374,10 @@ def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
     run = run if run.is_dir() else run.parent
     if not ((run / "split.json").is_file() and (run / "config.json").is_file()):
         return  # weights alone do not tell what they were trained on
-    about, names = read_config(run), photos.names()
-    known = {*names["val"], *names["test"]} & set(read_json(run / "split.json")["train"])
-    if known and about["photos"].get("source") == photos.report["source"]:
+    about, names, seen = read_config(run), photos.names(), read_json(run / "split.json")
+    same_source = about["photos"].get("source") == photos.report["source"]
+    known = {*names["val"], *names["test"]} & {*(seen["train"] if same_source else ()), *seen.get("more", ())}
+    if known:
         raise ValueError(
             f"{run.name} was trained on {len(known)} of this run's validation and test photographs; "
             f"use its seed, {about['train'].seed}, or begin from other weights"

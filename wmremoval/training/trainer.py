@@ -121,7 +121,8 @@ class Training:
         """What teaches alpha and colour directly. Not part of the loss that is reported: that judges results only."""
         if parts.alpha is None or not self.config.mark_weight:
             return parts.image.new_zeros(())
-        return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, batch["alpha"], batch["colour"])
+        truth = batch["alpha"], batch["colour"], batch.get("plain")
+        return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, *truth, self.config.faint_weight)
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
         """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
