@@ -91,8 +91,8 @@ def test_no_drop_no_line(loaders, tmp_path, log):
 def test_every_training_epoch_draws_new_samples_and_validation_never(monkeypatch, loaders, tmp_path):
     seen, run = [], run_epoch
 
-    def spy(training, loader, label, *args):
-        means = run(training, loader, label, *args)
+    def spy(training, loader, label, *args, **more):
+        means = run(training, loader, label, *args, **more)
         seen.append((label, loader.dataset.epoch))
         return means
 

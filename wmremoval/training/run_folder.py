@@ -128,7 +128,7 @@ def summarise_training(result, info: RunInfo) -> dict[str, Any]:
         "warmup_losses": result.warmup_losses,
         "training_time_min": result.seconds / 60,
         "learning_rate_end": last.get("lr"),
-        "optimizer": "AdamW",
+        "optimizer": {"adamw": "AdamW", "soap": "SOAP"}[info.config.optimizer],
         "criterion": "ColorAwareLoss" + (" + mask BCE" if info.config.mask_weight else ""),
         "parameters": info.parameters,
         "perceptual_weights": info.perceptual_weights,
@@ -302,7 +302,7 @@ def read_run(folder: str | Path, device: torch.device) -> tuple[Training, TrainR
     folder = Path(folder)
     about = read_config(folder)
     summary, history = read_json(folder / "training_summary.json"), read_json(folder / "training_history.json")
-    training = Training(replace(about["train"], compile=False), about["steps_per_epoch"], device)
+    training = Training(replace(about["train"], compile=False, optimizer="adamw"), about["steps_per_epoch"], device)
     load_weights(training.net, folder / "wm_best_model.pth")
     result = TrainResult(
         folder,
