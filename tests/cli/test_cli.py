@@ -87,15 +87,15 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
-    main_epoch = loop._main_epoch
+    one_pass = loop._one_pass
 
-    def interrupt(keeper, loaders, epoch):
-        if epoch == 2:
+    def interrupt(keeper, loaders, part):
+        if part.label == "Epoch 2":
             raise KeyboardInterrupt
-        main_epoch(keeper, loaders, epoch)
+        one_pass(keeper, loaders, part)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_main_epoch", interrupt)
+        patch.setattr(loop, "_one_pass", interrupt)
         assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY]) == 130
     (broken,) = (tmp_path / "runs").iterdir()
     assert json.loads((broken / "training_summary.json").read_text())["stopped"] == "interrupted"
@@ -114,7 +114,7 @@ def interrupted_run(monkeypatch, output, argv):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_main_epoch", interrupt)
+        patch.setattr(loop, "_end_row", interrupt)
         assert main(["train", "--output", str(output), *argv]) == 130
     (broken,) = (output / "runs").iterdir()
     return broken
