@@ -173,8 +173,9 @@ def test_batches_of_a_stage_have_its_sides_and_about_the_same_pixels(photos, fon
         batches.order.dataset.epoch = epoch
         drawn = list(batches)
         assert len(drawn) == len(batches)
-        assert [index for batch in drawn for index, _ in batch] == list(batches.order)
-        for batch in drawn[:-1]:
+        indices = [index for batch in drawn for index, _ in batch]
+        assert indices == list(batches.order)[: len(indices)]
+        for batch in drawn if len(drawn) > 1 else ():
             assert len(batch) == counts[batch[0][1]]
         seen |= {side for batch in drawn for _, side in batch}
     assert seen == set(counts)

@@ -72,13 +72,14 @@ def test_only_a_run_by_the_clock_has_the_table_and_its_validation_is_bounded(pic
     assert set(whole_loaders(split, TrainConfig(image_size=32), system_fonts=False)) == {"train", "val"}
 
 
-def test_the_weights_of_the_best_score_are_kept_whatever_the_loss(pictures, tmp_path, monkeypatch):
+def test_the_weights_of_the_best_score_are_kept_whatever_the_loss(pictures, tmp_path, monkeypatch, log):
     loaders = make_loaders(pictures) | {"kinds": kinds_loader(pictures[5:6], TrainConfig(batch_size=2))}
     scores = iter([0.2, 0.4, 0.3])
     monkeypatch.setattr(module, "score_kinds", lambda *given: {"text_iou": 0.1, "text_db": 0.5, "score": next(scores)})
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
-    result = fit(make_training(hours=60 / 3600, validate_minutes=0.4), loaders, tmp_path)
+    result = fit(make_training(hours=60 / 3600, validate_minutes=0.4, iou_weight=0.25), loaders, tmp_path)
     assert [row["val_score"] for row in result.history] == [0.2, 0.4, 0.3]
     assert (result.best_epoch, result.best_score) == (2, 0.4)
+    assert "score 0.4000: text 0.100 / +0.50 dB" in log.text
     assert result.best_loss == result.history[1]["val_loss"] and result.history[0]["val_text_db"] == 0.5

@@ -126,7 +126,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_compiling_keeps_the_plain_network_for_the_checkpoint(monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or (lambda x: ("compiled", net(x))))
+    monkeypatch.setattr(torch, "compile", lambda net, dynamic: compiled.append(net) or (lambda x: ("compiled", net(x))))
     training = make_training(compile=True)
     assert compiled == [training.net.parts]
     assert training.restore(random_batch()["watermarked"])[0] == "compiled"

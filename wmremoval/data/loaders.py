@@ -43,7 +43,8 @@ class SizedBatches(Sampler[list[tuple[int, int]]]):
         batch_size: samples a batch; the last may have fewer.
         stages: pixels; the sides one of which is drawn for each batch, in each stage of a run; or one stage's.
         full: pixels; the side of crops of which a batch has `batch_size`. One of others has as many as come nearest to
-            their pixels, and at least one; None: `batch_size` of every side.
+            their pixels, and at least one, and a last batch that would have fewer is left out: every other shape would
+            be compiled anew. None: `batch_size` of every side.
     """
 
     def __init__(
@@ -72,9 +73,10 @@ class SizedBatches(Sampler[list[tuple[int, int]]]):
         sides = self.stages[dataset.stage]
         least = min(map(self._count, sides))
         for side in _epoch_rng(dataset).spawn(1)[0].choice(sides, -(-left // least)).tolist():
-            if left:
-                plan.append((side, min(self._count(side), left)))
-                left -= plan[-1][1]
+            count = min(self._count(side), left)
+            if count == self._count(side) or (count and not (self.full and plan)):
+                plan.append((side, count))
+            left -= count
         return plan
 
     def _count(self, side: int) -> int:

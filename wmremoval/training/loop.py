@@ -134,9 +134,7 @@ def fit(
     if resume:
         load_state(training, result)
         if result.underway.steps:
-            logger.info(
-                f"Going on within an epoch, after {result.underway.steps} of its {training.steps_per_epoch} steps."
-            )
+            logger.info(f"Going on within an epoch, after {result.underway.steps} of its steps.")
     keeper = Keeper(training, result, stop)
     if cool_down:
         training.schedule.cool_down()
@@ -280,7 +278,7 @@ def _log(row: dict) -> None:
         f"Val SSIM={row['val_ssim']:.4f}, LR={row['lr']:.6f}"
     )
     if "val_score" in row:
-        kinds = [name.removeprefix("val_").removesuffix("_iou") for name in row if name.endswith("_iou")]
+        kinds = [name[4:-4] for name in row if name.startswith("val_") and name.endswith("_iou")]
         table = ", ".join(f"{kind} {row[f'val_{kind}_iou']:.3f} / {row[f'val_{kind}_db']:+.2f} dB" for kind in kinds)
         logger.info(f"{row['minutes']:.1f} minutes, {row['views']:.0f} views, score {row['val_score']:.4f}: {table}")
 

@@ -102,7 +102,7 @@ class Training:
 
     def restore(self, watermarked: Tensor) -> Parts:
         """All parts of the result, in float32; autocast wraps the network and nothing else. The gates if they are trained."""
-        forward = self.forward if self.net.training or self.averaged is None else self.kept.parts
+        forward = self.forward if self.net.training else self.kept.parts  # nothing is compiled for validation alone
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             return forward(watermarked)
 
@@ -182,5 +182,5 @@ def _forward(net: HeterogeneousUNet, config: TrainConfig) -> Callable[[Tensor], 
     eager = partial(net.parts, gates=True) if config.coarse_gate_weight else net.parts
     if not config.compile:
         return eager
-    compiled = torch.compile(eager)
+    compiled = torch.compile(eager, dynamic=False)  # a few fixed shapes, each compiled once
     return FasterWay(eager, compiled) if config.compile == "auto" else compiled
