@@ -1,7 +1,9 @@
 """The command lines, in process: train, evaluate, publish, download, those of the maintainers, and what goes wrong."""
 
 import json
+import os
 import shutil
+import signal
 import urllib.error
 import warnings
 
@@ -69,6 +71,30 @@ def test_train_leaves_reports_pictures_and_a_model_that_loads(run):
     net, saved = load_model(run)
     assert saved["config"]["image_size"] == 32 and not net.training
     assert not (run / "training_state.pt").exists()
+
+
+CLOCKED = ["--minutes", "0.02", "--validate-minutes", "1", "--validation-photos", "1", "--ema-half-life", "2"]
+
+
+def test_a_run_by_the_clock_ends_when_asked_to_and_cools_down_when_resumed(folder, tmp_path, monkeypatch, capsys):
+    step = loop.Training.step
+
+    def step_and_ask(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(publish, "draw_visuals", lambda *given: pytest.fail("pictures were drawn"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "step", step_and_ask)
+        assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY, *CLOCKED]) == 130
+    (broken,) = (tmp_path / "runs").iterdir()
+    assert (broken / "training_state.pt").exists() and not (broken / "test_results.json").exists()
+    again = ["train", "--resume", str(broken), "--cooldown-now", "--no-score", "--no-pictures"]
+    assert main(again) == 0 and signal.getsignal(signal.SIGTERM) == handler
+    last = json.loads((broken / "training_history.json").read_text())[-1]
+    assert last["share"] == 1 and last["lr"] == 0 and "val_text_iou" in last and "val_logo_iou" not in last
+    assert not (broken / "training_state.pt").exists() and not (broken / "test_results.json").exists()
 
 
 def test_options_reach_the_settings(run):
@@ -286,6 +312,9 @@ def test_read_run_rebuilds_network_and_history(run):
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--target", "sideways"], "target"),
         (["train", "--resume", "no_such_run"], "no_such_run"),
+        (["train", "--hours", "0"], "hours"),
+        (["train", "--grow"], "grow needs hours"),
+        (["train", "--cooldown-now"], "--resume"),
         (["evaluate", "no_such_run"], "no_such_run"),
         (["suite", "--photos", "p", "--without", "sieve"], "sieve"),
         (["suite", "--photos", "p", "--bare", "--without", "mirror"], "--without"),

@@ -137,6 +137,22 @@ def test_a_run_by_the_clock_trains_for_its_time_and_validates_in_it(ticking, loa
     assert result.history[0]["views"] == pytest.approx(10 * 32**2 / 256**2)
 
 
+def test_no_validation_spends_what_the_rate_needs_to_fall_to_zero():
+    schedule = make_schedule(validate_minutes=20 / 60)
+    ends = []
+    for _ in range(10):
+        for _ in range(10):
+            schedule.after_step(1.0)
+        ends.append(schedule.ends_row())
+        if ends[-1]:
+            schedule.about()
+    assert ends == [False, True, False, True, False, True, False, True, False, True]
+    late = make_schedule(validate_minutes=20 / 60)
+    for _ in range(91):
+        late.after_step(1.0)
+    assert not late.ends_row()
+
+
 def given_samples(monkeypatch) -> list:
     """Every training sample that is asked for from here on, by (epoch, index)."""
     given, get = [], WatermarkDataset.__getitem__

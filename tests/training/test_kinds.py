@@ -78,7 +78,7 @@ def test_the_weights_of_the_best_score_are_kept_whatever_the_loss(pictures, tmp_
     monkeypatch.setattr(module, "score_kinds", lambda *given: {"text_iou": 0.1, "text_db": 0.5, "score": next(scores)})
     clock = iter(range(10**6))
     monkeypatch.setattr(module.time, "monotonic", lambda: float(next(clock)))
-    result = fit(make_training(hours=60 / 3600, validate_minutes=0.4, iou_weight=0.25), loaders, tmp_path)
+    result = fit(make_training(hours=90 / 3600, validate_minutes=0.4, iou_weight=0.25), loaders, tmp_path)
     assert [row["val_score"] for row in result.history] == [0.2, 0.4, 0.3]
     assert (result.best_epoch, result.best_score) == (2, 0.4)
     assert "score 0.4000: text 0.100 / +0.50 dB" in log.text

@@ -2,6 +2,8 @@
 
 import argparse
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from wmremoval.cli.evaluate import print_scores
 from wmremoval.files import from_root
@@ -84,8 +86,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         folder = from_root(arguments.resume)
     else:
         folder = start_run(from_root(arguments.output), arguments.name, info)
-    stop = _on_sigterm()
-    result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
+    with _sigterm_noted() as stop:
+        result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
     write_training_reports(result, info)
     if not (stop or arguments.no_score):  # what ends a process waits for little
         _, summary = score(training, loaders["test"], folder)
@@ -117,8 +119,12 @@ def _setting(arguments: argparse.Namespace, device) -> tuple:
     return config, open_photos(from_root(arguments.photos), config), arguments.logos and from_root(arguments.logos)
 
 
-def _on_sigterm() -> list[int]:
+@contextmanager
+def _sigterm_noted() -> Iterator[list[int]]:
     """A list that is empty until the process is asked to end; the run then saves its state and ends in order."""
     asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
-    return asked
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)

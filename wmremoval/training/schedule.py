@@ -194,8 +194,12 @@ class ClockSchedule:
         self.clock.spend(seconds)
 
     def ends_row(self) -> bool:
-        """Whether the pass just done is followed by a validation and a row of the history."""
-        return self.over or self.clock.seconds - self.validated >= 60.0 * self.config.validate_minutes
+        """Whether the pass just done is followed by a validation and a row of the history.
+
+        Not shortly before the end, where the validation would spend what the rate needs to fall to zero.
+        """
+        clock, between = self.clock, 60.0 * self.config.validate_minutes
+        return self.over or (clock.seconds - self.validated >= between and clock.total - clock.seconds >= between / 2)
 
     def about(self) -> dict[str, float]:
         """What a row of the history says of the schedule: its number, the minutes trained and their share of the time."""
