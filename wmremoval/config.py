@@ -47,7 +47,8 @@ class TrainConfig:
     )
     iou_weight: float = 0.0  # of 1 - IoU of the mask within the mask term (SLBR takes 0.25)
     coarse_gate_weight: float = 0.0  # of the mask terms of the two coarser gates, as a share of the finest one's
-    # (PatchWiper takes 0.5); 0: none
+    # (PatchWiper takes 0.5); 0: none. Gates of weights that were trained without it are far from masks: at 0.5 it begins
+    # at 80, eighteen times the rest, and the clipped gradient is its own
     mark_weight: float = 1.0  # of the L1 of alpha and colour against the drawn mark; only with `decompose`
     l1_weight: float = 0.0  # of L1 over all pixels, beside the masked L1 of weight 1
     alpha: float = 0.3  # weight of the perceptual (VGG16) loss
@@ -59,7 +60,7 @@ class TrainConfig:
     hours: float | None = None  # of steps and validation; the rate then follows this clock (`clock_rate`), not epochs
     validate_minutes: float = 10.0  # of that clock between validations; at the end of a pass over the photographs
     validation_photos: int = 32  # photographs validated on with `hours`, and of each kind of mark in its table
-    optimizer: str = "adamw"  # or "soap", which needs the package pytorch-optimizer
+    optimizer: str = "adamw"  # or "soap", which needs the package pytorch-optimizer; measured best at a rate of 3e-4
     epochs: int = 25  # main epochs, after the warm-up
     learning_rate: float = 1e-3  # peak of OneCycleLR; with `hours` the rate that is held
     weight_decay: float = 1e-5  # decoupled

@@ -166,8 +166,20 @@ def given_samples(monkeypatch) -> list:
     return given
 
 
-@pytest.mark.parametrize("stopped", [1, 5, 6, 11, 18])
-@pytest.mark.parametrize("changes", [{}, {"optimizer": "soap", "ema_half_life": 3}], ids=["adamw", "soap averaged"])
+SOAP = {"optimizer": "soap", "ema_half_life": 3}
+
+
+@pytest.mark.parametrize(
+    ("stopped", "changes"),
+    [
+        pytest.param(1, {}, id="after the first step"),
+        pytest.param(11, {}, id="within a pass"),
+        pytest.param(6, {}, id="at the end of a pass"),
+        pytest.param(8, {}, id="in the validation"),
+        pytest.param(5, SOAP, id="soap, before its bases turn"),
+        pytest.param(11, SOAP, id="soap, renewing statistics"),
+    ],
+)
 def test_a_run_that_was_asked_to_end_goes_on_exactly_where_it_stopped(
     ticking, pictures, tmp_path, monkeypatch, stopped, changes
 ):
