@@ -173,6 +173,11 @@ def test_a_bad_value_is_an_error_that_names_the_setting(name, value):
         ("unmarked", -0.1),
         ("sharp", 1.1),
         ("photo_memory", -1),
+        ("optimizer", "muon"),
+        ("compile", "always"),
+        ("coarse_gate_weight", -0.5),
+        ("ema_half_life", -1),
+        ("validation_photos", 0),
     ],
 )
 def test_a_value_that_could_only_fail_later_is_an_error_that_names_the_setting(name, value):

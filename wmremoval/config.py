@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 import torch
 
 SIZE_STEP = 32  # pixels; the network need not pad crops whose sides are multiples of it
+# Pixels; sides of the crops of each stage of a run with `grow`. Nobody has measured others.
+GROWING = ((96, 128), (192, 224, 256))
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,9 @@ class TrainConfig:
     # --- data ---
     image_size: int = 256  # pixels; side of the square crops, the document's size
     size_spread: int = 0  # pixels; the crops of a batch are up to this much smaller or larger, in steps of SIZE_STEP
-    batch_size: int = 8  # photographs a step; what 6 GB of GPU memory hold
+    grow: bool = False  # crops of 96 and 128 pixels, in the last third of the time of 192 to 256; only with `hours`
+    batch_size: int = 8  # photographs a step; what 6 GB of GPU memory hold. With `grow`, of `image_size`: a step has as
+    # many pixels whatever the side
     max_photos: int | None = None  # photographs used at most; None: all there are
     workers: int = 0  # loader processes; 0 synthesises in the training process (same samples either way)
     photo_memory: float = 1000.0  # megabytes of training photographs that stay decoded from epoch to epoch; 0: none
@@ -46,6 +50,9 @@ class TrainConfig:
         10.0  # of the mask's cross-entropy; 0: none. At 1 the LAB term, ten times as large, keeps the gate shut
     )
     iou_weight: float = 0.0  # of 1 - IoU of the mask within the mask term (SLBR takes 0.25)
+    coarse_gate_weight: float = 0.0  # of the mask terms of the two coarser gates, as a share of the finest one's
+    # (PatchWiper takes 0.5); 0: none. Gates of weights that were trained without it are far from masks: at 0.5 it begins
+    # at 80, eighteen times the rest, and the clipped gradient is its own
     mark_weight: float = 1.0  # of the L1 of alpha and colour against the drawn mark; only with `decompose`
     faint_weight: float = 0.0  # how many times more alpha and colour count where the mark is faint; see `mark_loss`
     l1_weight: float = 0.0  # of L1 over all pixels, beside the masked L1 of weight 1
@@ -55,9 +62,13 @@ class TrainConfig:
     delta: float = 0.1  # weight of the Laplacian loss
     perceptual_weights: str = "imagenet"  # "imagenet", "random", or a safetensors slice
     # --- schedule ---
+    hours: float | None = None  # of steps and validation; the rate then follows this clock (`clock_rate`), not epochs
+    validate_minutes: float = 10.0  # of that clock between validations; at the end of a pass over the photographs
+    validation_photos: int = 32  # photographs validated on with `hours`, and of each kind of mark in its table
+    optimizer: str = "adamw"  # or "soap", which needs the package pytorch-optimizer; measured best at a rate of 3e-4
     epochs: int = 25  # main epochs, after the warm-up
-    learning_rate: float = 1e-3  # peak of OneCycleLR
-    weight_decay: float = 1e-5  # AdamW, decoupled
+    learning_rate: float = 1e-3  # peak of OneCycleLR; with `hours` the rate that is held
+    weight_decay: float = 1e-5  # decoupled
     warmup_epochs: int = 2  # epochs at a constant rate before the cycle
     warmup_learning_rate: float = 1e-4  # rate of the warm-up's own AdamW
     lr_drop_epoch: int | None = (
@@ -66,30 +77,33 @@ class TrainConfig:
     lr_drop_factor: float = 0.1  # the document's "10x drop"
     early_stop_patience: int = 7  # epochs without a better validation loss before training halts
     ema: float = 0.0  # decay a step of averaged weights, which are then validated and kept (0.999); 0: none
+    ema_half_life: float = 0.0  # steps after which a weight counts half in the average; in place of `ema`; 0: as `ema`
     keep: str = "best"  # "best" validation loss; "last": what the end of the cycle gives, where training samples differ
     clip_norm: float = 1.0  # largest norm of the unscaled gradient; tames the first steps
     # --- machine ---
     amp: str = "auto"  # "auto", "bf16", "fp16" or "off"; auto takes bf16 where the hardware has it, fp16 on other GPUs
-    compile: bool = False  # torch.compile; a minute at the start, worth it on long GPU runs
+    compile: bool | str = False  # torch.compile; a minute at the start, worth it on long GPU runs. "auto": if faster
 
     def __post_init__(self):
         choices = {"target": ("reference", "clean"), "keep": ("best", "last"), "amp": ("auto", "bf16", "fp16", "off")}
         choices |= {"marks": ("standard", "varied", "overlays", "web", "full_web"), "faces": ("packaged", "installed")}
+        choices |= {"optimizer": ("adamw", "soap"), "compile": (False, True, "auto")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+                raise ValueError(f"{name} must be one of {', '.join(map(str, allowed))}, got {getattr(self, name)!r}")
         whole = {"batch_size": 1, "epochs": 1, "early_stop_patience": 1, "image_size": 32}
-        whole |= {"workers": 0, "seed": 0, "warmup_epochs": 0, "size_spread": 0}
+        whole |= {"workers": 0, "seed": 0, "warmup_epochs": 0, "size_spread": 0, "validation_photos": 1}
         whole |= {name: 0 for name in ("lr_drop_epoch", "max_photos", "sample_seed") if getattr(self, name) is not None}
         for name, least in whole.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
-        for name in ("learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor"):
+        positive = ["learning_rate", "warmup_learning_rate", "clip_norm", "lr_drop_factor", "validate_minutes"]
+        for name in [*positive, *(["hours"] if self.hours is not None else [])]:
             if not (_is_number(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)!r}")
-        weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark", "faint")]
-        for name in ("weight_decay", "photo_memory", "alpha", "beta", "gamma", "delta", *weights):
+        weights = [f"{name}_weight" for name in ("l1", "mask", "iou", "mark", "faint", "coarse_gate")]
+        for name in ("weight_decay", "photo_memory", "ema_half_life", "alpha", "beta", "gamma", "delta", *weights):
             if not (_is_number(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be a number of at least 0, got {getattr(self, name)!r}")
 
@@ -102,8 +116,22 @@ class TrainConfig:
             raise ValueError(f"size_spread must leave crops of {SIZE_STEP} pixels, got {self.size_spread!r}")
         if not (_is_number(self.ema) and 0 <= self.ema < 1):
             raise ValueError(f"ema must be a number of at least 0 and below 1, got {self.ema!r}")
+        if self.ema and self.ema_half_life:
+            raise ValueError("give ema or ema_half_life, not both")
         if self.decompose and not self.composite:
             raise ValueError("decompose needs composite=True")
+        if self.grow and (self.hours is None or self.size_spread):
+            raise ValueError("grow needs hours, and takes the place of size_spread")
+
+    @property
+    def ema_decay(self) -> float:
+        """What the average keeps of itself at each step; 0: there is no average.
+
+        Example:
+            >>> round(TrainConfig(ema_half_life=1000).ema_decay ** 1000, 6)
+            0.5
+        """
+        return 0.5 ** (1.0 / self.ema_half_life) if self.ema_half_life else self.ema
 
     def to_dict(self) -> dict:
         """Plain values for JSON and checkpoints."""
@@ -133,6 +161,11 @@ def crop_sides(config: TrainConfig) -> list[int]:
     """The sides of square training crops, pixels: `image_size`, and with `size_spread` others around it."""
     steps = config.size_spread // SIZE_STEP
     return [config.image_size + SIZE_STEP * step for step in range(-steps, steps + 1)]
+
+
+def crop_stages(config: TrainConfig) -> list[list[int]]:
+    """The sides of training crops in each stage of a run, pixels: one stage, or with `grow` the two of `GROWING`."""
+    return [list(sides) for sides in GROWING] if config.grow else [crop_sides(config)]
 
 
 def onecycle(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int):

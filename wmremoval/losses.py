@@ -74,6 +74,22 @@ def mask_iou_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
     return 1.0 - (both + 1.0) / (found.sum() + mask.sum() - both + 1.0)
 
 
+def coarse_mask_loss(logits: Tensor, mask: Tensor, iou_weight: float = 0.0) -> Tensor:
+    """Cross-entropy, and a share of 1 - IoU, of a coarse attention gate against the mask max-pooled to its size.
+
+    The maximum and not the mean: a stroke of one pixel fills a quarter of a coarse pixel or less, and a gate that learnt
+    that share would dim the features of just the thinnest marks.
+
+    Args:
+        logits: (B, 1, h, w).
+        mask: (B, 1, H, W) in [0, 1], of sides that are multiples of h and w.
+        iou_weight: of `mask_iou_loss` beside the cross-entropy.
+    """
+    pooled = F.adaptive_max_pool2d(mask.float(), logits.shape[-2:])  # (B, 1, h, w)
+    bce = mask_bce_loss(logits, pooled)
+    return bce + iou_weight * mask_iou_loss(logits, pooled) if iou_weight else bce
+
+
 def mark_loss(
     alpha: Tensor,
     colour: Tensor,

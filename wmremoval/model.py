@@ -18,7 +18,7 @@ ALPHA_MOST = (
 
 
 class Parts(NamedTuple):
-    """Everything the network says of a photograph; (B, C, H, W) float32. The last four only with `decompose`."""
+    """Everything the network says of a photograph; (B, C, H, W) float32. Alpha, colour and trust only with `decompose`."""
 
     image: Tensor  # 3 channels, RGB in [0, 1]: the restored photograph
     mask_logits: Tensor  # 1 channel: where the watermark is
@@ -28,6 +28,8 @@ class Parts(NamedTuple):
     trust: Tensor | None = (
         None  # 1 channel in (0, 1): the share of the fill, 1 where nothing of the photograph shows through
     )
+    # Logits of the two coarser gates, (B, 1, H/4, W/4) and (B, 1, H/2, W/2), sides rounded up to `STRIDE` first.
+    gates: tuple[Tensor, Tensor] | None = None  # only where they are asked for
 
 
 class DoubleConv(nn.Module):
@@ -153,29 +155,30 @@ class HeterogeneousUNet(nn.Module):
         parts = self.parts(watermarked)
         return parts.image, parts.mask_logits
 
-    def parts(self, watermarked: Tensor) -> Parts:
-        """`forward`, with all that the result was composed of."""
+    def parts(self, watermarked: Tensor, gates: bool = False) -> Parts:
+        """`forward`, with all that the result was composed of, and if asked for with the logits of the coarser gates."""
         height, width = watermarked.shape[-2:]
         x = pad_to_multiple(watermarked, STRIDE)
         skip1 = self.enc1(x)  # (B, 48, H, W)
         skip2 = self.enc2(self.pool(skip1))  # (B, 96, H/2, W/2)
         skip3 = self.enc3(self.pool(skip2))  # (B, 144, H/4, W/4)
         x = self.attention(self.bottleneck(self.pool(skip3)))  # (B, 256, H/8, W/8)
-        x, _ = self.dec1(x, skip3)  # (B, 144, H/4, W/4)
-        x, _ = self.dec2(x, skip2)  # (B, 96, H/2, W/2)
+        x, quarter = self.dec1(x, skip3)  # (B, 144, H/4, W/4), (B, 1, H/4, W/4)
+        x, half = self.dec2(x, skip2)  # (B, 96, H/2, W/2), (B, 1, H/2, W/2)
         x, mask_logits = self.dec3(x, skip1)  # (B, 48, H, W), (B, 1, H, W)
         # From here on in float32: half a grey level is finer than bfloat16 resolves.
         maps = [self.out(x), *([self.mark(x)] if self.decompose else [])]
         mask_logits, *maps = (y[..., :height, :width].float() for y in (mask_logits, *maps))
+        coarse = (quarter.float(), half.float()) if gates else None
         fill = torch.sigmoid(maps[0])  # (B, 3, H, W)
         if not self.composite:
-            return Parts(fill, mask_logits, fill)
+            return Parts(fill, mask_logits, fill, gates=coarse)
         watermarked, gate = watermarked.float(), torch.sigmoid(mask_logits)
         if not self.decompose:
-            return Parts(torch.lerp(watermarked, fill, gate), mask_logits, fill)
+            return Parts(torch.lerp(watermarked, fill, gate), mask_logits, fill, gates=coarse)
         alpha, colour, trust = torch.sigmoid(maps[1]).split((1, 3, 1), dim=1)
         inside = torch.lerp(invert(watermarked, alpha, colour), fill, trust)
-        return Parts(torch.lerp(watermarked, inside, gate), mask_logits, fill, alpha, colour, trust)
+        return Parts(torch.lerp(watermarked, inside, gate), mask_logits, fill, alpha, colour, trust, coarse)
 
 
 def invert(watermarked: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:

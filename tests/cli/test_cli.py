@@ -1,7 +1,9 @@
 """The command lines, in process: train, evaluate, publish, download, those of the maintainers, and what goes wrong."""
 
 import json
+import os
 import shutil
+import signal
 import urllib.error
 import warnings
 
@@ -70,6 +72,30 @@ def test_train_leaves_reports_pictures_and_a_model_that_loads(run):
     assert not (run / "training_state.pt").exists()
 
 
+CLOCKED = ["--minutes", "0.02", "--validate-minutes", "1", "--validation-photos", "1", "--ema-half-life", "2"]
+
+
+def test_a_run_by_the_clock_ends_when_asked_to_and_cools_down_when_resumed(folder, tmp_path, monkeypatch, capsys):
+    step = loop.Training.step
+
+    def step_and_ask(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return step(*args)
+
+    handler = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(publish, "draw_visuals", lambda *given: pytest.fail("pictures were drawn"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.Training, "step", step_and_ask)
+        assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY, *CLOCKED]) == 130
+    (broken,) = (tmp_path / "runs").iterdir()
+    assert (broken / "training_state.pt").exists() and not (broken / "test_results.json").exists()
+    again = ["train", "--resume", str(broken), "--cooldown-now", "--no-score", "--no-pictures"]
+    assert main(again) == 0 and signal.getsignal(signal.SIGTERM) == handler
+    last = json.loads((broken / "training_history.json").read_text())[-1]
+    assert last["share"] == 1 and last["lr"] == 0 and "val_text_iou" in last and "val_logo_iou" not in last
+    assert not (broken / "training_state.pt").exists() and not (broken / "test_results.json").exists()
+
+
 def test_options_reach_the_settings(run):
     config = read_config(run)["train"]
     assert (config.image_size, config.batch_size, config.epochs, config.warmup_epochs) == (32, 4, 2, 1)
@@ -86,15 +112,15 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
 
 @pytest.mark.usefixtures("no_pictures")
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
-    main_epoch = loop._main_epoch
+    one_pass = loop._one_pass
 
-    def interrupt(keeper, loaders, epoch):
-        if epoch == 2:
+    def interrupt(keeper, loaders, part):
+        if part.label == "Epoch 2":
             raise KeyboardInterrupt
-        main_epoch(keeper, loaders, epoch)
+        one_pass(keeper, loaders, part)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_main_epoch", interrupt)
+        patch.setattr(loop, "_one_pass", interrupt)
         assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY]) == 130
     (broken,) = (tmp_path / "runs").iterdir()
     assert json.loads((broken / "training_summary.json").read_text())["stopped"] == "interrupted"
@@ -113,7 +139,7 @@ def interrupted_run(monkeypatch, output, argv):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "_main_epoch", interrupt)
+        patch.setattr(loop, "_end_row", interrupt)
         assert main(["train", "--output", str(output), *argv]) == 130
     (broken,) = (output / "runs").iterdir()
     return broken
@@ -307,6 +333,9 @@ def test_read_run_rebuilds_network_and_history(run):
         (["train", "--epochs", "0"], "epochs"),
         (["train", "--target", "sideways"], "target"),
         (["train", "--resume", "no_such_run"], "no_such_run"),
+        (["train", "--hours", "0"], "hours"),
+        (["train", "--grow"], "grow needs hours"),
+        (["train", "--cooldown-now"], "--resume"),
         (["evaluate", "no_such_run"], "no_such_run"),
         (["suite", "--photos", "p", "--without", "sieve"], "sieve"),
         (["suite", "--photos", "p", "--bare", "--without", "mirror"], "--without"),

@@ -177,6 +177,47 @@ def test_a_spread_that_leaves_no_crop_is_an_error_that_names_it():
         TrainConfig(image_size=64, size_spread=64)
 
 
+# Crops that grow
+
+
+def growing(photos, fonts, stage=0, skipped=0):
+    dataset = WatermarkDataset(photos[:11], RANDOM, fonts)
+    dataset.epoch, dataset.stage, dataset.skipped = 5, stage, skipped
+    return SizedBatches(dataset, 4, [[32, 64], [96, 128]], full=64)
+
+
+@pytest.mark.parametrize(("stage", "counts"), [(0, {32: 16, 64: 4}), (1, {96: 2, 128: 1})])
+def test_batches_of_a_stage_have_its_sides_and_about_the_same_pixels(photos, fonts, stage, counts):
+    batches, seen = growing(photos, fonts, stage), set()
+    for epoch in range(8):
+        batches.order.dataset.epoch = epoch
+        drawn = list(batches)
+        assert len(drawn) == len(batches)
+        indices = [index for batch in drawn for index, _ in batch]
+        assert indices == list(batches.order)[: len(indices)]
+        for batch in drawn if len(drawn) > 1 else ():
+            assert len(batch) == counts[batch[0][1]]
+        seen |= {side for batch in drawn for _, side in batch}
+    assert seen == set(counts)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_resumed_epoch_of_growing_crops_gets_the_batches_it_has_not_had(photos, fonts, stage):
+    whole, done = list(growing(photos, fonts, stage)), 0
+    for step, batch in enumerate(whole, start=1):
+        done += len(batch)
+        rest = growing(photos, fonts, stage, skipped=done)
+        assert list(rest) == whole[step:] and len(rest) == len(whole)
+
+
+def test_photographs_of_growing_crops_are_decoded_for_the_largest(photos):
+    loader = make_loaders({"train": photos}, replace(SMALL, grow=True, hours=1.0), system_fonts=False)["train"]
+    assert loader.dataset.store.shrink_to == 2 * 256
+    loader.dataset.stage = 1
+    shapes = {tuple(batch["clean"].shape) for batch in loader}
+    assert shapes <= {(count, 3, side, side) for side in (192, 224, 256) for count in (1,)}
+
+
 # Settings that reach the samples
 
 

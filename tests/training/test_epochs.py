@@ -35,7 +35,7 @@ def test_the_warm_up_leaves_the_main_optimiser_and_the_cycle_alone(loaders):
     training = make_training()
     run_epoch(training, loaders["train"], "x", 0, training.warmup_optimizer)
     assert not training.optimizer.state and training.warmup_optimizer.state
-    assert training.scheduler.last_epoch == 0
+    assert training.schedule.cycle.last_epoch == 0
 
 
 def test_each_batch_is_one_step_of_one_optimiser(monkeypatch, loaders):

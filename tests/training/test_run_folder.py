@@ -115,7 +115,7 @@ def test_weights_that_were_trained_on_more_photographs_named_like_some_of_the_te
     photos = PhotoSet(
         {part: [tmp_path / f"{part}.jpg"] for part in ("train", "val", "test")}, {"source": "mine"}, tmp_path
     )
-    config = TrainConfig(init=str(earlier))
+    config = TrainConfig(start=str(earlier))
     for more, refused in (["train.jpg", "x.jpg"], False), (["x.jpg", "test.jpg"], True):
         write_json(earlier / "split.json", {"train": ["test.jpg"], "val": [], "test": [], "more": more})
         if refused:

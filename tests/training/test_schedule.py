@@ -91,8 +91,8 @@ def test_no_drop_no_line(loaders, tmp_path, log):
 def test_every_training_epoch_draws_new_samples_and_validation_never(monkeypatch, loaders, tmp_path):
     seen, run = [], run_epoch
 
-    def spy(training, loader, label, *args):
-        means = run(training, loader, label, *args)
+    def spy(training, loader, label, *args, **more):
+        means = run(training, loader, label, *args, **more)
         seen.append((label, loader.dataset.epoch))
         return means
 
@@ -126,7 +126,7 @@ def test_initial_weights_depend_on_the_seed_alone():
 
 def test_compiling_keeps_the_plain_network_for_the_checkpoint(monkeypatch):
     compiled = []
-    monkeypatch.setattr(torch, "compile", lambda net: compiled.append(net) or (lambda x: ("compiled", net(x))))
+    monkeypatch.setattr(torch, "compile", lambda net, dynamic: compiled.append(net) or (lambda x: ("compiled", net(x))))
     training = make_training(compile=True)
     assert compiled == [training.net.parts]
     assert training.restore(random_batch()["watermarked"])[0] == "compiled"

@@ -7,7 +7,7 @@ from torch import nn
 from wmremoval.config import TrainConfig
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.training import loop as module
-from wmremoval.training.loop import peak_tflops, throughput, training_flops
+from wmremoval.training.loop import Progress, peak_tflops, throughput, training_flops
 
 
 @pytest.mark.parametrize("decompose", [False, True])
@@ -38,15 +38,19 @@ def test_the_share_of_the_peak_is_told_where_the_peak_is_known(monkeypatch):
     speed = 989e12 / training_flops(True, True, 128) / 4  # images a second at a quarter of an H200's peak
     for name, share in (("NVIDIA H200", {"peak_share": 0.25}), ("Something else", {})):
         monkeypatch.setattr(module.torch.cuda, "get_device_name", lambda device, name=name: name)
-        told = throughput(config, torch.device("cuda"), speed)
+        told = throughput(config, torch.device("cuda"), Progress(shown={128: 60}, seconds=60 / speed))
         assert told == pytest.approx({"tflops": 989 / 4} | share)
-    assert set(throughput(config, torch.device("cpu"), speed)) == {"tflops"}
+    assert set(throughput(config, torch.device("cpu"), Progress(shown={128: 60}, seconds=1.0))) == {"tflops"}
 
 
-def test_crops_of_mixed_size_count_with_the_mean_of_their_work():
-    config = TrainConfig(image_size=96, size_spread=32)
-    mean = sum(training_flops(True, False, side) for side in (64, 96, 128)) / 3
-    assert throughput(config, torch.device("cpu"), 10)["tflops"] == pytest.approx(10 * mean / 1e12)
+def test_crops_of_mixed_size_count_with_the_work_of_each():
+    work = {side: training_flops(True, False, side) for side in (96, 192)}
+    progress = Progress(seconds=2.0)
+    for shape in ((14, 3, 96, 96), (4, 3, 192, 192), (14, 3, 96, 96)):
+        progress.add({"loss": 1.0}, shape)
+    told = throughput(TrainConfig(), torch.device("cpu"), progress)["tflops"]
+    assert told == pytest.approx((28 * work[96] + 4 * work[192]) / 2e12)
+    assert progress.views() == pytest.approx((28 * 96**2 + 4 * 192**2) / 256**2)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,7 @@ class WatermarkDataset(Dataset):
         self.store = PhotoStore(shrink_to(config), 0) if store is None else store
         self.fonts = load_fonts() if fonts is None else fonts
         self.skipped = 0  # samples at the head of an epoch's order that a resumed run has had already
+        self.stage = 0  # of a run whose crops grow; see `SizedBatches`
         # In shared memory, so that loader processes that outlive an epoch see the next one begin.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
-from wmremoval.config import TrainConfig, crop_sides
+from wmremoval.config import TrainConfig, crop_stages
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset, shrink_to
 from wmremoval.data.fonts import load_fonts
+from wmremoval.data.kinds import KIND_SIDE, KindsDataset, kind_configs
 from wmremoval.data.logos import logos_by_part
 from wmremoval.data.marks import MARKS
 from wmremoval.data.photostore import PhotoStore
@@ -37,24 +39,51 @@ class EpochSampler(Sampler[int]):
 class SizedBatches(Sampler[list[tuple[int, int]]]):
     """Batches of (index, side) in the order of `EpochSampler`: one side a batch, keyed by (seed, epoch) like the order.
 
+    Sides and counts of an epoch's batches follow from the seed, the epoch and `dataset.stage`, whatever was skipped.
+
     Args:
         dataset: what the indices are of.
         batch_size: samples a batch; the last may have fewer.
-        sides: pixels, one of which is drawn for each batch.
+        stages: pixels; the sides one of which is drawn for each batch, in each stage of a run; or one stage's.
+        full: pixels; the side of crops of which a batch has `batch_size`. One of others has as many as come nearest to
+            their pixels, and at least one, and a last batch that would have fewer is left out: every other shape would
+            be compiled anew. None: `batch_size` of every side.
     """
 
-    def __init__(self, dataset: WatermarkDataset, batch_size: int, sides: Sequence[int]):
-        self.order, self.batch_size, self.sides = EpochSampler(dataset), batch_size, sides
+    def __init__(
+        self,
+        dataset: WatermarkDataset,
+        batch_size: int,
+        stages: Sequence[int] | Sequence[Sequence[int]],
+        full: int | None = None,
+    ):
+        self.order, self.batch_size, self.full = EpochSampler(dataset), batch_size, full
+        self.stages = stages if isinstance(stages[0], Sequence) else [stages]
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return len(self._plan())
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = list(self.order)
-        drawn = _epoch_rng(self.order.dataset).spawn(1)[0].choice(self.sides, len(self)).tolist()
-        drawn = drawn[-(-self.order.dataset.skipped // self.batch_size) :]
-        for start, side in zip(range(0, len(order), self.batch_size), drawn, strict=True):
-            yield [(index, side) for index in order[start : start + self.batch_size]]
+        order, start = iter(list(self.order)), 0
+        for side, count in self._plan():
+            start += count
+            if start > self.order.dataset.skipped:
+                yield [(index, side) for index in islice(order, count)]
+
+    def _plan(self) -> list[tuple[int, int]]:
+        """(side, samples) of every batch of the epoch."""
+        dataset, left, plan = self.order.dataset, len(self.order), []
+        sides = self.stages[dataset.stage]
+        least = min(map(self._count, sides))
+        for side in _epoch_rng(dataset).spawn(1)[0].choice(sides, -(-left // least)).tolist():
+            count = min(self._count(side), left)
+            if count == self._count(side) or (count and not (self.full and plan)):
+                plan.append((side, count))
+            left -= count
+        return plan
+
+    def _count(self, side: int) -> int:
+        return max(1, round(self.batch_size * (self.full / side) ** 2)) if self.full else self.batch_size
 
 
 def _epoch_rng(dataset: WatermarkDataset) -> np.random.Generator:
@@ -66,15 +95,18 @@ def make_loader(
     batch_size: int,
     workers: int = 0,
     pin_memory: bool = False,
-    sides: Sequence[int] = (),
+    sides: Sequence[int] | Sequence[Sequence[int]] = (),
+    full: int | None = None,
 ) -> DataLoader:
     """Batches of a dataset: shuffled by epoch if it augments, in order if its samples are fixed.
 
     Args:
-        sides: pixels; of the crops of a dataset that augments, see `SizedBatches`. None: its own `image_size`.
+        sides: pixels; of the crops of a dataset that augments, or of each stage, see `SizedBatches`. None: its own
+            `image_size`.
+        full: pixels; see `SizedBatches`.
     """
     if sides and dataset.config.augment:
-        order = {"batch_sampler": SizedBatches(dataset, batch_size, sides)}
+        order = {"batch_sampler": SizedBatches(dataset, batch_size, sides, full)}
     else:
         order = {"batch_size": batch_size, "sampler": EpochSampler(dataset) if dataset.config.augment else None}
     return DataLoader(
@@ -100,6 +132,8 @@ def make_loaders(
 ) -> dict[str, DataLoader]:
     """Loaders for "train" (random, in the configured faces), "val" and "test" (fixed, packaged faces only).
 
+    Of a run by the clock "val" has `validation_photos` photographs, and "kinds" shows them under every kind of mark.
+
     Args:
         split: photographs of each part.
         config: how they are marked, cut and put together.
@@ -108,19 +142,34 @@ def make_loaders(
         pin_memory: for a GPU.
     """
     loaders = {}
+    stages = crop_stages(config) if config.grow or config.size_spread else ()
+    largest = max(chain.from_iterable(stages), default=0)
     for part, paths in split.items():
         training = part == "train"
+        if part == "val" and config.hours:
+            paths = paths[: config.validation_photos]
+            loaders["kinds"] = kinds_loader(paths, config, logos[part] if logos else ())
         samples = sample_config(config, training)
         if training and config.hard_places:
             samples = replace(samples, places=read_places(from_root(config.hard_places), paths))
-        sides = crop_sides(config) if config.size_spread and training else ()
-        store = PhotoStore(shrink_to(samples, max(sides, default=0)), config.photo_memory if training else 0)
+        sides, full = (stages, config.image_size if config.grow else None) if training else ((), None)
+        store = PhotoStore(shrink_to(samples, largest if training else 0), config.photo_memory if training else 0)
         if config.workers:  # before they are forked, so that they share it
             store.fill(paths)
         fonts = load_fonts(training and system_fonts, config.faces if training else "packaged")
         dataset = WatermarkDataset(paths, samples, fonts, logos[part] if logos else (), store)
-        loaders[part] = make_loader(dataset, config.batch_size, config.workers, pin_memory, sides)
+        loaders[part] = make_loader(dataset, config.batch_size, config.workers, pin_memory, sides, full)
     return loaders
+
+
+def kinds_loader(paths: Sequence[Path], config: TrainConfig, logos: Sequence[np.ndarray] = ()) -> DataLoader:
+    """Fixed samples of photographs under every kind of mark of `KINDS`, in order; see `score_kinds`."""
+    fonts, store = load_fonts(), PhotoStore(2 * KIND_SIDE, config.photo_memory)
+    datasets = {}
+    for kind, marks in kind_configs(bool(len(logos))).items():
+        samples = SampleConfig(image_size=KIND_SIDE, seed=config.seed, augment=False, watermarks=marks)
+        datasets[kind] = WatermarkDataset(paths, samples, fonts, logos, store)
+    return DataLoader(KindsDataset(datasets), config.batch_size)
 
 
 def sample_config(config: TrainConfig, training: bool) -> SampleConfig:

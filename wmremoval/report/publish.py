@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from wmremoval.config import TrainConfig, learning_rates
+from wmremoval.config import TrainConfig
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset
 from wmremoval.data.photos import SAMPLE_SPLIT, sample_scenes
 from wmremoval.files import atomic_path, read_json, write_json
@@ -19,6 +19,7 @@ from wmremoval.report import diagnostics, diagrams, plots
 from wmremoval.report.style import save_figure
 from wmremoval.training.evaluate import loss_terms, restore_samples
 from wmremoval.training.run_folder import read_run
+from wmremoval.training.schedule import planned_rates
 from wmremoval.training.trainer import Training
 
 COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "test_results.json", "CHANGELOG.md")
@@ -38,7 +39,7 @@ def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -
     net = copy.deepcopy(training.net).cpu().eval()  # the training's own stays on its device
     image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
     weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
-    scheduled = learning_rates(training.config, training.steps_per_epoch)
+    scheduled = planned_rates(training.config, training.steps_per_epoch, history)
     return {
         "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagrams.architecture(net),
         "lossfunctiondiagram.png": lambda: diagrams.loss_diagram(weights),

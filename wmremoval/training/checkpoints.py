@@ -136,7 +136,7 @@ def _read_safetensors(path: Path) -> dict:
 
 def save_state(training, result) -> None:
     """Write everything that the next step of a `Training` depends on, and what its `TrainResult` holds so far."""
-    parts = ["net", "scheduler", "scaler", *_optimizers(training, result)]
+    parts = ["net", "schedule", "scaler", *_optimizers(training, result)]
     if training.averaged is not None:
         parts.append("averaged")
     state = {name: getattr(training, name).state_dict() for name in parts}
@@ -161,7 +161,7 @@ def load_state(training, result) -> None:
         )
     state = read_checkpoint(path, training.device)
     _check_fits(training, state, path)
-    for name in ("net", "averaged", "warmup_optimizer", "optimizer", "scheduler"):
+    for name in ("net", "averaged", "warmup_optimizer", "optimizer", "schedule"):
         if name in state:  # the warm-up's optimiser is not there once the warm-up is over
             getattr(training, name).load_state_dict(state[name])
     if state["scaler"] and training.scaler.is_enabled():  # one that is off saves nothing, and loads nothing

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from wmremoval.data.dataset import WatermarkDataset
 from wmremoval.files import write_csv, write_json
 from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
+from wmremoval.model import Parts
 from wmremoval.training.trainer import Training
 
 AREAS = {"under 2%": (0.0, 0.02), "2 to 5%": (0.02, 0.05), "5 to 15%": (0.05, 0.15), "over 15%": (0.15, 1.01)}
@@ -114,6 +115,63 @@ def _statistics(rows: Sequence[dict]) -> dict:
         if values.size:
             statistics[name] = {"mean": float(values.mean()), "std": float(values.std())}
     return statistics
+
+
+@torch.no_grad()
+def score_kinds(
+    restore: Callable[[Tensor], Parts],
+    loader: DataLoader,
+    device: torch.device | str = "cpu",
+    after_batch: Callable[[], None] | None = None,
+) -> dict[str, float]:
+    """Score a network alone by kind of mark.
+
+    Args:
+        restore: from photographs (B, 3, H, W) to `Parts`, such as `Training.restore` out of training.
+        loader: of fixed samples in order, as `kinds_loader` makes it; its dataset tells the kind of each.
+        after_batch: is called after every batch.
+
+    Returns:
+        `<kind>_iou`, the mean IoU of the mask (logit > 0) with the true one, and `<kind>_db`, the mean over samples of
+        PSNR inside the mark over that of doing nothing, dB; samples whose mark cannot be seen are left out. And
+        `score`, see `kinds_score`.
+    """
+    kinds = iter(loader.dataset.kinds)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for cpu_batch in loader:
+        batch = {name: cpu_batch[name].to(device) for name in ("watermarked", "clean", "mask")}
+        parts = restore(batch["watermarked"].contiguous(memory_format=torch.channels_last))
+        iou = mask_iou((parts.mask_logits > 0).float(), batch["mask"]).tolist()
+        inside, before = (
+            psnr(view, batch["clean"], batch["mask"]).clamp_max(PSNR_CAP)
+            for view in (parts.image, batch["watermarked"])
+        )
+        marked = (batch["mask"].sum(dim=(1, 2, 3)) > 0).tolist()
+        for each in zip(iou, (inside - before).tolist(), marked, strict=True):
+            kind = next(kinds)
+            if each[2]:
+                found.setdefault(kind, []).append(each[:2])
+        if after_batch is not None:
+            after_batch()
+    table = {}
+    for kind, each in found.items():
+        iou, gain = np.mean(each, axis=0).tolist()
+        table |= {f"{kind}_iou": iou, f"{kind}_db": gain}
+    return table | {"score": kinds_score(table)}
+
+
+def kinds_score(table: dict[str, float]) -> float:
+    """One number for a table of `score_kinds`: the mean over kinds of IoU + dB / 20; the greater, the better the weights.
+
+    Every kind counts the same, so that none is given up for another. A decibel inside counts as much as 0.05 of IoU:
+    on DENet's public logs the doubling from 121,000 to 243,000 images brought 0.105 of IoU and 2.2 dB.
+
+    Example:
+        >>> round(kinds_score({"text_iou": 0.6, "text_db": 5.0, "logo_iou": 0.4, "logo_db": 3.0}), 3)
+        0.7
+    """
+    kinds = [name.removesuffix("_iou") for name in table if name.endswith("_iou")]
+    return sum(table[f"{kind}_iou"] + table[f"{kind}_db"] / 20 for kind in kinds) / len(kinds)
 
 
 def write_test_results(folder: str | Path, rows: Sequence[dict], summary: dict, loss_notes: dict) -> None:

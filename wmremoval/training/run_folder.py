@@ -129,7 +129,7 @@ def summarise_training(result, info: RunInfo) -> dict[str, Any]:
         "warmup_losses": result.warmup_losses,
         "training_time_min": result.seconds / 60,
         "learning_rate_end": last.get("lr"),
-        "optimizer": "AdamW",
+        "optimizer": {"adamw": "AdamW", "soap": "SOAP"}[info.config.optimizer],
         "criterion": "ColorAwareLoss" + (" + mask BCE" if info.config.mask_weight else ""),
         "parameters": info.parameters,
         "perceptual_weights": info.perceptual_weights,
@@ -306,7 +306,8 @@ def read_run(folder: str | Path, device: torch.device) -> tuple[Training, TrainR
     folder = Path(folder)
     about = read_config(folder)
     summary, history = read_json(folder / "training_summary.json"), read_json(folder / "training_history.json")
-    config = replace(about["train"], compile=False, start="scratch")  # its own weights follow
+    # Its own weights follow, and no step is taken.
+    config = replace(about["train"], compile=False, start="scratch", optimizer="adamw")
     training = Training(config, about["steps_per_epoch"], device)
     load_weights(training.net, folder / "wm_best_model.pth")
     result = TrainResult(

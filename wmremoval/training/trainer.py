@@ -2,16 +2,21 @@
 
 import os
 import random
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from wmremoval.config import TrainConfig, choose_device, has_bf16, onecycle
-from wmremoval.losses import ColorAwareLoss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
+from wmremoval.config import TrainConfig, choose_device, has_bf16
+from wmremoval.losses import ColorAwareLoss, coarse_mask_loss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
 from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training.checkpoints import load_start
+from wmremoval.training.compiling import FasterWay
+from wmremoval.training.optimizers import make_optimizer
+from wmremoval.training.schedule import make_schedule
 
 
 def seed_everything(seed: int) -> None:
@@ -53,7 +58,7 @@ def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
 
 
 class Training:
-    """Network, criterion, optimisers, scheduler and scaler of one experiment.
+    """Network, criterion, optimisers, schedule and scaler of one experiment.
 
     Args:
         config: all settings.
@@ -77,16 +82,17 @@ class Training:
         if config.start != "scratch":
             load_start(self.net, config.start)
         self.net.to(self.device, memory_format=torch.channels_last)
-        self.forward = torch.compile(self.net.parts) if config.compile else self.net.parts
+        self.forward = _forward(self.net, config)
         self.averaged = None  # the averaged network, if there is one: `restore` takes it outside of training
-        if config.ema:
-            average = get_ema_multi_avg_fn(config.ema)
+        if config.ema_decay:
+            average = get_ema_multi_avg_fn(config.ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
-        options = {"weight_decay": config.weight_decay, "fused": self.device.type == "cuda"}
-        parameters = list(self.net.parameters())
-        self.warmup_optimizer = torch.optim.AdamW(parameters, lr=config.warmup_learning_rate, **options)
-        self.optimizer = torch.optim.AdamW(parameters, lr=config.learning_rate, **options)
-        self.scheduler = onecycle(self.optimizer, config, self.steps_per_epoch)
+        fused = self.device.type == "cuda"
+        self.warmup_optimizer = torch.optim.AdamW(
+            self.net.parameters(), lr=config.warmup_learning_rate, weight_decay=config.weight_decay, fused=fused
+        )
+        self.optimizer = make_optimizer(config, self.net, fused)
+        self.schedule = make_schedule(config, self.optimizer, self.steps_per_epoch)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
 
     @property
@@ -95,8 +101,8 @@ class Training:
         return self.averaged.module if self.averaged is not None else self.net
 
     def restore(self, watermarked: Tensor) -> Parts:
-        """All parts of the result, in float32; autocast wraps the network and nothing else."""
-        forward = self.forward if self.net.training or self.averaged is None else self.kept.parts
+        """All parts of the result, in float32; autocast wraps the network and nothing else. The gates if they are trained."""
+        forward = self.forward if self.net.training else self.kept.parts  # nothing is compiled for validation alone
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             return forward(watermarked)
 
@@ -124,6 +130,41 @@ class Training:
         truth = batch["alpha"], batch["colour"], batch.get("plain")
         return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, *truth, self.config.faint_weight)
 
+    def gate_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
+        """What teaches the two coarser gates the mask, both counted in full; like `mark_term` not part of the loss reported."""
+        if parts.gates is None:
+            return parts.image.new_zeros(())
+        losses = [coarse_mask_loss(logits, batch["mask"], self.config.iou_weight) for logits in parts.gates]
+        return self.config.mask_weight * self.config.coarse_gate_weight * sum(losses)
+
+    @torch.no_grad()
+    def renew_statistics(self, batches: Iterable[Tensor], after_batch: Callable[[], None] | None = None) -> None:
+        """Compute the BatchNorm statistics of the network that is kept again, as the mean over batches of inputs.
+
+        Averaged weights see other features than the weights they were averaged from (SWA, Izmailov et al. 2018,
+        arXiv 1803.05407, section 3.1).
+
+        Args:
+            batches: (B, 3, H, W), RGB in [0, 1].
+            after_batch: is called after every batch.
+        """
+        layers = [layer for layer in self.kept.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
+        momenta = [layer.momentum for layer in layers]
+        self.kept.eval()
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean over all batches
+            layer.train()
+        for batch in batches:
+            batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                self.kept.parts(batch)
+            if after_batch is not None:
+                after_batch()
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+        self.kept.eval()
+
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
         """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
         optimizer.zero_grad(set_to_none=True)
@@ -135,3 +176,12 @@ class Training:
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
         return float(norm)
+
+
+def _forward(net: HeterogeneousUNet, config: TrainConfig) -> Callable[[Tensor], Parts]:
+    """What a training step calls: the network's parts, with the coarser gates if they are trained; compiled, or a trial of it."""
+    eager = partial(net.parts, gates=True) if config.coarse_gate_weight else net.parts
+    if not config.compile:
+        return eager
+    compiled = torch.compile(eager, dynamic=False)  # a few fixed shapes, each compiled once
+    return FasterWay(eager, compiled) if config.compile == "auto" else compiled

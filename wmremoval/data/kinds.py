@@ -1,0 +1,39 @@
+"""Kinds of marks that validation tells apart, and fixed samples of each."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch.utils.data import ConcatDataset
+
+from wmremoval.data.dataset import WatermarkDataset
+from wmremoval.data.marks import MARKS, WatermarkConfig
+
+KIND_SIDE = 192  # pixels; side of the samples: that of the validation tables of earlier trainings
+_ONCE = replace(WatermarkConfig(), shape_share=0.0, logo_share=0.0, tiled_share=0.0)
+
+KINDS = {
+    "text": _ONCE,
+    "shape": replace(_ONCE, shape_share=1.0, lattice_share=0.2),
+    "logo": replace(_ONCE, logo_share=1.0),  # only where there are logos
+    "tiled": replace(WatermarkConfig(), shape_share=0.0, tiled_share=1.0),
+    "faint": replace(WatermarkConfig(), opacity=(0.1, 0.3), opaque_share=0.0),
+    "overlays": replace(MARKS["overlays"], overlay_share=1.0),
+    "web": MARKS["web"],
+}
+
+
+def kind_configs(with_logos: bool) -> dict[str, WatermarkConfig]:
+    """How the marks of each kind are drawn; without logos there is no kind of their own."""
+    return {kind: config for kind, config in KINDS.items() if with_logos or kind != "logo"}
+
+
+class KindsDataset(ConcatDataset):
+    """The samples of several datasets one after the other; `kinds` tells each sample's.
+
+    Args:
+        datasets: by kind.
+    """
+
+    def __init__(self, datasets: Mapping[str, WatermarkDataset]):
+        super().__init__(datasets.values())
+        self.kinds = [kind for kind, dataset in datasets.items() for _ in range(len(dataset))]
