@@ -11,8 +11,8 @@ from wmremoval.config import GROWING, TrainConfig, drop_factor, learning_rates, 
 
 logger = logging.getLogger(__name__)
 
-# Shares of the clock. Nobody has measured others.
-WARM_UP = 0.01  # in which the rate rises from zero: 40 steps of an hour of steps of a second, a few of SOAP's bases
+# Shares of the clock, chosen and not measured. A held rate with a short linear cooldown: see `clock_rate`.
+WARM_UP = 0.01  # in which the rate rises from zero: 36 steps of an hour of steps of a second
 COOLDOWN = 0.25  # at the end, in which it falls to zero
 LARGE_CROPS = 1 / 3  # at the end, on the last stage of `crop_stages`
 MOST_STEPS = 10.0  # median steps that a single duration counts as at most: a pause is longer, compiling seldom
