@@ -325,7 +325,7 @@ def test_only_the_region_that_keeps_its_outline_is_put_back():
         def parts(self, watermarked):
             wrong, right = super().parts(watermarked), Planted.parts(self, watermarked)
             upper = torch.arange(watermarked.shape[-2]) * 700 // watermarked.shape[-2] < 350
-            mixed = (torch.where(upper[:, None], a, b) for a, b in zip(right, wrong, strict=True))
+            mixed = (torch.where(upper[:, None], a, b) for a, b in zip(right[:6], wrong[:6], strict=True))
             return type(right)(*mixed)
 
     result = Remover(Half(), CPU)(watermarked)
