@@ -73,7 +73,7 @@ MARKS = {
         text_height=(0.04, 0.34),
         boxed_share=0.3,
         overlay_share=0.4,
-        layout_share=0.75,
+        layout_share=0.6,
         faint_share=0.4,
         modes_share=0.05,
     ),
