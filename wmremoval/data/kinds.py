@@ -19,6 +19,7 @@ KINDS = {
     "faint": replace(WatermarkConfig(), opacity=(0.1, 0.3), opaque_share=0.0),
     "overlays": replace(MARKS["overlays"], overlay_share=1.0),
     "web": MARKS["web"],
+    "layouts": replace(MARKS["full_web"], layout_share=1.0),
 }
 
 

@@ -163,8 +163,8 @@ def make_loaders(
 
 
 def kinds_loader(paths: Sequence[Path], config: TrainConfig, logos: Sequence[np.ndarray] = ()) -> DataLoader:
-    """Fixed samples of photographs under every kind of mark of `KINDS`, in order; see `score_kinds`."""
-    fonts, store = load_fonts(), PhotoStore(2 * KIND_SIDE, config.photo_memory)
+    """Fixed samples of photographs under every kind of mark of `KINDS`, in the kept-out faces, in order; see `score_kinds`."""
+    fonts, store = load_fonts(which="kept_out"), PhotoStore(2 * KIND_SIDE, config.photo_memory)
     datasets = {}
     for kind, marks in kind_configs(bool(len(logos))).items():
         samples = SampleConfig(image_size=KIND_SIDE, seed=config.seed, augment=False, watermarks=marks)
