@@ -9,8 +9,8 @@ from planted import Planted, marked, photograph, planted, psnr_inside
 from wmremoval.data.marks import Mark, blend
 from wmremoval.model import HeterogeneousUNet, invert
 from wmremoval.restore.confirm import (
-    SAMPLE,
-    SURE_MOST,
+    PART_CONFIRMED,
+    FINER_HALF_SIDE,
     _both_looks,
     _smaller,
     conviction,
@@ -19,7 +19,7 @@ from wmremoval.restore.confirm import (
     outline_steps,
 )
 from wmremoval.restore.fastnet import FastNet
-from wmremoval.restore.prediction import Maps
+from wmremoval.restore.prediction import Prediction
 from wmremoval.restore.regions import Findings, Region
 from wmremoval.restore.remover import Remover
 from wmremoval.restore.search import Look, search
@@ -135,7 +135,7 @@ def test_what_is_not_seen_in_the_view_it_would_be_restored_in_is_left_alone_at_t
     seconds = shown_after(remover, watermarked, lambda look: find_marks(remover.runner, watermarked, look))
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
-    assert result.regions == [] and max(map(max, seconds)) <= 2 * SAMPLE + 2 * 64 + 2 * 8
+    assert result.regions == [] and max(map(max, seconds)) <= 2 * FINER_HALF_SIDE + 2 * 64 + 2 * 8
 
 
 def test_only_marks_that_convince_keep_their_labels(monkeypatch):
@@ -162,13 +162,13 @@ def test_a_mark_in_a_region_that_is_refused_is_judged_without_the_rest(monkeypat
 
     def judge(runner, photo, look, findings, region, least=0.0):
         judged.append((region.area, least))
-        return least == SURE_MOST and region.box[1] > 80
+        return least == PART_CONFIRMED and region.box[1] > 80
 
     monkeypatch.setattr("wmremoval.restore.confirm.conviction", judge)
     findings = find_marks(None, None, Look(1, [1], probability))
     assert judged[0] == (8000 + 480 - 32, 0.0) and len(judged) == 2, "all together, then one part: half is no part"
     (mark,) = findings.regions
-    assert judged[1][1] == SURE_MOST and 480 <= mark.area < 600, "with the texture within three pixels of it"
+    assert judged[1][1] == PART_CONFIRMED and 480 <= mark.area < 600, "with the texture within three pixels of it"
     wanted = np.zeros(probability.shape, bool)
     wanted[116:124, 92:152] = True
     found = findings.labels == mark.label
@@ -192,8 +192,8 @@ def test_the_more_is_at_stake_the_larger_the_share_all_looks_must_be_sure_of(mon
         monkeypatch.setattr("wmremoval.restore.confirm._smaller", lambda *about, mask=mask: mask.reshape(64, 64))
         sure = conviction(None, photo, look, Findings(1, labels, [region]), region)
         assert sure == (pytest.approx(round(share * touched) / touched) if verdict else 0)
-        strictly = conviction(None, photo, look, Findings(1, labels, [region]), region, SURE_MOST)
-        assert bool(strictly) == (share > max(SURE_MOST, needed))
+        strictly = conviction(None, photo, look, Findings(1, labels, [region]), region, PART_CONFIRMED)
+        assert bool(strictly) == (share > max(PART_CONFIRMED, needed))
 
 
 @pytest.mark.parametrize("third, verdict", [(0.82, True), (0.78, False), (0.0, False)])
@@ -257,7 +257,7 @@ def striped(step: float) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_step_along_an_outline_is_the_distance_between_its_sides():
     (photo, mask), (image, _) = striped(0.3), striped(0.1)
-    maps = Maps(photo, image, mask, mask, photo)
+    maps = Prediction(photo, image, mask, mask, photo)
     # Of seven pixels across, 2 to 5 are inside in four columns; one and six are too few of a side.
     before, after = outline_steps(maps, mask > 0, np.s_[:, :])
     assert before == pytest.approx(40 * 4 * 0.3 * np.sqrt(3), rel=1e-4)
@@ -270,7 +270,7 @@ def test_the_step_along_an_outline_is_the_distance_between_its_sides():
 def test_texture_on_both_sides_of_an_outline_hardly_counts():
     (photo, mask), (image, _) = striped(0.3), striped(0.0)
     texture = 0.2 * np.random.default_rng(0).standard_normal((40, 60, 3)).astype(np.float32)
-    before, after = outline_steps(Maps(photo, image + texture, mask, mask, photo), mask > 0, np.s_[:, :])
+    before, after = outline_steps(Prediction(photo, image + texture, mask, mask, photo), mask > 0, np.s_[:, :])
     assert after < 0.35 * before
     steepness = [np.abs(np.diff(x[:, 26:34], axis=1)).sum() for x in (photo, image + texture)]
     assert steepness[1] > steepness[0], "the sum of gradients would say the contrary"
@@ -289,7 +289,7 @@ def test_what_keeps_its_outline_is_put_back():
     watermarked, _, mask = marked(96, 128, alpha=0.3)
     remover = Remover(Backwards(), CPU)
     look = remover.search(watermarked)
-    assert find_marks(remover.runner, watermarked, look).regions, "all looks agree that there is a mark"
+    assert find_marks(remover.runner, watermarked, look).regions, "all looks fit_constant_mark that there is a mark"
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
     assert not result.mask.any() and result.regions == []

@@ -7,23 +7,23 @@ import torch
 from kornia.filters import guided_blur
 
 from wmremoval.restore import fit_mark
-from wmremoval.restore.fit_mark import agree
+from wmremoval.restore.fit_mark import fit_constant_mark
 from wmremoval.restore.inpaint import compose, surroundings
-from wmremoval.restore.prediction import Maps, apart, merge, unblend
+from wmremoval.restore.prediction import Prediction, average, disagreement, unblend
 
 RNG = 7
 SIDE = 160
 
 
-def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray, trust: float = 0.0) -> Maps:
+def maps_of(photo: np.ndarray, alpha: float, mask: np.ndarray, trust: float = 0.0) -> Prediction:
     """What a network that knows all says of white marks of one alpha, its own repainting being black."""
     strength = (alpha * mask).astype(np.float32)
     shown = (1 - strength[..., None]) * photo + strength[..., None]
     trusted = np.full(mask.shape, trust, np.float32)
-    return Maps(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo), trusted)
+    return Prediction(shown, np.zeros_like(photo), mask.astype(np.float32), strength, np.ones_like(photo), trusted)
 
 
-def repainted(maps: Maps) -> np.ndarray:
+def repainted(maps: Prediction) -> np.ndarray:
     return compose(maps, surroundings(maps)).image
 
 
@@ -73,12 +73,12 @@ def test_nothing_found_is_nothing_repainted():
 def test_two_opinions_are_averaged_by_how_much_of_a_mark_each_sees():
     photo = np.full((1, 2, 3), 0.5, np.float32)
     one, other = (maps_of(photo, alpha, np.array([[1.0, seen]])) for alpha, seen in ((0.2, 1.0), (0.6, 0.0)))
-    merged = merge(one, other._replace(alpha=np.full((1, 2), 0.6, np.float32)))
+    merged = average(one, other._replace(alpha=np.full((1, 2), 0.6, np.float32)))
     np.testing.assert_allclose(merged.mask, [[1.0, 0.5]])
     np.testing.assert_allclose(merged.alpha, [[0.4, 0.2]], atol=1e-3)  # where the other sees nothing it has no say
 
 
-# What the pixels of a mark agree on
+# What the pixels of a mark fit_constant_mark on
 
 
 def textured(side: int = SIDE) -> np.ndarray:
@@ -97,7 +97,7 @@ def strokes(side: int = SIDE) -> np.ndarray:
     return cv2.resize(large, (side, side), interpolation=cv2.INTER_AREA) / np.float32(255)
 
 
-def judged(photo, cover, alpha, colour, noise=0.08, bias=0.0, tint=0.0) -> Maps:
+def judged(photo, cover, alpha, colour, noise=0.08, bias=0.0, tint=0.0) -> Prediction:
     """What a network says that finds every pixel, but misjudges the alpha and colour of each, and of all, by a little."""
     rng = np.random.default_rng(RNG + 1)
     colour = np.broadcast_to(np.asarray(colour, np.float32), photo.shape)
@@ -107,11 +107,11 @@ def judged(photo, cover, alpha, colour, noise=0.08, bias=0.0, tint=0.0) -> Maps:
     tinted = (colour + tint + noise * rng.standard_normal(photo.shape)).clip(0, 1)
     mask = (cover > 0.02).astype(np.float32)
     maps = (shown, np.zeros_like(photo), mask, said, tinted, np.full(mask.shape, 0.3))
-    return Maps(*(x.astype(np.float32) for x in maps))
+    return Prediction(*(x.astype(np.float32) for x in maps))
 
 
-def differ(maps: Maps) -> np.ndarray:
-    """Two looks that are a tenth apart everywhere."""
+def differ(maps: Prediction) -> np.ndarray:
+    """Two looks that are a tenth disagreement everywhere."""
     return np.full(maps.mask.shape, 0.01, np.float32)
 
 
@@ -124,7 +124,7 @@ def test_pixels_that_agree_restore_what_each_by_itself_does_not(alpha):
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, alpha, (0.95, 0.95, 0.9))
     around = surroundings(maps)
-    agreed, agreement, *_ = agree(maps, around, differ(maps))
+    agreed, agreement, *_ = fit_constant_mark(maps, around, differ(maps))
     alone, together = compose(maps, around).image, compose(agreed, around, agreement).image
     assert psnr_inside(together, photo, cover) > psnr_inside(alone, photo, cover) + 4
     inside = cover > 0.99
@@ -138,7 +138,7 @@ def test_pixels_that_agree_restore_what_each_by_itself_does_not(alpha):
 def test_a_colour_that_all_pixels_misjudge_alike_is_read_off_the_photograph():
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.5, (0.5, 0.6, 0.9), tint=-0.1)
-    agreed, *_ = agree(maps, surroundings(maps), differ(maps))
+    agreed, *_ = fit_constant_mark(maps, surroundings(maps), differ(maps))
     inside = cover > 0.99
     said, mended = (np.abs(x.colour[inside].mean(axis=0) - (0.5, 0.6, 0.9)).mean() for x in (maps, agreed))
     assert said > 0.08 and mended < 0.03
@@ -196,13 +196,13 @@ def test_a_vivid_colour_stays_within_what_can_be_shown():
 def test_marks_of_other_colours_keep_them():
     photo = textured(240)
     cover = np.zeros((240, 240), np.float32)
-    cover[20:220, 40:60] = cover[20:220, 180:200] = 1  # further apart than a window reaches
+    cover[20:220, 40:60] = cover[20:220, 180:200] = 1  # further disagreement than a window reaches
     cover[20:220, 62:66] = 1  # close to the first, but dark
     colour = np.full((240, 240, 3), 0.95, np.float32)
     colour[:, 62:66] = 0.05
     colour[:, 180:200] = (0.9, 0.1, 0.1)
     maps = judged(photo, cover, 0.5, colour, noise=0.02)
-    agreed, agreement, *_ = agree(maps, surroundings(maps), differ(maps))
+    agreed, agreement, *_ = fit_constant_mark(maps, surroundings(maps), differ(maps))
     for columns, wanted in ((slice(42, 58), 0.95), (slice(63, 65), 0.05), (slice(182, 198), (0.9, 0.1, 0.1))):
         found = np.median(agreed.colour[40:200, columns].reshape(-1, 3), axis=0)
         np.testing.assert_allclose(found, np.broadcast_to(wanted, 3), atol=0.12)
@@ -213,12 +213,12 @@ def test_a_tile_agrees_with_the_whole_where_its_windows_lie_inside():
     photo, cover = textured(240), np.tile(strokes(120), (2, 2))
     maps = judged(photo, cover, 0.5, (1, 1, 1))
     around = surroundings(maps)
-    whole, *_ = agree(maps, around, differ(maps))
+    whole, *_ = fit_constant_mark(maps, around, differ(maps))
     cut = np.s_[:, 60:]
-    part, *_ = agree(
-        Maps(*(np.ascontiguousarray(x[cut]) for x in maps)), np.ascontiguousarray(around[cut]), differ(maps)[cut]
+    part, *_ = fit_constant_mark(
+        Prediction(*(np.ascontiguousarray(x[cut]) for x in maps)), np.ascontiguousarray(around[cut]), differ(maps)[cut]
     )
-    inner = np.s_[:, fit_mark.WINDOW + 12 :]  # its windows, and what edges look at
+    inner = np.s_[:, fit_mark.FIT_WINDOW + 12 :]  # its windows, and what edges look at
     for name in ("alpha", "colour", "mask"):
         np.testing.assert_allclose(getattr(part, name)[inner], getattr(whole, name)[cut][inner], atol=2e-3)
 
@@ -227,7 +227,7 @@ def test_edges_are_read_off_the_photograph():
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.5, (1, 1, 1), noise=0.0)
     soft = maps._replace(alpha=cv2.GaussianBlur(maps.alpha, (0, 0), 0.8))
-    agreed, *_ = agree(soft, surroundings(maps), differ(soft))
+    agreed, *_ = fit_constant_mark(soft, surroundings(maps), differ(soft))
     edge = (cover > 0.05) & (cover < 0.95)
     blurred, sharp = (np.abs(x.alpha - 0.5 * cover)[edge].mean() for x in (soft, agreed))
     assert sharp < 0.6 * blurred
@@ -238,13 +238,13 @@ def test_pixels_too_faint_to_be_seen_are_left_alone():
     cover[20:40, 20:40] = 1
     maps = judged(photo, cover, 0.5, (1, 1, 1), noise=0.0)
     wide = maps._replace(mask=cv2.dilate(maps.mask, np.ones((9, 9), np.uint8)))  # a mask that reaches too far
-    agreed, *_ = agree(wide, surroundings(wide), differ(wide))
+    agreed, *_ = fit_constant_mark(wide, surroundings(wide), differ(wide))
     assert agreed.mask[24:36, 24:36].min() == 1 and agreed.mask[16:18].max() < 0.1
 
 
 def test_a_network_whose_two_looks_are_alike_is_believed():
     maps = judged(textured(), strokes(), 0.5, (1, 1, 1), noise=0.02)
-    agreed, agreement, *_ = agree(maps, surroundings(maps), np.zeros_like(maps.mask))
+    agreed, agreement, *_ = fit_constant_mark(maps, surroundings(maps), np.zeros_like(maps.mask))
     for name in ("alpha", "colour", "mask"):
         np.testing.assert_allclose(getattr(agreed, name), getattr(maps, name), atol=1e-6)
     assert not agreement.any()
@@ -253,7 +253,7 @@ def test_a_network_whose_two_looks_are_alike_is_believed():
 def test_two_looks_are_as_far_apart_as_their_alpha_and_colour():
     one = maps_of(np.full((1, 2, 3), 0.5, np.float32), 0.2, np.ones((1, 2)))
     other = one._replace(alpha=one.alpha + np.float32([[0.0, 0.3]]), colour=one.colour - np.float32([0.3, 0, 0]))
-    np.testing.assert_allclose(apart(one, other), [[0.03, 0.12]], atol=1e-6)
+    np.testing.assert_allclose(disagreement(one, other), [[0.03, 0.12]], atol=1e-6)
 
 
 def test_the_guided_filter_is_that_of_kornia():
@@ -265,7 +265,7 @@ def test_the_guided_filter_is_that_of_kornia():
 def test_without_a_sure_pixel_nothing_is_agreed_on():
     maps = judged(textured(32), np.ones((32, 32), np.float32), 0.5, (1, 1, 1))
     maps = maps._replace(mask=np.full((32, 32), 0.55, np.float32))
-    agreed, agreement, *_ = agree(maps, maps.photo, differ(maps))
+    agreed, agreement, *_ = fit_constant_mark(maps, maps.photo, differ(maps))
     assert agreed is maps and not agreement.any()
 
 
@@ -279,9 +279,9 @@ def test_nothing_is_read_through_an_opaque_mark(monkeypatch):
     photo, cover = textured(), strokes()
     maps = judged(photo, cover, 0.97, (1, 1, 1), noise=0.02)
     around = surroundings(maps)
-    read, *_ = agree(maps, around, differ(maps))
+    read, *_ = fit_constant_mark(maps, around, differ(maps))
     monkeypatch.setattr(fit_mark, "_sharpened", lambda maps, alpha, *rest: (alpha, 0.0 * alpha))
-    np.testing.assert_array_equal(read.alpha, agree(maps, around, differ(maps)).maps.alpha)
+    np.testing.assert_array_equal(read.alpha, fit_constant_mark(maps, around, differ(maps)).maps.alpha)
 
 
 def test_what_both_sides_tell_of_an_edge_is_used_where_the_mark_is_strong():
@@ -292,7 +292,7 @@ def test_what_both_sides_tell_of_an_edge_is_used_where_the_mark_is_strong():
         true = (alpha * cover)[..., None]
         maps = maps._replace(photo=((1 - true) * photo + true * np.float32((0.95, 0.95, 0.9))).astype(np.float32))
         around = surroundings(maps)
-        agreed = agree(maps, around, differ(maps))
+        agreed = fit_constant_mark(maps, around, differ(maps))
         edge = (cover > 0.1) & (cover < 0.95)
         without, within = (
             compose(agreed.maps, around, agreed.joined, agreed.doubt, edges).image for edges in (None, agreed.edges)

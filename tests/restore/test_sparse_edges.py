@@ -7,9 +7,9 @@ import torch
 from test_fit_mark import RNG, differ, judged, psnr_inside, strokes, textured
 
 from wmremoval.restore import sparse_edges
-from wmremoval.restore.fit_mark import agree
+from wmremoval.restore.fit_mark import fit_constant_mark
 from wmremoval.restore.inpaint import compose, surroundings
-from wmremoval.restore.sparse_edges import Mark, fewest_edges, separate
+from wmremoval.restore.sparse_edges import MarkEstimate, fewest_edges, separate
 
 
 def marked(photo: np.ndarray, cover: np.ndarray, alpha: float, colour) -> np.ndarray:
@@ -17,15 +17,15 @@ def marked(photo: np.ndarray, cover: np.ndarray, alpha: float, colour) -> np.nda
     return ((1 - share) * photo + share * np.float32(colour)).astype(np.float32)
 
 
-def guess(cover: np.ndarray, strength: float, colour) -> Mark:
+def guess(cover: np.ndarray, strength: float, colour) -> MarkEstimate:
     whole = np.broadcast_to(np.float32(colour), (*cover.shape, 3))
-    return Mark(cover, np.full(cover.shape, strength, np.float32), np.ascontiguousarray(whole))
+    return MarkEstimate(cover, np.full(cover.shape, strength, np.float32), np.ascontiguousarray(whole))
 
 
 def restored(maps):
     """What the remover makes of maps, before and after."""
     around = surroundings(maps)
-    agreed = agree(maps, around, differ(maps))
+    agreed = fit_constant_mark(maps, around, differ(maps))
     composed = compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
     return composed, agreed, separate(composed, agreed)
 
@@ -56,11 +56,11 @@ def test_the_slopes_are_those_of_autograd(monkeypatch):
     shown, first = marked(photo, cover, 0.5, (0.9, 0.9, 0.9)), guess(cover, 0.55, (0.8, 0.9, 1.0))
     said = []
     monkeypatch.setattr(sparse_edges._Adam, "direction", lambda self, x: said.append(x.copy()) or np.zeros_like(x))
-    monkeypatch.setattr(sparse_edges, "STEPS", 1)
-    monkeypatch.setattr(sparse_edges, "SIGMA", 1e4)  # cells; one strength and colour for all
+    monkeypatch.setattr(sparse_edges, "DESCENT_STEPS", 1)
+    monkeypatch.setattr(sparse_edges, "CELL_SIGMA", 1e4)  # cells; one strength and colour for all
     fewest_edges(shown, first)
 
-    near = sparse_edges._outside(cover) < sparse_edges.REACH
+    near = sparse_edges._outside(cover) < sparse_edges.CANDIDATE_REACH
     c = torch.from_numpy(cover).requires_grad_()
     other = torch.zeros(4, requires_grad=True)
     alpha = torch.where(torch.from_numpy(near), c * (torch.from_numpy(first.strength) + other[0]), 0.0)[..., None]
@@ -69,8 +69,8 @@ def test_the_slopes_are_those_of_autograd(monkeypatch):
     for axis in (0, 1):
         length = under.diff(dim=axis).square().sum(-1) + sparse_edges.LEAST_EDGE**2
         change = c.diff(dim=axis).square() + sparse_edges.LEAST_CHANGE**2
-        energy += sparse_edges.EDGE_COST * (length ** (sparse_edges.POWER / 2)).sum()
-        energy += sparse_edges.PERIMETER * change.sqrt().sum()
+        energy += sparse_edges.EDGE_COST * (length ** (sparse_edges.EDGE_POWER / 2)).sum()
+        energy += sparse_edges.PERIMETER_COST * change.sqrt().sum()
     energy.backward()
     by_cover, by_mark = said
     np.testing.assert_allclose(by_cover, c.grad.numpy()[near], atol=2e-3 * np.abs(by_cover).max())
@@ -113,7 +113,7 @@ def test_a_network_that_is_believed_and_marks_of_many_colours_are_left_as_they_w
 
 def test_nothing_found_is_nothing_changed_and_what_is_given_stays():
     maps = judged(textured(64), np.zeros((64, 64), np.float32), 0.5, (1, 1, 1))
-    assert separate(maps, agree(maps, maps.photo, differ(maps))) is maps
+    assert separate(maps, fit_constant_mark(maps, maps.photo, differ(maps))) is maps
     nothing = guess(np.zeros((32, 32), np.float32), 0.5, (1, 1, 1))
     assert fewest_edges(textured(32), nothing) is nothing
 
@@ -129,7 +129,9 @@ def test_a_tile_is_separated_nearly_as_the_whole():
     photo, cover = textured(320), np.tile(strokes(160), (2, 2))
     shown, first = marked(photo, cover, 0.5, (1, 1, 1)), guess(cover, 0.54, (0.9, 0.9, 0.9))
     whole = fewest_edges(shown, first)
-    part = fewest_edges(np.ascontiguousarray(shown[:, 160:]), Mark(*(np.ascontiguousarray(x[:, 160:]) for x in first)))
+    part = fewest_edges(
+        np.ascontiguousarray(shown[:, 160:]), MarkEstimate(*(np.ascontiguousarray(x[:, 160:]) for x in first))
+    )
     inner = np.s_[:, 64:]  # what a tile shows beside what is kept of it
 
     def under(mark, rest):

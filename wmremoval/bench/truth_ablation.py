@@ -14,9 +14,9 @@ from wmremoval.files import write_json
 from wmremoval.images import to_tensor, to_uint8
 from wmremoval.metrics import PSNR_CAP, psnr
 from wmremoval.report.tables import format_table
-from wmremoval.restore.fit_mark import agree
+from wmremoval.restore.fit_mark import fit_constant_mark
 from wmremoval.restore.inpaint import compose, surroundings
-from wmremoval.restore.prediction import apart, merge
+from wmremoval.restore.prediction import average, disagreement
 from wmremoval.restore.remover import load_remover
 from wmremoval.restore.sparse_edges import separate
 from wmremoval.restore.tiles import TileRunner
@@ -116,7 +116,7 @@ def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray
     one, other = runner.maps(sample.watermarked), runner.mirrored(sample.watermarked)
     if one.trust is None:
         raise ValueError("the ablation needs weights with a mark head (--decompose)")
-    differ, maps = apart(one, other), merge(one, other)
+    differ, maps = disagreement(one, other), average(one, other)
     found, truth = maps.mask > 0.5, sample.mask > 0
     told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
     told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
@@ -124,7 +124,7 @@ def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray
     arounds = [surroundings(known) for known in both]
     if arounds[0] is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
         return None
-    agreed = [agree(known, around, differ) for known, around in zip(both, arounds, strict=True)]
+    agreed = [fit_constant_mark(known, around, differ) for known, around in zip(both, arounds, strict=True)]
     answers = {}
     for way, names in WAYS.items():
         around, agreement = arounds["mask" in names], agreed["mask" in names]

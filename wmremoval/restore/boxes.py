@@ -12,35 +12,44 @@ from wmremoval.restore.prediction import unblend
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two exclusive, in pixels
 
-FIRM = 2  # pixels on each side of an edge, beyond the soft ones, that are read
-SOFT = 2  # pixels on both sides of an edge in which it may be soft
-FAINT = 0.08  # cover that is none, and from 1 less than which it is whole
+FIRM_ROWS = 2  # pixels on each side of an edge, beyond the soft ones, that are read
+SOFT_ROWS = 2  # pixels on both sides of an edge in which it may be soft
+FAINT_COVER = 0.08  # cover that is none, and from 1 less than which it is whole
 SAMPLES = 400  # places along a side that are compared
-NEAR, FAR = 1, 2  # pixels from an edge at which two on each side are compared: what is nearer may be soft
+NEAR_EDGE, FAR_FROM_EDGE = (
+    1,
+    2,
+)  # pixels from an edge at which two on each side are compared: what is nearer may be soft
 LEAST_KNOWN = 0.7  # share of a side that must not be letters: a line that crosses a photograph is no caption
-KEPT = 0.7  # share of a side that tells the line; the rest may be edges of the photograph itself
-ROUNDS = 3  # the line tells what is kept, what is kept tells the line
-MIDDLE = np.radians(40), np.radians(50)  # of a round corner
-TINY = 1e-6  # squared RGB in [0, 1]: far below any noise
-REACH = 2.5, 0.6  # how far edges are sought: of the letters' height on all sides, and of their width more beside
-LEAST_SIDE = 8  # pixels; smaller letters have no plate worth a look
-APART = 1.0  # of the taller letters' height: those nearer to each other are of one caption
+KEPT_SHARE = 0.7  # share of a side that tells the line; the rest may be edges of the photograph itself
+FIT_ROUNDS = 3  # the line tells what is kept, what is kept tells the line
+CORNER_ARC = np.radians(40), np.radians(50)  # of a round corner
+TINY_STEP = 1e-6  # squared RGB in [0, 1]: far below any noise
+SEARCH_REACH = 2.5, 0.6  # how far edges are sought: of the letters' height on all sides, and of their width more beside
+LEAST_LETTERS = 8  # pixels; smaller letters have no plate worth a look
+CAPTION_GAP = 1.0  # of the taller letters' height: those nearer to each other are of one caption
 MOST_TRIED = 6  # captions, the largest, and as many of their parts where a whole one has no plate
 MOST_PIXELS = 24_000_000  # in which a plate is sought; more would take too much memory
-CANDIDATES, LIKELY = 5, 0.3  # for each side; share of the step that a line of that side alone must explain
-PAIRS = 6  # of top and bottom, those that explain the most, for which left and right are sought
-LOOSE = 6  # a side may lie inside of the letters' box by its height over this: boxes are drawn generously
+MOST_CANDIDATES, CANDIDATE_EXPLAINED = (
+    5,
+    0.3,
+)  # for each side; share of the step that a line of that side alone must explain
+MOST_EDGE_PAIRS = 6  # of top and bottom, those that explain the most, for which left and right are sought
+LOOSE_SHARE = 6  # a side may lie inside of the letters' box by its height over this: boxes are drawn generously
 LEAST_AROUND = 300  # pixels; sides of less, all together, tell too little
 LEAST_STEP = 0.03  # root mean square across top and bottom, RGB in [0, 1]
-SIDE_TOLD, ALL_TOLD = 0.75, 0.97  # share of the step across a side, and across all, that one alpha and W must explain
-SEEN_THROUGH = 0.1, 0.93  # 1 - alpha: less is opaque, more hardly there
-AGREE = 0.9  # least correlation of both sides: a sign has none
-LESS = 0.85  # of these three, where only as much of top and bottom is looked at as there are letters between
-IN_GAMUT = 0.6  # share of what a plate covers that has a colour without it: not all letters are always found
+SIDE_EXPLAINED, ALL_EXPLAINED = (
+    0.75,
+    0.97,
+)  # share of the step across a side, and across all, that one alpha and W must explain
+SLOPE_RANGE = 0.1, 0.93  # 1 - alpha: less is opaque, more hardly there
+LEAST_CORRELATION = 0.9  # least correlation of both sides: a sign has none
+LEVEL_SHARE = 0.85  # of these three, where only as much of top and bottom is looked at as there are letters between
+LEAST_IN_GAMUT = 0.6  # share of what a plate covers that has a colour without it: not all letters are always found
 GAMUT_PIXELS = 1_000_000  # that are looked at for that, about
-SLACK = 0.04  # of RGB in [0, 1]: how far out of gamut still counts as a colour, for noise and JPEG
+GAMUT_SLACK = 0.04  # of RGB in [0, 1]: how far out of gamut still counts as a colour, for noise and JPEG
 LEAST_RADIUS = 10  # pixels; rounder than this a corner is told from a square one
-ROUND = 0.3  # of what the sides are explained better by a plate: that much its corners must be too
+ROUND_GAIN = 0.3  # of what the sides are explained better by a plate: that much its corners must be too
 
 
 class Plate(NamedTuple):
@@ -65,7 +74,7 @@ class Line(NamedTuple):
 
     slope: np.ndarray  # (k,): 1 - alpha
     level: np.ndarray  # (k, 3): alpha W
-    agree: np.ndarray  # (k,): correlation of both sides
+    fit_constant_mark: np.ndarray  # (k,): correlation of both sides
     told: np.ndarray  # (k,): share of the squared step across the edge that the line explains
     step: np.ndarray  # (k,): mean squared step, RGB in [0, 1]
 
@@ -77,7 +86,7 @@ def pairs(view: np.ndarray, letters: np.ndarray, turn: int, places: np.ndarray, 
         view: (h, w, 3) RGB uint8.
         letters: (h, w) boolean.
         turn: which side of a plate: 0 top, 1 left, 2 bottom, 3 right.
-        places: (k,) first row or column after each edge, `NEAR` + `FAR` pixels from the ends of the view or more.
+        places: (k,) first row or column after each edge, `NEAR_EDGE` + `FAR_FROM_EDGE` pixels from the ends of the view or more.
         along: first column or row along it, and the first that is not.
     """
     if turn % 2:
@@ -86,9 +95,12 @@ def pairs(view: np.ndarray, letters: np.ndarray, turn: int, places: np.ndarray, 
     before, after = (
         (np.float32(view[(places + first)[:, None], at]) + view[(places + first + 1)[:, None], at])
         / np.float32(2 * 255)
-        for first in (-NEAR - FAR, NEAR)
+        for first in (-NEAR_EDGE - FAR_FROM_EDGE, NEAR_EDGE)
     )
-    known = ~np.any([letters[(places + i)[:, None], at] for i in range(-NEAR - FAR, NEAR + FAR)], axis=0)
+    known = ~np.any(
+        [letters[(places + i)[:, None], at] for i in range(-NEAR_EDGE - FAR_FROM_EDGE, NEAR_EDGE + FAR_FROM_EDGE)],
+        axis=0,
+    )
     return Pairs(before, after, known) if turn < 2 else Pairs(after, before, known)
 
 
@@ -100,7 +112,7 @@ def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int
         box: top, left, bottom, right of the plate.
         radius: of its corners, pixels.
     """
-    angle = np.linspace(*MIDDLE, max(5, radius // 2))
+    angle = np.linspace(*CORNER_ARC, max(5, radius // 2))
     top, left, bottom, right = box
     ways = [
         (y, x, a, b)
@@ -119,7 +131,7 @@ def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int
         )
         return rows, columns
 
-    rings = [ring(radius + away) for away in (NEAR + 0.5, NEAR + 1.5, -NEAR - 0.5, -NEAR - 1.5)]
+    rings = [ring(radius + away) for away in (NEAR_EDGE + 0.5, NEAR_EDGE + 1.5, -NEAR_EDGE - 0.5, -NEAR_EDGE - 1.5)]
     values = [np.float32(view[at]) / np.float32(255) for at in rings]
     known = ~np.any([letters[at] for at in rings], axis=0)
     return Pairs((values[0] + values[1])[None] / 2, (values[2] + values[3])[None] / 2, known[None])
@@ -141,7 +153,7 @@ def fit(sides: Sequence[Pairs]) -> tuple[Line, np.ndarray]:
         the line, and (len(sides), k): the share of the step across each side that it explains; 0 where too little is known.
     """
     kept = sides
-    for _ in range(ROUNDS):
+    for _ in range(FIT_ROUNDS):
         line = _line(Pairs(*(np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))))
         kept = [_nearest(side, line) for side in sides]
     return line, np.array([_if_known(side, _told(near, line)) for side, near in zip(sides, kept, strict=True)])
@@ -181,7 +193,7 @@ def _line(both: Pairs) -> Line:
     mean_o, mean_i = ((x * weight).sum(axis=1) for x in (both.outside, both.inside))
     o, i = both.outside - mean_o[:, None], both.inside - mean_i[:, None]
     of_o, of_i, of_both = (
-        (x * weight).sum(axis=(1, 2)) + more for x, more in ((o * o, TINY), (i * i, TINY), (o * i, 0.0))
+        (x * weight).sum(axis=(1, 2)) + more for x, more in ((o * o, TINY_STEP), (i * i, TINY_STEP), (o * i, 0.0))
     )
     slope = np.sqrt(of_i / of_o)
     line = Line(slope, mean_i - slope[:, None] * mean_o, of_both / np.sqrt(of_o * of_i), slope, slope)
@@ -196,13 +208,13 @@ def _left(both: Pairs, line: Line) -> np.ndarray:
 def _nearest(side: Pairs, line: Line) -> Pairs:
     """Of the known pairs of a side those nearest to the line."""
     left = np.where(side.known, _left(side, line), np.inf)
-    last = np.maximum((KEPT * side.known.sum(axis=1)).astype(int) - 1, 0)
+    last = np.maximum((KEPT_SHARE * side.known.sum(axis=1)).astype(int) - 1, 0)
     most = np.take_along_axis(np.sort(left, axis=1), last[:, None], axis=1)
     return side._replace(known=side.known & (left <= most))
 
 
 def _told(both: Pairs, line: Line) -> np.ndarray:
-    return 1.0 - _mean(both, _left(both, line)) / np.maximum(step_of(both), TINY)
+    return 1.0 - _mean(both, _left(both, line)) / np.maximum(step_of(both), TINY_STEP)
 
 
 def find_plates(photo: np.ndarray, changed: np.ndarray, boxes: Sequence[Box]) -> list[Plate]:
@@ -213,7 +225,7 @@ def find_plates(photo: np.ndarray, changed: np.ndarray, boxes: Sequence[Box]) ->
         changed: (H, W) uint8, not 0 where it has been restored.
         boxes: around what has been restored, letters or not.
     """
-    groups = captions([box for box in boxes if min(box[2] - box[0], box[3] - box[1]) >= LEAST_SIDE])
+    groups = captions([box for box in boxes if min(box[2] - box[0], box[3] - box[1]) >= LEAST_LETTERS])
     together = [union(group) for group in groups]
     alone = [box for group in groups if len(group) > 1 for box in group]
     plates: list[Plate] = []
@@ -241,7 +253,7 @@ def captions(boxes: Sequence[Box]) -> list[list[Box]]:
 def find_plate(photo: np.ndarray, changed: np.ndarray, box: Box) -> Plate | None:
     """The plate around a box of letters, if there is one; `photo` and `changed` as for `find_plates`."""
     tall, wide = box[2] - box[0], box[3] - box[1]
-    down, aside = int(REACH[0] * tall), int(REACH[0] * tall + REACH[1] * wide)
+    down, aside = int(SEARCH_REACH[0] * tall), int(SEARCH_REACH[0] * tall + SEARCH_REACH[1] * wide)
     height, width = changed.shape
     top, left = max(0, box[0] - down), max(0, box[1] - aside)
     bottom, right = min(height, box[2] + down), min(width, box[3] + aside)
@@ -252,13 +264,13 @@ def find_plate(photo: np.ndarray, changed: np.ndarray, box: Box) -> Plate | None
     inner = box[0] - top, box[1] - left, box[2] - top, box[3] - left
     tops, bottoms = (_likely(view, letters, inner, turn) for turn in (0, 2))
     level = [
-        (_agreed(view, letters, inner, (first, None, last, None), LESS), first, last)
+        (_agreed(view, letters, inner, (first, None, last, None), LEVEL_SHARE), first, last)
         for first, last in product(tops, bottoms)
     ]
-    level = sorted((pair for pair in level if pair[0][0]), key=lambda pair: -pair[0][1])[:PAIRS]
+    level = sorted((pair for pair in level if pair[0][0]), key=lambda pair: -pair[0][1])[:MOST_EDGE_PAIRS]
     best, most = None, 0.0
     for (line, _), first, last in level:
-        between = first + FAR, inner[1], last - FAR, inner[3]
+        between = first + FAR_FROM_EDGE, inner[1], last - FAR_FROM_EDGE, inner[3]
         sides = (_likely(view, letters, between, turn, line) for turn in (1, 3))
         for edges in product([first], next(sides), [last], next(sides)):
             plate, gained = _plate(view, letters, edges)
@@ -279,9 +291,9 @@ def _likely(view: np.ndarray, letters: np.ndarray, inner: Box, turn: int, line: 
         turn: 0 top, 1 left, 2 bottom, 3 right.
         line: what other sides say the plate is; None: nothing is known of it.
     """
-    length, loose = view.shape[turn % 2], (inner[2] - inner[0]) // LOOSE
+    length, loose = view.shape[turn % 2], (inner[2] - inner[0]) // LOOSE_SHARE
     places = np.arange(inner[turn] + loose + 1) if turn < 2 else np.arange(inner[turn] - loose, length + 1)
-    places = places[(places >= NEAR + FAR) & (places <= length - NEAR - FAR)]
+    places = places[(places >= NEAR_EDGE + FAR_FROM_EDGE) & (places <= length - NEAR_EDGE - FAR_FROM_EDGE)]
     if not len(places):
         return []
     side = pairs(view, letters, turn, places, (inner[1 - turn % 2], inner[3 - turn % 2]))
@@ -290,17 +302,19 @@ def _likely(view: np.ndarray, letters: np.ndarray, inner: Box, turn: int, line: 
         return _best(places, np.where(line.step >= LEAST_STEP**2, told, 0.0))
     told = explained(side, line)
     return list(
-        dict.fromkeys(_best(places, told) + _best(places, np.where(told >= LIKELY, gain(side, line), 0.0), 0.0))
+        dict.fromkeys(
+            _best(places, told) + _best(places, np.where(told >= CANDIDATE_EXPLAINED, gain(side, line), 0.0), 0.0)
+        )
     )
 
 
-def _best(places: np.ndarray, worth: np.ndarray, least: float = LIKELY) -> list[int]:
+def _best(places: np.ndarray, worth: np.ndarray, least: float = CANDIDATE_EXPLAINED) -> list[int]:
     """The places worth the most, and more than `least`, none near another."""
     found: list[int] = []
     for i in np.argsort(-worth):
-        if len(found) == CANDIDATES or worth[i] <= least:
+        if len(found) == MOST_CANDIDATES or worth[i] <= least:
             break
-        if all(abs(places[i] - place) > FAR for place in found):
+        if all(abs(places[i] - place) > FAR_FROM_EDGE for place in found):
             found.append(int(places[i]))
     return found
 
@@ -318,15 +332,21 @@ def _agreed(view, letters, box: Box, edges: Sequence[int | None], share: float =
         share: of what is asked for at least.
     """
     sides = [
-        pairs(view, letters, turn, np.array([edge]), (box[1 - turn % 2] + FAR, box[3 - turn % 2] - FAR))
+        pairs(
+            view,
+            letters,
+            turn,
+            np.array([edge]),
+            (box[1 - turn % 2] + FAR_FROM_EDGE, box[3 - turn % 2] - FAR_FROM_EDGE),
+        )
         for turn, edge in enumerate(edges)
         if edge is not None
     ]
     if sum(side.known.shape[1] for side in sides) < LEAST_AROUND // 2:
         return None, 0.0
     line, told = fit(sides)
-    seen = SEEN_THROUGH[0] < line.slope[0] < SEEN_THROUGH[1] and line.agree[0] >= share * AGREE
-    if not seen or line.told[0] < share * ALL_TOLD or told.min() < share * SIDE_TOLD:
+    seen = SLOPE_RANGE[0] < line.slope[0] < SLOPE_RANGE[1] and line.fit_constant_mark[0] >= share * LEAST_CORRELATION
+    if not seen or line.told[0] < share * ALL_EXPLAINED or told.min() < share * SIDE_EXPLAINED:
         return None, 0.0
     gained = steps = 0.0
     for side, turn in zip(sides, (turn for turn, edge in enumerate(edges) if edge is not None), strict=True):
@@ -338,7 +358,7 @@ def _agreed(view, letters, box: Box, edges: Sequence[int | None], share: float =
 
 def _plate(view: np.ndarray, letters: np.ndarray, edges: Box) -> tuple[Plate | None, float]:
     """The plate with these edges and how much it explains, as `_agreed`; (None, 0.0) where it is none."""
-    if _around(edges) < LEAST_AROUND or min(edges[2] - edges[0], edges[3] - edges[1]) < LEAST_SIDE:
+    if _around(edges) < LEAST_AROUND or min(edges[2] - edges[0], edges[3] - edges[1]) < LEAST_LETTERS:
         return None, 0.0
     line, gained = _agreed(view, letters, edges, edges)
     if line is None:
@@ -351,11 +371,11 @@ def _in_gamut(view: np.ndarray, letters: np.ndarray, plate: Plate) -> bool:
     """Whether most of what is under a plate would have colours that there are."""
     top, left, bottom, right = plate.box
     step = 1 + (bottom - top) * (right - left) // GAMUT_PIXELS
-    inner = np.s_[top + NEAR : bottom - NEAR, left + NEAR : right - NEAR : step]
+    inner = np.s_[top + NEAR_EDGE : bottom - NEAR_EDGE, left + NEAR_EDGE : right - NEAR_EDGE : step]
     inside = view[inner][~letters[inner]] / np.float32(255.0)
-    low = plate.alpha * plate.colour - SLACK
-    within = ((inside > low) & (inside < low + 1.0 - plate.alpha + 2 * SLACK)).all(axis=-1)
-    return bool(len(within) and within.mean() > IN_GAMUT)
+    low = plate.alpha * plate.colour - GAMUT_SLACK
+    within = ((inside > low) & (inside < low + 1.0 - plate.alpha + 2 * GAMUT_SLACK)).all(axis=-1)
+    return bool(len(within) and within.mean() > LEAST_IN_GAMUT)
 
 
 def _radius(view: np.ndarray, letters: np.ndarray, plate: Plate, gained: float) -> int:
@@ -366,10 +386,10 @@ def _radius(view: np.ndarray, letters: np.ndarray, plate: Plate, gained: float) 
         plate: all but its radius.
         gained: what it explains of each pixel of its sides.
     """
-    best, most = 0, ROUND * gained
+    best, most = 0, ROUND_GAIN * gained
     for radius in range(LEAST_RADIUS, min(plate.box[2] - plate.box[0], plate.box[3] - plate.box[1]) // 2 + 1):
         arcs, line = corner_pairs(view, letters, plate.box, radius), alpha_line(plate.alpha, plate.colour)
-        if explained(arcs, line)[0] >= SIDE_TOLD and gain(arcs, line)[0] > most:
+        if explained(arcs, line)[0] >= SIDE_EXPLAINED and gain(arcs, line)[0] > most:
             best, most = radius, float(gain(arcs, line)[0])
     return best
 
@@ -386,7 +406,7 @@ def union(boxes: Sequence[Box]) -> Box:
 
 
 def _near(one: Box, other: Box) -> bool:
-    gap = int(APART * max(one[2] - one[0], other[2] - other[0]))
+    gap = int(CAPTION_GAP * max(one[2] - one[0], other[2] - other[0]))
     return _overlap((one[0] - gap, one[1] - gap, one[2] + gap, one[3] + gap), other)
 
 
@@ -413,7 +433,9 @@ def take_off(restored: np.ndarray, plate: Plate) -> Iterator[tuple[tuple[slice, 
         rows and columns; (h, w, 3) RGB float32 in [0, 1]; cover (h, w) in [0, 1], less than 1 along soft edges.
     """
     top, left, bottom, right = plate.box
-    rows, columns = (slice(max(0, a - FIRM - SOFT), b + FIRM + SOFT) for a, b in ((top, bottom), (left, right)))
+    rows, columns = (
+        slice(max(0, a - FIRM_ROWS - SOFT_ROWS), b + FIRM_ROWS + SOFT_ROWS) for a, b in ((top, bottom), (left, right))
+    )
     view = restored[rows, columns]
     inner = top - rows.start, left - columns.start, bottom - rows.start, right - columns.start
     down = _cover(view[:, inner[1] : inner[3]], plate, inner[0], inner[2])
@@ -442,7 +464,7 @@ def _cover(view: np.ndarray, plate: Plate, first: int, last: int) -> np.ndarray:
     cover = np.zeros(len(view), np.float32)
     cover[first:last] = 1.0
     for edge, inwards in ((first, 1), (last, 0)):
-        low, high = edge - SOFT - 1, edge + SOFT  # the last row and the first that are not soft
+        low, high = edge - SOFT_ROWS - 1, edge + SOFT_ROWS  # the last row and the first that are not soft
         if low < 0 or high >= len(view):
             continue  # the photograph's border
         around = view[low : high + 1] / np.float32(255.0)
@@ -452,7 +474,7 @@ def _cover(view: np.ndarray, plate: Plate, first: int, last: int) -> np.ndarray:
             clean = ends[0] + (row - low) / (high - low) * (ends[1] - ends[0])
             full = plate.alpha * (plate.colour - clean)  # what the whole plate would add
             cover[row] = ((around[row - low] - clean) * full).sum() / max(float(np.square(full).sum()), 1e-6)
-    return np.where(cover < FAINT, 0.0, np.where(cover > 1.0 - FAINT, 1.0, cover)).astype(np.float32)
+    return np.where(cover < FAINT_COVER, 0.0, np.where(cover > 1.0 - FAINT_COVER, 1.0, cover)).astype(np.float32)
 
 
 def _rounded(box: Box, radius: int, rows: slice, width: int) -> np.ndarray:

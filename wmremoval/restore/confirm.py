@@ -6,20 +6,36 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from wmremoval.restore.prediction import GATE_FROM, Maps
-from wmremoval.restore.regions import FOUND, LEAST_AREA, SURE, Findings, Region, box_slices, find_regions, take_apart
+from wmremoval.restore.prediction import GATE_FROM, Prediction
+from wmremoval.restore.regions import (
+    CONFIDENT,
+    LEAST_AREA,
+    MARK_THRESHOLD,
+    Findings,
+    Region,
+    box_slices,
+    find_regions,
+    take_apart,
+)
 from wmremoval.restore.search import Look, answers, box_in_view, size_of_view
 from wmremoval.restore.tiles import Tile, TileRunner, shrink, tiles
 
-SURE_LEAST = 0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
-SURE_FROM = 1 / 64  # of the view: what would be changed, from which on that share grows
-SURE_GROWTH = 0.16  # by how much for e times as many: large finds in texture would do the most harm
-SURE_MOST = 0.6  # that share of parts of what was refused as a whole, at any size
-SMALLER = 0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
-STEP_LEFT, STEP_MOST = 0.33, 0.9  # share of an outline's step that may be left of a mark no look is sure of; of any
-SIDES = 7  # pixels; side of the window in which both sides of an outline are compared
-LEAST_SIDE = 0.15  # of a window: the smaller side
-SAMPLE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
+LEAST_CONFIRMED = (
+    0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
+)
+LARGE_SHARE = 1 / 64  # of the view: what would be changed, from which on that share grows
+CONFIRMED_GROWTH = 0.16  # by how much for e times as many: large finds in texture would do the most harm
+PART_CONFIRMED = 0.6  # that share of parts of what was refused as a whole, at any size
+SMALLER_SCALE = (
+    0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
+)
+STEP_LEFT_LEAST, STEP_LEFT_MOST = (
+    0.33,
+    0.9,
+)  # share of an outline's step that may be left of a mark no look is sure of; of any
+OUTLINE_WINDOW = 7  # pixels; side of the window in which both sides of an outline are compared
+LEAST_SIDE_SHARE = 0.15  # of a window: the smaller side
+FINER_HALF_SIDE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
 
 
 def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
@@ -34,7 +50,7 @@ def find_marks(runner: TileRunner, photo: np.ndarray, look: Look) -> Findings:
         (regions if sure else refused).append(replace(region, sure=sure))
     for region in refused:
         for part in take_apart(findings, region, look.probability, look.factors):
-            if sure := conviction(runner, photo, look, findings, part, SURE_MOST):
+            if sure := conviction(runner, photo, look, findings, part, PART_CONFIRMED):
                 regions.append(replace(part, sure=sure))
     kept = np.zeros(len(findings.regions) + 1, bool)
     kept[[region.label for region in regions]] = True
@@ -60,7 +76,7 @@ def conviction(runner: TileRunner, photo, look: Look, findings: Findings, region
     for part, mask in _both_looks(runner, photo, look, findings, region, factor):
         there = findings.belongs(region, part, factor)
         touched += np.count_nonzero(mask * there > GATE_FROM)
-        twice += np.count_nonzero(mask * there > SURE)
+        twice += np.count_nonzero(mask * there > CONFIDENT)
         seen.append((part, mask, there))
     if not touched:
         return 0.0
@@ -69,7 +85,7 @@ def conviction(runner: TileRunner, photo, look: Look, findings: Findings, region
     if twice < needed:
         return 0.0
     thrice = sum(
-        np.count_nonzero((2 * mask + _smaller(runner, photo, look, factor, part)) / 3 * there > SURE)
+        np.count_nonzero((2 * mask + _smaller(runner, photo, look, factor, part)) / 3 * there > CONFIDENT)
         for part, mask, there in seen
     )
     if thrice < needed or not (region.factor >= look.factor or _seen_finer(runner, photo, look, findings, region)):
@@ -77,7 +93,7 @@ def conviction(runner: TileRunner, photo, look: Look, findings: Findings, region
     return min(1.0, float(thrice / touched))
 
 
-def outline_steps(maps: Maps, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+def outline_steps(maps: Prediction, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
     """How large the step is along the outline of what is changed, before and after it is.
 
     A mark's outline is a step that the photograph has not. Where taking a mark off leaves it, or makes another, there
@@ -92,11 +108,14 @@ def outline_steps(maps: Maps, there: np.ndarray, inner: tuple[slice, slice]) -> 
         sums over the pixels along the outline of the distance in RGB in [0, 1] between its sides: (2,).
     """
     changed = ((maps.mask > GATE_FROM) & there).astype(np.float32)
-    share = cv2.blur(changed, (SIDES,) * 2)
-    outline = (np.minimum(share, 1.0 - share) > LEAST_SIDE)[inner]
+    share = cv2.blur(changed, (OUTLINE_WINDOW,) * 2)
+    outline = (np.minimum(share, 1.0 - share) > LEAST_SIDE_SHARE)[inner]
     sums = np.zeros(2)
     for i, image in enumerate((maps.photo, maps.image)):
-        mean, inside = cv2.blur(image, (SIDES,) * 2), cv2.blur(image * changed[..., None], (SIDES,) * 2)
+        mean, inside = (
+            cv2.blur(image, (OUTLINE_WINDOW,) * 2),
+            cv2.blur(image * changed[..., None], (OUTLINE_WINDOW,) * 2),
+        )
         inside, mean, part = inside[inner][outline], mean[inner][outline], share[inner][outline][:, None]
         sums[i] = np.linalg.norm(inside / part - (mean - inside) / (1.0 - part), axis=-1).sum(dtype=np.float64)
     return sums
@@ -112,7 +131,7 @@ def step_allowed(sure: float) -> float:
         >>> round(step_allowed(0.3), 2), round(step_allowed(0.5), 2), step_allowed(1.0)
         (0.63, 0.83, 0.9)
     """
-    return min(STEP_MOST, STEP_LEFT + sure)
+    return min(STEP_LEFT_MOST, STEP_LEFT_LEAST + sure)
 
 
 def needed_share(touched: float) -> float:
@@ -125,7 +144,7 @@ def needed_share(touched: float) -> float:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)
         (0.05, 0.24, 0.6)
     """
-    return SURE_LEAST + SURE_GROWTH * max(0.0, math.log(touched / SURE_FROM))
+    return LEAST_CONFIRMED + CONFIRMED_GROWTH * max(0.0, math.log(touched / LARGE_SHARE))
 
 
 def _both_looks(runner: TileRunner, photo, look: Look, findings: Findings, region: Region, factor: int):
@@ -151,7 +170,7 @@ def _smaller(runner: TileRunner, photo: np.ndarray, look: Look, factor: int, par
     """What a look says of a part of a view that it is shown mirrored and smaller: mask probabilities (h, w)."""
     rows, columns = part
     tile = _place((rows.start, columns.start, rows.stop, columns.stop), *size_of_view(photo, factor), runner.step)
-    return _mirrored(runner, photo, look, factor, tile, SMALLER)
+    return _mirrored(runner, photo, look, factor, tile, SMALLER_SCALE)
 
 
 def _mirrored(runner: TileRunner, photo, look: Look, factor: int, tile: Tile, scale: float = 1.0) -> np.ndarray:
@@ -171,14 +190,14 @@ def _mirrored(runner: TileRunner, photo, look: Look, factor: int, tile: Tile, sc
 def _seen_finer(runner: TileRunner, photo, look: Look, findings: Findings, region: Region) -> bool:
     """Whether a region looks marked in the finer view it would be restored in, where the first look is surest of it."""
     here = look.probability[box_slices(region.box)] * findings.belongs(region, box_slices(region.box), look.factor)
-    surest = np.argmax(cv2.blur(here, (2 * SAMPLE * region.factor // look.factor + 1,) * 2))
+    surest = np.argmax(cv2.blur(here, (2 * FINER_HALF_SIDE * region.factor // look.factor + 1,) * 2))
     y, x = np.add(np.unravel_index(surest, here.shape), region.box[:2]) * look.factor // region.factor
     height, width = size_of_view(photo, region.factor)
-    half = min(SAMPLE, runner.core // 2)  # no more than the tiles that are known to fit
+    half = min(FINER_HALF_SIDE, runner.core // 2)  # no more than the tiles that are known to fit
     box = (max(0, y - half), max(0, x - half), min(y + half, height), min(x + half, width))
     tile = _place(box, height, width, runner.step)
     mask = runner.maps(shrink(photo, region.factor, *tile.shown)).mask[tile.inner]
-    return np.count_nonzero(mask * findings.belongs(region, tile.kept, region.factor) > FOUND) >= LEAST_AREA
+    return np.count_nonzero(mask * findings.belongs(region, tile.kept, region.factor) > MARK_THRESHOLD) >= LEAST_AREA
 
 
 def _place(box: tuple[int, int, int, int], height: int, width: int, step: int) -> Tile:

@@ -1,4 +1,4 @@
-"""What the pixels of a mark agree on: one strength and one colour around each of them, and edges where the photograph has them.
+"""What the pixels of a mark fit_constant_mark on: one strength and one colour around each of them, and edges where the photograph has them.
 
 A mark is drawn in one colour at one opacity, and only its cover, 1 inside and less at the edges, changes from pixel to
 pixel. The network judges each pixel by itself, so its errors differ where the truth does not. Where it does not err, as
@@ -10,37 +10,37 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from wmremoval.restore.inpaint import carried_inwards
-from wmremoval.restore.prediction import GATE_FROM, Maps, box_around, ramp, unblend
+from wmremoval.restore.inpaint import inpaint
+from wmremoval.restore.prediction import GATE_FROM, Prediction, box_around, ramp, unblend
 
-WINDOW = 40  # pixels to each side over which a mark's strength and colour are taken for constant
-FOUND = 0.6  # mask probability of the pixels that are asked
-CORE = 0.8  # of the strongest alpha near by: pixels above it are covered whole
+FIT_WINDOW = 40  # pixels to each side over which a mark's strength and colour are taken for constant
+FIT_THRESHOLD = 0.6  # mask probability of the pixels that are asked
+CORE_SHARE = 0.8  # of the strongest alpha near by: pixels above it are covered whole
 CORE_RADIUS = 2  # pixels that "near by" means: half of the width of a thin stroke
-DEPTH = 4.0  # pixels into the mark over which its surroundings tell less and less of what is under it
-WITNESS = 22  # pixels of a mark whose surroundings err alike, and count as one measurement
+SURROUNDINGS_DEPTH = 4.0  # pixels into the mark over which its surroundings tell less and less of what is under it
+PIXELS_A_MEASUREMENT = 22  # pixels of a mark whose surroundings err alike, and count as one measurement
 ALPHA_DOUBT, COLOUR_DOUBT = 0.02, 0.08  # standard errors of the network's mean alpha and colour
-NOISE = 0.012  # standard error of the surroundings at the least, of RGB in [0, 1]
-TOLERANCE = 0.5  # difference in colour or alpha at which pixels are no longer of one mark
-VIVID = 0.4, 0.7  # range of a colour's channels from which the network hedges, and does in full
-HEDGED = 0.15  # share by which it then says too strong a mark of too pale a colour
-SURE = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
-FEW = 1.0  # measurements that count for half
-EDGE = 0.1, 0.95  # cover between which a pixel is of an edge
+SURROUNDINGS_NOISE = 0.012  # standard error of the surroundings at the least, of RGB in [0, 1]
+SAME_MARK = 0.5  # difference in colour or alpha at which pixels are no longer of one mark
+VIVID_RANGE = 0.4, 0.7  # range of a colour's channels from which the network hedges, and does in full
+HEDGED_SHARE = 0.15  # share by which it then says too strong a mark of too pale a colour
+HALF_TRUSTED = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
+FEW_MEASUREMENTS = 1.0  # measurements that count for half
+EDGE_COVER = 0.1, 0.95  # cover between which a pixel is of an edge
 EDGE_CARRIED = 0.8  # share of what is under an edge that both sides tell, where the mark is strong
 EDGE_FROM = 0.3, 0.7  # strength from which they tell some of it, and all of that
 EDGE_WINDOW = 9  # pixels; side of the window in which edges are judged to be readable
 BACKGROUND_DOUBT = 0.03  # standard error of what is carried into an edge, of RGB in [0, 1]
-READABLE = 0.6, 0.9  # strength from which edges are less to be read, and at which not at all
-FAINTEST = 0.02, 0.06  # alpha below which a pixel is left alone, and from which it is of the mark
+EDGE_READABLE = 0.6, 0.9  # strength from which edges are less to be read, and at which not at all
+FAINTEST_ALPHA = 0.02, 0.06  # alpha below which a pixel is left alone, and from which it is of the mark
 GUIDED_SIDE, GUIDED_EPS = 3, 3e-5  # pixels; squared RGB: cover follows the photograph's own edges
-PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, whose covariances the guided filter needs
+CHANNEL_PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, whose covariances the guided filter needs
 
 
-class Agreement(NamedTuple):
-    """What the pixels of a mark agree on, float32."""
+class MarkFit(NamedTuple):
+    """What the pixels of a mark fit_constant_mark on, float32."""
 
-    maps: Maps  # with other alpha, colour and mask
+    maps: Prediction  # with other alpha, colour and mask
     joined: np.ndarray  # (h, w) in [0, 1]: how far each pixel went with the others
     doubt: np.ndarray  # (h, w) in [0, 1]: how far the network is doubted around it
     edges: np.ndarray  # (h, w) in [0, 1]: how far what is under the edge of a mark is better told by both of its sides
@@ -48,8 +48,8 @@ class Agreement(NamedTuple):
     spread: np.ndarray  # (h, w): variance of the network's alpha and colour around each pixel
 
 
-def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
-    """Let the pixels of a mark agree on its strength and colour.
+def fit_constant_mark(maps: Prediction, around: np.ndarray, disagreement: np.ndarray) -> MarkFit:
+    """Let the pixels of a mark fit_constant_mark on its strength and colour.
 
     In a window J = (1 - alpha) I + alpha W is a line over I, and `around` is a guess at I whose error does not depend on
     it: a regression of J on it, in which the network's mean alpha and colour are the prior (Bayesian linear regression:
@@ -58,40 +58,40 @@ def agree(maps: Maps, around: np.ndarray, apart: np.ndarray) -> Agreement:
     Args:
         maps: what the network said, with alpha and colour.
         around: (h, w, 3) RGB in [0, 1]: the photograph with the mark repainted from its surroundings.
-        apart: (h, w): squared difference between two looks at each pixel; see `prediction.apart`.
+        disagreement: (h, w): squared difference between two looks at each pixel; see `prediction.disagreement`.
     """
-    found = maps.mask > FOUND
+    found = maps.mask > FIT_THRESHOLD
     if not found.any():
-        return Agreement(maps, *(np.zeros_like(maps.mask) for _ in range(5)))
+        return MarkFit(maps, *(np.zeros_like(maps.mask) for _ in range(5)))
     strokes = maps.alpha * found
-    core = strokes > CORE * cv2.dilate(strokes, np.ones((2 * CORE_RADIUS + 1,) * 2, np.uint8))
+    core = strokes > CORE_SHARE * cv2.dilate(strokes, np.ones((2 * CORE_RADIUS + 1,) * 2, np.uint8))
     depth = cv2.distanceTransform((maps.mask > GATE_FROM).astype(np.uint8), cv2.DIST_L2, 3)
-    weight = core * strokes * np.exp(-depth / DEPTH)
-    count = _window(core.astype(np.float32)) * ((2 * WINDOW + 1) ** 2 / WITNESS) + 1e-3
+    weight = core * strokes * np.exp(-depth / SURROUNDINGS_DEPTH)
+    count = _window(core.astype(np.float32)) * ((2 * FIT_WINDOW + 1) ** 2 / PIXELS_A_MEASUREMENT) + 1e-3
     mean_alpha, mean_colour, spread = _means(maps, weight)
     strength, colour = _regress(maps.photo, around, weight, count, mean_alpha, mean_colour)
     strength, colour = _vivid(_weighted(weight)(around), strength, colour)
-    doubt = _weighted(weight)(apart)
-    doubt /= doubt + SURE**2
+    doubt = _weighted(weight)(disagreement)
+    doubt /= doubt + HALF_TRUSTED**2
 
     cover = np.where(core, 1.0, (maps.alpha / np.maximum(mean_alpha, 0.02)).clip(0.0, 1.0))
     other = np.square(maps.colour - mean_colour).mean(axis=-1) + np.square(maps.alpha - cover * mean_alpha) + spread
-    agreement = np.exp(-other / TOLERANCE**2) * (count / (count + FEW)) * found * doubt
+    agreement = np.exp(-other / SAME_MARK**2) * (count / (count + FEW_MEASUREMENTS)) * found * doubt
     alpha = maps.alpha + agreement * (strength * cover - maps.alpha)
     colour = maps.colour + agreement[..., None] * (colour - maps.colour)
     box = box_around(found, EDGE_WINDOW)
     edges = np.zeros_like(maps.mask)
-    part = Maps(*(x[box] for x in maps))
+    part = Prediction(*(x[box] for x in maps))
     sharpened, edges[box] = _sharpened(part, *(x[box] for x in (alpha, strength, colour)), found[box])
     alpha[box] += doubt[box] * (sharpened - alpha[box])
-    mask = maps.mask * (1.0 - doubt * (1.0 - ramp(alpha, *FAINTEST)))
+    mask = maps.mask * (1.0 - doubt * (1.0 - ramp(alpha, *FAINTEST_ALPHA)))
     agreed = (x.astype(np.float32) for x in (mask, alpha, colour))
     maps = maps._replace(**dict(zip(("mask", "alpha", "colour"), agreed, strict=True)))
-    return Agreement(maps, agreement, doubt, edges * doubt, strength, spread)
+    return MarkFit(maps, agreement, doubt, edges * doubt, strength, spread)
 
 
 def _window(x: np.ndarray) -> np.ndarray:
-    return cv2.blur(x, (2 * WINDOW + 1,) * 2, borderType=cv2.BORDER_CONSTANT)
+    return cv2.blur(x, (2 * FIT_WINDOW + 1,) * 2, borderType=cv2.BORDER_CONSTANT)
 
 
 def _weighted(weight: np.ndarray):
@@ -106,7 +106,7 @@ def _weighted(weight: np.ndarray):
     return mean
 
 
-def _means(maps: Maps, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _means(maps: Prediction, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The network's mean alpha (h, w), mean colour (h, w, 3) and the variance of both around them (h, w)."""
     mean = _weighted(weight)
     alpha, colour = mean(maps.alpha), mean(maps.colour)
@@ -123,7 +123,7 @@ def _vivid(background: np.ndarray, strength: np.ndarray, colour: np.ndarray) -> 
     away = colour - background
     with np.errstate(divide="ignore", invalid="ignore"):
         room = np.where(away > 0.0, (1.0 - background) / away, np.where(away < 0.0, background / -away, np.inf))
-    hedged = HEDGED * ramp(colour.max(axis=-1) - colour.min(axis=-1), *VIVID)
+    hedged = HEDGED_SHARE * ramp(colour.max(axis=-1) - colour.min(axis=-1), *VIVID_RANGE)
     further = np.minimum(room.min(axis=-1).clip(1.0), 1.0 / (1.0 - hedged))
     return strength / further, background + further[..., None] * away
 
@@ -145,7 +145,7 @@ def _regress(photo, around, weight, count, alpha, colour) -> tuple[np.ndarray, n
     prior = 1.0 / np.maximum(alpha * COLOUR_DOUBT, 1e-3) ** 2
     slope = 1.0 - alpha
     for _ in range(3):  # the noise is known from the slope, the slope weighs by the noise
-        noise = np.maximum((var_j - 2 * slope * both + slope**2 * var_i) / 3, NOISE**2)
+        noise = np.maximum((var_j - 2 * slope * both + slope**2 * var_i) / 3, SURROUNDINGS_NOISE**2)
         seen = count / noise
         level = seen * prior / (seen + prior)  # precision with which window means and W fix a point of the line
         wanted = seen * both + level * (from_i * from_j).sum(axis=-1) + (1.0 - alpha) / ALPHA_DOUBT**2
@@ -157,18 +157,18 @@ def _regress(photo, around, weight, count, alpha, colour) -> tuple[np.ndarray, n
 
 
 def _sharpened(
-    maps: Maps, alpha: np.ndarray, strength: np.ndarray, colour: np.ndarray, found: np.ndarray
+    maps: Prediction, alpha: np.ndarray, strength: np.ndarray, colour: np.ndarray, found: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Alpha (h, w) with its edges read off the photograph, where the mark lets any of it through; and `Agreement.edges`.
+    """Alpha (h, w) with its edges read off the photograph, where the mark lets any of it through; and `MarkFit.edges`.
 
     Both sides of an edge are known, one as it is and one unblended. What is carried into the edge from them tells its
     cover, as in matting, as far as it can be read (a Wiener weight); then the cover follows the photograph
     (guided filter, He et al., ECCV 2010).
     """
     cover = (alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0).astype(np.float32)
-    edge = ((cover > EDGE[0]) & (cover < EDGE[1])).astype(np.float32)
-    sides = np.where((cover >= EDGE[1])[..., None], unblend(maps.photo, strength, colour), maps.photo)
-    background = carried_inwards(sides.astype(np.float32), edge)
+    edge = ((cover > EDGE_COVER[0]) & (cover < EDGE_COVER[1])).astype(np.float32)
+    sides = np.where((cover >= EDGE_COVER[1])[..., None], unblend(maps.photo, strength, colour), maps.photo)
+    background = inpaint(sides.astype(np.float32), edge)
     step = strength[..., None] * (colour - background)  # what full cover adds to the photograph
     contrast = np.square(step).sum(axis=-1) + 1e-3
     seen = ((maps.photo - background) * step).sum(axis=-1) / contrast
@@ -180,7 +180,7 @@ def _sharpened(
     cover = _guided(maps.photo, cover)
     near = cv2.dilate(found.astype(np.uint8), np.ones((5, 5), np.uint8))
     near = near * (maps.mask > GATE_FROM)
-    share = near * (1.0 - ramp(strength, *READABLE))
+    share = near * (1.0 - ramp(strength, *EDGE_READABLE))
     return alpha + share * (strength * cover.clip(0.0, 1.0) - alpha), EDGE_CARRIED * edge * ramp(strength, *EDGE_FROM)
 
 
@@ -192,9 +192,9 @@ def _guided(guide: np.ndarray, x: np.ndarray) -> np.ndarray:
     side = (GUIDED_SIDE,) * 2
     mean, mean_x = cv2.blur(guide, side), cv2.blur(x, side)
     both = cv2.blur(guide * x[..., None], side) - mean * mean_x[..., None]  # (h, w, 3) covariances with x
-    spread = [cv2.blur(guide[..., i] * guide[..., j], side) - mean[..., i] * mean[..., j] for i, j in PAIRS]
+    spread = [cv2.blur(guide[..., i] * guide[..., j], side) - mean[..., i] * mean[..., j] for i, j in CHANNEL_PAIRS]
     slope = _solved(
-        [part + np.float32(GUIDED_EPS * (i == j)) for part, (i, j) in zip(spread, PAIRS, strict=True)], both
+        [part + np.float32(GUIDED_EPS * (i == j)) for part, (i, j) in zip(spread, CHANNEL_PAIRS, strict=True)], both
     )
     level = mean_x - (slope * mean).sum(axis=-1)
     return (cv2.blur(slope, side) * guide).sum(axis=-1) + cv2.blur(level, side)
@@ -204,7 +204,7 @@ def _solved(matrix: list[np.ndarray], right: np.ndarray) -> np.ndarray:
     """Solve a symmetric, positive 3 by 3 system at each pixel by L D L^T; `np.linalg.solve` would take most of the filter's time.
 
     Args:
-        matrix: its six parts, (h, w) each, in the order of `PAIRS`.
+        matrix: its six parts, (h, w) each, in the order of `CHANNEL_PAIRS`.
         right: (h, w, 3).
     """
     a, b, c, d, e, f = matrix

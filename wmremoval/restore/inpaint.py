@@ -4,59 +4,61 @@ import cv2
 import numpy as np
 
 from wmremoval.images import to_uint8
-from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Maps, ramp, unblend
+from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp, unblend
 
 INPAINT_PIXELS = 2_000_000  # above which a block is repainted on a shrunken view: bounds the memory to 0.5 GB
 INPAINT_MARGIN = 64  # pixels around a block that it is repainted from
-FILL_FOUND = 0.7  # mask probability of what is repainted from its surroundings
+FILL_THRESHOLD = 0.7  # mask probability of what is repainted from its surroundings
 FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
-FILL_DOUBTED = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
-OPAQUE = 0.85  # alpha from which a stroke's rim, missed by the mask, would be carried into it
+FILL_ALPHA_UNCERTAIN = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
+OPAQUE_STROKE = 0.85  # alpha from which a stroke's rim, missed by the mask, would be carried into it
 EDGE_SIGMA = 0.5  # pixels; of what calms grain before edges are looked for
 DIRECTION_SIGMA = 5.0  # pixels over which the direction of edges is averaged: they run on through a stroke
-FLAT = 0.004  # gradient, of RGB in [0, 1] a pixel, from which nothing is carried across an edge: one grey level
-SWEEPS = 24  # steps of diffusion at each level
-REACH = 48  # pixels around what is hidden that are looked at
+FLAT_GRADIENT = (
+    0.004  # gradient, of RGB in [0, 1] a pixel, from which nothing is carried across an edge: one grey level
+)
+JACOBI_SWEEPS = 24  # steps of diffusion at each level
+INPAINT_REACH = 48  # pixels around what is hidden that are looked at
 NEIGHBOURS = (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)  # row and column steps
-SMALLEST = 2  # pixels; side of the coarsest level
+COARSEST_SIDE = 2  # pixels; side of the coarsest level
 
 
-def surroundings(maps: Maps) -> np.ndarray | None:
+def surroundings(maps: Prediction) -> np.ndarray | None:
     """The photograph, (h, w, 3) RGB in [0, 1], with all that was found repainted from around it; None: nothing was found.
 
     Opaque strokes are widened by a pixel first.
     """
-    found = (maps.mask > FILL_FOUND).astype(np.uint8)
+    found = (maps.mask > FILL_THRESHOLD).astype(np.uint8)
     if not found.any():
         return None
-    found |= cv2.dilate(found * (maps.alpha > OPAQUE).astype(np.uint8), np.ones((3, 3), np.uint8))
-    return carried_inwards(maps.photo, found)
+    found |= cv2.dilate(found * (maps.alpha > OPAQUE_STROKE).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return inpaint(maps.photo, found)
 
 
 def compose(
-    maps: Maps,
+    maps: Prediction,
     around: np.ndarray,
     joined: np.ndarray | float = 0.0,
     doubt: np.ndarray | float = 1.0,
     edges: np.ndarray | None = None,
-) -> Maps:
+) -> Prediction:
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
     A network this small, briefly trained, repaints worse than diffusion does; and where the pixels of a mark
-    agree on what it is, unblending is to be trusted more than either, but for the mark's edges.
+    fit_constant_mark on what it is, unblending is to be trusted more than either, but for the mark's edges.
 
     Args:
         maps: what the network said, with its trust.
         around: see `surroundings`.
-        joined, doubt, edges: (h, w) in [0, 1]; see `fit_mark.Agreement`.
+        joined, doubt, edges: (h, w) in [0, 1]; see `fit_mark.MarkFit`.
     """
-    hidden = (1.0 - doubt) * ramp(maps.alpha, *FILL_ALPHA) + doubt * ramp(maps.alpha, *FILL_DOUBTED)
+    hidden = (1.0 - doubt) * ramp(maps.alpha, *FILL_ALPHA) + doubt * ramp(maps.alpha, *FILL_ALPHA_UNCERTAIN)
     share = np.maximum(maps.trust * (1.0 - joined), hidden)[..., None]
     inside = unblend(maps.photo, maps.alpha, maps.colour) * (1.0 - share) + around * share
     gate = ramp(maps.mask, GATE_FROM, GATE_FULL)[..., None]
     image = maps.photo + gate * (inside - maps.photo)
     if edges is not None:
-        image += gate * edges[..., None] * (carried_inwards(image, edges) - image)
+        image += gate * edges[..., None] * (inpaint(image, edges) - image)
     return maps._replace(image=image)
 
 
@@ -71,14 +73,14 @@ def repaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray)
     while hidden.size / factor**2 > INPAINT_PIXELS:
         factor *= 2
     if factor == 1:
-        return to_uint8(carried_inwards(view, hidden)[cut])
+        return to_uint8(inpaint(view, hidden)[cut])
     size = tuple(-(-side // factor) for side in hidden.shape[::-1])
     small, touched = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (view, hidden / np.float32(255.0)))
-    filled = cv2.resize(carried_inwards(small, touched), hidden.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    filled = cv2.resize(inpaint(small, touched), hidden.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return to_uint8(filled[cut])
 
 
-def carried_inwards(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+def inpaint(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     """Fill what is hidden by edge-enhancing diffusion, begun on a shrunken view of itself.
 
     The hidden pixels are the steady state of a diffusion that runs along edges and hardly across them (Weickert,
@@ -97,7 +99,10 @@ def carried_inwards(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     if not hidden.any() or hidden.all():
         return photo.copy()
     left, top, width, height = cv2.boundingRect(hidden)
-    box = slice(max(0, top - REACH), top + height + REACH), slice(max(0, left - REACH), left + width + REACH)
+    box = (
+        slice(max(0, top - INPAINT_REACH), top + height + INPAINT_REACH),
+        slice(max(0, left - INPAINT_REACH), left + width + INPAINT_REACH),
+    )
     part, filled = photo[box], photo.copy()
     filled[box] = _filled(np.dstack([part, np.zeros_like(part[..., :1])]), hidden[box])[..., :3]
     return filled
@@ -108,7 +113,7 @@ def _filled(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     if not hidden.any():
         return photo
     height, width = hidden.shape
-    if min(height, width) <= SMALLEST:
+    if min(height, width) <= COARSEST_SIDE:
         filled = photo.copy()
         filled[hidden > 0] = photo[hidden == 0].mean(axis=0)
         return filled
@@ -132,7 +137,7 @@ def _diffuse(image: np.ndarray, hidden: np.ndarray) -> None:
     ]
     pixels, here = image.reshape(-1, 4), rows * width + columns
     shares = _shares(image[..., :3], rows, columns)
-    for _ in range(SWEEPS):
+    for _ in range(JACOBI_SWEEPS):
         mean = shares[0] * pixels.take(around[0], axis=0)
         for share, neighbour in zip(shares[1:], around[1:], strict=True):
             mean += share * pixels.take(neighbour, axis=0)
@@ -146,7 +151,7 @@ def _shares(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     tensor = np.dstack([(a * b).sum(axis=-1) for a, b in ((right, right), (down, down), (right, down))])
     xx, yy, xy = cv2.GaussianBlur(tensor, (0, 0), DIRECTION_SIGMA)[rows, columns].T
     length = np.hypot(xx - yy, 2.0 * xy) + 1e-12
-    across = 1.0 / (1.0 + (xx + yy + length) / 2.0 / FLAT**2)  # diffusivity across the edge; 1 along it
+    across = 1.0 / (1.0 + (xx + yy + length) / 2.0 / FLAT_GRADIENT**2)  # diffusivity across the edge; 1 along it
     mean, lean = (1.0 + across) / 2.0, (1.0 - across) / 2.0 / length
     a, b, c = mean - lean * (xx - yy), -2.0 * lean * xy, mean + lean * (xx - yy)  # the diffusion tensor a, b; b, c
     level, upright = (np.maximum(x - np.abs(b), 0.0) for x in (a, c))

@@ -11,7 +11,7 @@ GATE_FROM, GATE_FULL = 0.3, 0.7  # mask probabilities at which a change begins a
 CONTRAST_RADIUS = 4  # pixels around one over which its alpha is read off a restoration
 
 
-class Maps(NamedTuple):
+class Prediction(NamedTuple):
     """What the network says of a (shrunken) photograph, float32 arrays of one height and width."""
 
     photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: what it was shown
@@ -39,7 +39,7 @@ def unblend(photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndar
     return ((photo - alpha * colour) / (1.0 - alpha)).clip(0.0, 1.0)
 
 
-def merge(one: Maps, other: Maps) -> Maps:
+def average(one: Prediction, other: Prediction) -> Prediction:
     """Two opinions of one photograph as one: masks and images averaged, the rest as far as each sees a mark."""
     weight, more = one.mask + 1e-3, other.mask + 1e-3
     share = weight / (weight + more)
@@ -53,12 +53,12 @@ def merge(one: Maps, other: Maps) -> Maps:
     return one._replace(image=image, mask=mask, alpha=alpha, colour=colour, trust=trust)
 
 
-def apart(one: Maps, other: Maps) -> np.ndarray:
+def disagreement(one: Prediction, other: Prediction) -> np.ndarray:
     """How much two opinions of one photograph differ: mean square of alpha's and of colour's difference (h, w)."""
     return np.square(one.alpha - other.alpha) + np.square(one.colour - other.colour).mean(axis=-1)
 
 
-def alpha_from_contrast(photo: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mark_from_contrast(photo: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Alpha and colour of a mark from a restoration alone, for networks that do not say them.
 
     In a window J = (1 - alpha) I + alpha W is a line: its slope over the restored I is 1 - alpha.

@@ -8,17 +8,19 @@ import numpy as np
 LOOK_PIXELS = 1_000_000  # pixels of the largest view that is always looked at whole
 LOOK_SHARE = 16  # of a larger photograph one pixel in so many is looked at: a sixteenth of the time
 VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
-FOUND = 0.7  # mask probability above which a pixel belongs to a mark
-SURE = 0.9  # probability above which the network is sure of a pixel
-SURE_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
-PEAK = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
-SURE_PART = 0.5  # the same of the parts around its sure pixels, where the whole is refused: a mark that touches texture
+MARK_THRESHOLD = 0.7  # mask probability above which a pixel belongs to a mark
+CONFIDENT = 0.9  # probability above which the network is sure of a pixel
+CONFIDENT_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
+PEAK_THRESHOLD = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
+CONFIDENT_SHARE_OF_PART = (
+    0.5  # the same of the parts around its sure pixels, where the whole is refused: a mark that touches texture
+)
 LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
-COVERED = (
+LEAST_COVERED = (
     0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted
 )
-JOIN = 3  # pixels of the look; letters closer than this are one mark
-STROKE = 40.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
+JOIN_DISTANCE = 3  # pixels of the look; letters closer than this are one mark
+WIDEST_STROKE = 40.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
 
 
 def views(height: int, width: int, side: int = VIEW_SIDE) -> list[int]:
@@ -77,7 +79,7 @@ class Findings:
 
 
 def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Findings:
-    """Join what is above `FOUND` into regions and choose a view for each.
+    """Join what is above `MARK_THRESHOLD` into regions and choose a view for each.
 
     What is not convincing as a whole is taken apart: a mark beside texture, which looks marked with less conviction, would
     be refused together with it.
@@ -88,7 +90,7 @@ def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Fi
         factors: from `views`.
     """
     findings = Findings(factor, np.zeros(probability.shape, np.int32))
-    for core, least_sure in ((FOUND, SURE_SHARE), (SURE, SURE_PART)):
+    for core, least_sure in ((MARK_THRESHOLD, CONFIDENT_SHARE), (CONFIDENT, CONFIDENT_SHARE_OF_PART)):
         _add_regions(findings, probability, core, least_sure, factors)
     return findings
 
@@ -104,12 +106,14 @@ def take_apart(findings: Findings, region: Region, probability: np.ndarray, fact
     labels = findings.labels[box]
     own = labels == region.label
     labels[own] = 0
-    return _add_regions(findings, probability[box] * own, SURE, SURE_PART, factors, region.box, region.area // 2)
+    return _add_regions(
+        findings, probability[box] * own, CONFIDENT, CONFIDENT_SHARE_OF_PART, factors, region.box, region.area // 2
+    )
 
 
 def _add_regions(findings: Findings, probability, core, least_sure, factors, within=None, most=None) -> list[Region]:
     """Those of a box of the look, or of all of it, that have no label yet: what is joined around pixels above `core`."""
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN + 1,) * 2)
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN_DISTANCE + 1,) * 2)
     labels, (top, left) = (findings.labels[box_slices(within)], within[:2]) if within else (findings.labels, (0, 0))
     free = labels == 0
     cores = ((probability > 255 * core) & free).astype(np.uint8)
@@ -118,9 +122,9 @@ def _add_regions(findings: Findings, probability, core, least_sure, factors, wit
     for _, box, here in _components(count, parts, statistics):
         here = here & free[box_slices(box)]
         values = probability[box_slices(box)] * here
-        marked = (values > 255 * FOUND).astype(np.uint8)
-        area, sure = int(marked.sum()), int((values > 255 * SURE).sum())
-        convincing = values.max() >= 255 * PEAK and sure >= least_sure * area
+        marked = (values > 255 * MARK_THRESHOLD).astype(np.uint8)
+        area, sure = int(marked.sum()), int((values > 255 * CONFIDENT).sum())
+        convincing = values.max() >= 255 * PEAK_THRESHOLD and sure >= least_sure * area
         if convincing and LEAST_AREA <= area <= (area if most is None else most):
             place = tuple(side + (top, left)[i % 2] for i, side in enumerate(box))
             view = best_view(findings.factor * stroke_width(marked), factors)
@@ -137,12 +141,12 @@ def regions_of_mask(mask: np.ndarray, probability: np.ndarray, factor: int, fact
         mask: (h, w) uint8, not 0 where the mark is, of the look.
         probability, factor, factors: as for `find_regions`.
     """
-    given, found = (mask > 0).astype(np.uint8), (probability > 255 * FOUND).astype(np.uint8)
+    given, found = (mask > 0).astype(np.uint8), (probability > 255 * MARK_THRESHOLD).astype(np.uint8)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(given, connectivity=8)
     regions = []
     for label, box, here in _components(count, labels, statistics):
         marked = found[box_slices(box)] * here
-        covered = int(marked.sum()) >= COVERED * int(here.sum())
+        covered = int(marked.sum()) >= LEAST_COVERED * int(here.sum())
         stroke = stroke_width(marked if covered else here.astype(np.uint8))
         regions.append(Region(label, box, best_view(factor * stroke, factors), int(here.sum()), covered))
     return _findings(factor, labels, count, regions)
@@ -182,5 +186,5 @@ def stroke_width(marked: np.ndarray) -> float:
 
 
 def best_view(stroke: float, factors: list[int]) -> int:
-    """The least shrinking at which strokes of `stroke` native pixels are at most `STROKE` wide."""
-    return next((factor for factor in factors if stroke / factor <= STROKE), factors[-1])
+    """The least shrinking at which strokes of `stroke` native pixels are at most `WIDEST_STROKE` wide."""
+    return next((factor for factor in factors if stroke / factor <= WIDEST_STROKE), factors[-1])

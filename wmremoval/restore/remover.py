@@ -25,7 +25,7 @@ from wmremoval.restore.upsampling import native_blocks
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
-COVERED = 0.98  # share of a plate that a user's mask must cover; with less, a seam would stay where it ends
+BOX_COVERED = 0.98  # share of a plate that a user's mask must cover; with less, a seam would stay where it ends
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
 
 
@@ -176,7 +176,9 @@ def _changed_box(photo, findings: Findings, region: Region, changed) -> tuple[in
 def _take_plate_off(plate: Plate, mask, restored, changed) -> bool:
     """Write what is under a plate into the result, unless a user's mask leaves a part of it out; gives whether it did."""
     top, left, bottom, right = plate.box
-    if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < COVERED * (bottom - top) * (right - left):
+    if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < BOX_COVERED * (bottom - top) * (
+        right - left
+    ):
         return False
     for block, image, cover in take_off(restored, plate):
         new = to_uint8(image)

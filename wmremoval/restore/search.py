@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from wmremoval.images import to_uint8
-from wmremoval.restore.prediction import Maps
+from wmremoval.restore.prediction import Prediction
 from wmremoval.restore.regions import Findings, Region, look_factor, views
 from wmremoval.restore.tiles import Tile, TileRunner, shrink
 
@@ -21,7 +21,9 @@ class Look:
     factor: int  # shrinking of the finest view that was searched
     factors: list[int]  # shrinkings of all views
     probability: np.ndarray | None = None  # (h, w) uint8 of that view: the greatest mask probability, times 255
-    maps: dict[int, list[tuple[Tile, Maps]]] = field(default_factory=dict)  # of the smaller views: all that was said
+    maps: dict[int, list[tuple[Tile, Prediction]]] = field(
+        default_factory=dict
+    )  # of the smaller views: all that was said
     finished: set[tuple[int, int]] = field(default_factory=set)  # (factor, number) of those ready to restore from
     again: dict[float, tuple[tuple, np.ndarray]] = field(default_factory=dict)  # by the size that a place is shown in,
     # 1 or less: the last place that was looked at once more, and the mask seen there
@@ -42,7 +44,7 @@ def search(runner: TileRunner, photo: np.ndarray) -> Look:
     for factor in (factor for factor in factors if factor >= look.factor):
         height, width = size_of_view(photo, factor)
         found = np.zeros((height, width), np.uint8)
-        kept: list[tuple[Tile, Maps]] = []
+        kept: list[tuple[Tile, Prediction]] = []
         for tile, maps in runner.cover((0, 0, height, width), _pixels_of(photo, factor), height, width):
             found[tile.kept] = to_uint8(maps.mask[tile.inner])
             if height * width <= KEPT_PIXELS:
@@ -57,7 +59,7 @@ def search(runner: TileRunner, photo: np.ndarray) -> Look:
     return look
 
 
-def answers(runner: TileRunner, photo: np.ndarray, look: Look, factor: int, box) -> Iterator[tuple[Tile, Maps]]:
+def answers(runner: TileRunner, photo: np.ndarray, look: Look, factor: int, box) -> Iterator[tuple[Tile, Prediction]]:
     """The tiles of a box of a view, finished; those that are kept are finished once for all regions."""
     kept = look.maps.get(factor)
     if not kept:

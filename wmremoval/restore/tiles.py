@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from wmremoval.images import to_tensor, to_uint8
-from wmremoval.restore.fit_mark import agree
+from wmremoval.restore.fit_mark import fit_constant_mark
 from wmremoval.restore.inpaint import compose, surroundings
-from wmremoval.restore.prediction import GATE_FROM, Maps, alpha_from_contrast, apart, merge
+from wmremoval.restore.prediction import GATE_FROM, Prediction, average, disagreement, mark_from_contrast
 from wmremoval.restore.sparse_edges import separate
 
 logger = logging.getLogger(__name__)
@@ -106,40 +106,42 @@ class TileRunner:
     without: frozenset[str] = frozenset()  # of `STEPS`, for measuring what each is worth
 
     @torch.inference_mode()
-    def maps(self, view: np.ndarray) -> Maps:
+    def maps(self, view: np.ndarray) -> Prediction:
         """What the network says of a view, (h, w, 3) uint8, in one piece."""
         shown = to_tensor(view)[None]
         parts = self.net.parts(shown.to(self.device))
         photo, image = (_to_array(x) for x in (shown, parts.image))
         mask = _to_array(torch.sigmoid(parts.mask_logits))[..., 0]
         if parts.alpha is None:
-            return Maps(photo, image, mask, *alpha_from_contrast(photo, image, mask))
+            return Prediction(photo, image, mask, *mark_from_contrast(photo, image, mask))
         alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust))
-        return Maps(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
+        return Prediction(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
 
-    def mirrored(self, view: np.ndarray) -> Maps:
+    def mirrored(self, view: np.ndarray) -> Prediction:
         """What the network says of a view that it is shown mirrored, turned back."""
         maps = self.maps(np.ascontiguousarray(view[:, ::-1]))
-        return Maps(*(x if x is None else np.ascontiguousarray(x[:, ::-1]) for x in maps))
+        return Prediction(*(x if x is None else np.ascontiguousarray(x[:, ::-1]) for x in maps))
 
-    def finished(self, maps: Maps) -> Maps:
-        """What a marked tile is restored from: a second opinion, of the tile mirrored, what its pixels agree on, composed."""
+    def finished(self, maps: Prediction) -> Prediction:
+        """What a marked tile is restored from: a second opinion, of the tile mirrored, what its pixels fit_constant_mark on, composed."""
         if maps.trust is None or maps.mask.max() <= GATE_FROM:
             return maps
         differ = None
         if "mirror" not in self.without:
             other = self.mirrored(to_uint8(maps.photo))
-            differ, maps = apart(maps, other), merge(maps, other)
+            differ, maps = disagreement(maps, other), average(maps, other)
         around = None if "fill" in self.without else surroundings(maps)
         if around is None:
             return maps
         if differ is None or "consensus" in self.without:
             return compose(maps, around)
-        agreed = agree(maps, around, differ)
+        agreed = fit_constant_mark(maps, around, differ)
         composed = compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
         return composed if "separation" in self.without else separate(composed, agreed)
 
-    def cover(self, box: tuple[int, int, int, int], view_of, height: int, width: int) -> Iterator[tuple[Tile, Maps]]:
+    def cover(
+        self, box: tuple[int, int, int, int], view_of, height: int, width: int
+    ) -> Iterator[tuple[Tile, Prediction]]:
         """Run over a box of a view, tile by tile; `view_of(rows, columns)` gives its pixels.
 
         Raises:

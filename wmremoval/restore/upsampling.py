@@ -5,21 +5,21 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Maps, ramp, unblend
+from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp, unblend
 
-OPAQUE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
+DETAIL_FADE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
 STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke reaches its full strength
 EDGE_BLUR = 0.3  # sigma of what calms texture before an edge is looked for, pixels of the shrunken photograph
 SHARP_SHARE = 0.2  # of the doubt that is left to single pixels; more sharpens edges and lets texture into alpha
 COLOUR_RADIUS = 2  # pixels of the shrunken photograph over which the mark's colour is averaged
-CONTEXT = 5  # pixels of the shrunken photograph around a block that its restoration depends on
-BLOCK = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
+BLOCK_CONTEXT = 5  # pixels of the shrunken photograph around a block that its restoration depends on
+BLOCK_SIDE = 1280  # native pixels; side of what is upsampled at a time, context included: bounds the memory to 250 MB
 
 
 def native_blocks(
     kept: tuple[slice, slice],
     shown: tuple[slice, slice],
-    maps: Maps,
+    maps: Prediction,
     photo: np.ndarray,
     factor: int,
     box: tuple[int, int, int, int],
@@ -37,7 +37,7 @@ def native_blocks(
         rows and columns in the photograph, the restored block (h, w, 3) and the strength of the change (h, w).
     """
     kept = tuple(slice(max(k.start, box[i]), min(k.stop, box[i + 2])) for i, k in enumerate(kept))
-    step = max(4, BLOCK // factor - 2 * CONTEXT)
+    step = max(4, BLOCK_SIDE // factor - 2 * BLOCK_CONTEXT)
     for top in range(kept[0].start, kept[0].stop, step):
         for left in range(kept[1].start, kept[1].stop, step):
             part = slice(top, min(top + step, kept[0].stop)), slice(left, min(left + step, kept[1].stop))
@@ -46,12 +46,12 @@ def native_blocks(
                 yield part, maps.image[inner], ramp(maps.mask[inner], GATE_FROM, GATE_FULL)
                 continue
             wide = tuple(
-                slice(max(p.start - CONTEXT, s.start), min(p.stop + CONTEXT, s.stop))
+                slice(max(p.start - BLOCK_CONTEXT, s.start), min(p.stop + BLOCK_CONTEXT, s.stop))
                 for p, s in zip(part, shown, strict=True)
             )
             inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wide, shown, strict=True))
             native = _native(photo, wide, factor)
-            restored, gate = upsample_restoration(Maps(*(x[inner] for x in maps)), native, factor)
+            restored, gate = upsample_restoration(Prediction(*(x[inner] for x in maps)), native, factor)
             block = tuple(
                 slice(p.start * factor, min(p.stop * factor, side))
                 for p, side in zip(part, photo.shape[:2], strict=True)
@@ -71,7 +71,7 @@ def _native(photo: np.ndarray, part: tuple[slice, slice], factor: int) -> np.nda
     return native / np.float32(255.0)
 
 
-def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
+def upsample_restoration(maps: Prediction, photo: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
     """Restore a native photograph from the maps of the same view shrunk by `factor`.
 
     Alpha is brought to native size with the photograph as its guide, the blending is inverted there, and what the
@@ -92,7 +92,7 @@ def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np
     inverted = unblend(photo, alpha, colour)
     coarse = cv2.resize(inverted, maps.alpha.shape[::-1], interpolation=cv2.INTER_AREA)
     detail = inverted - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    detail *= 1.0 - ramp(alpha, *OPAQUE)[..., None]
+    detail *= 1.0 - ramp(alpha, *DETAIL_FADE)[..., None]
     restored = cv2.resize(maps.image, (width, height), interpolation=cv2.INTER_LINEAR)
     restored += detail
     # The mask is widened by a pixel of the shrunken view: the edge of a mark falls anywhere within it.
@@ -102,7 +102,7 @@ def upsample_restoration(maps: Maps, photo: np.ndarray, factor: int) -> tuple[np
     return restored, gate
 
 
-def _native_alpha(maps: Maps, photo: np.ndarray, colour: np.ndarray, factor: int) -> np.ndarray:
+def _native_alpha(maps: Prediction, photo: np.ndarray, colour: np.ndarray, factor: int) -> np.ndarray:
     """Alpha (H, W) whose edges are those of the native photograph.
 
     Alpha is taken as strength times cover: the strength varies slowly, the cover is 1 on a stroke and 0 beside it. Where the
@@ -132,7 +132,7 @@ def _native_alpha(maps: Maps, photo: np.ndarray, colour: np.ndarray, factor: int
     return strength * cover
 
 
-def _spread_colour(maps: Maps, size: tuple[int, int]) -> np.ndarray:
+def _spread_colour(maps: Prediction, size: tuple[int, int]) -> np.ndarray:
     """The mark's colour at native size, carried from where there is much of it to its edges (normalised convolution)."""
     weight = maps.alpha * maps.mask + 1e-4
     side = (2 * COLOUR_RADIUS + 1,) * 2
