@@ -374,7 +374,7 @@ def report(tmp_path_factory, logos):
         results = suite_report.run_suite(
             folder / "blueless", logos, folder / "w.pth", "cpu", folder / "out", limit=1, without=("mirror",)
         )
-        assert remover.runner.without == {"mirror"}
+        assert remover.without == {"mirror"}
     return results, folder
 
 

@@ -13,6 +13,7 @@ from wmremoval.bench.__main__ import main
 from wmremoval.bench.suite import Cell, Sample, SuiteConfig, open_suite
 from wmremoval.data.marks import Mark, blend
 from wmremoval.restore.remover import Remover
+from wmremoval.restore.solve import solve
 
 
 class Mistaken(Planted):
@@ -40,13 +41,13 @@ def blueless(tmp_path_factory):
     return photos
 
 
-def runner_of(net):
-    return Remover(net, torch.device("cpu")).runner
+def network_of(net):
+    return Remover(net, torch.device("cpu")).net
 
 
 def test_alpha_and_colour_told_together_undo_the_blending():
     sample, mark = a_sample()
-    answers = truth_ablation.tell(runner_of(Mistaken()), sample, mark)
+    answers = truth_ablation.tell(network_of(Mistaken()), sample, mark)
     inner = np.s_[34:56, 34:96]  # away from the edges, which are carried in from both sides
     error = {way: np.abs(image[inner].astype(int) - sample.clean[inner]).max() for way, image in answers.items()}
     assert error["told alpha and colour"] <= 2 and error["told mask, alpha and colour"] <= 2
@@ -61,30 +62,30 @@ def test_told_the_mask_alone_pixels_outside_it_stay():
 
     sample, mark = a_sample()
     outside = sample.mask == 0
-    runner = runner_of(Everywhere())
-    assert truth_ablation.tell(runner, sample, mark) is None  # of an IoU of 0.17, so missed
-    runner = runner_of(Mistaken())
-    image = truth_ablation.tell(runner, sample, mark)["told the mask"]
+    net = network_of(Everywhere())
+    assert truth_ablation.tell(net, sample, mark) is None  # of an IoU of 0.17, so missed
+    net = network_of(Mistaken())
+    image = truth_ablation.tell(net, sample, mark)["told the mask"]
     np.testing.assert_array_equal(image[outside], sample.watermarked[outside])
 
 
 def test_as_it_restores_is_what_the_remover_does():
     sample, mark = a_sample()
-    runner = runner_of(Mistaken())
-    finished = runner.finished(runner.maps(sample.watermarked))
-    image = truth_ablation.tell(runner, sample, mark)["as it restores"]
-    np.testing.assert_array_equal(image, np.uint8(np.round(finished.image.clip(0, 1) * 255)))
+    net = network_of(Mistaken())
+    solved = solve(net, net.predict(sample.watermarked))
+    image = truth_ablation.tell(net, sample, mark)["as it restores"]
+    np.testing.assert_array_equal(image, np.uint8(np.round(solved.image.clip(0, 1) * 255)))
 
 
 def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):
     suite = open_suite(blueless, config=SuiteConfig(part="val", side=96, per_cell=2))
-    gains, missed = truth_ablation.score_truth_ablation(runner_of(Planted()), suite)
+    gains, missed = truth_ablation.score_truth_ablation(network_of(Planted()), suite)
     for alpha in ("0.3", "0.5", "0.7", "1.0"):
         assert missed[alpha] + len(gains["as it restores"][alpha]) == 4  # text and shape, two photographs each
     for groups in gains.values():
         assert sorted(groups["all"]) == sorted(gain for alpha in truth_ablation.ALPHAS for gain in groups[str(alpha)])
     sample, index = next((s, i) for kind, i in suite.views() for s in suite.samples(kind, i) if s.cell.plain)
-    image = truth_ablation.tell(runner_of(Planted()), sample, suite.draw(sample.cell, index, sample.clean))[
+    image = truth_ablation.tell(network_of(Planted()), sample, suite.draw(sample.cell, index, sample.clean))[
         "told alpha"
     ]
     inside = sample.mask > 0
@@ -102,7 +103,7 @@ def test_weights_without_a_mark_head_are_refused():
             return super().parts(watermarked)._replace(alpha=None, colour=None, trust=None)
 
     with pytest.raises(ValueError, match="--decompose"):
-        truth_ablation.tell(runner_of(Headless()), *a_sample())
+        truth_ablation.tell(network_of(Headless()), *a_sample())
 
 
 def test_the_command_leaves_a_report(blueless, tmp_path, monkeypatch, capsys):

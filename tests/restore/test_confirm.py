@@ -9,21 +9,21 @@ from planted import Planted, marked, photograph, planted, psnr_inside
 from wmremoval.data.marks import Mark, blend
 from wmremoval.model import HeterogeneousUNet, invert
 from wmremoval.restore.confirm import (
-    PART_CONFIRMED,
     FINER_HALF_SIDE,
-    _both_looks,
-    _smaller,
-    conviction,
-    find_marks,
+    PART_CONFIRMED,
+    Confirmation,
+    confirm,
     needed_share,
     outline_steps,
 )
 from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.prediction import Prediction
-from wmremoval.restore.regions import Findings, Region
+from wmremoval.restore.pyramid import Pyramid
+from wmremoval.restore.regions import Region, Regions
 from wmremoval.restore.remover import Remover
-from wmremoval.restore.search import Look, search
-from wmremoval.restore.tiles import TileRunner
+from wmremoval.restore.search import Search, search
+from wmremoval.restore.solve import Solver
+from wmremoval.restore.tiles import TiledNetwork
 
 CPU = torch.device("cpu")
 
@@ -60,7 +60,7 @@ def test_what_a_smaller_look_does_not_see_is_left_alone():
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
     assert not result.mask.any() and result.regions == []
-    assert remover.runner.net.shown == [(96, 128), (96, 128), (77, 102)], "two looks agreed, the third at 0.8 did not"
+    assert remover.net.net.shown == [(96, 128), (96, 128), (77, 102)], "two looks agreed, the third at 0.8 did not"
 
 
 def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
@@ -71,32 +71,43 @@ def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
     whole = remover(watermarked)
     assert len(whole.regions) == 2
     below = max(whole.regions, key=lambda region: region.box[0])
-    monkeypatch.setattr("wmremoval.restore.confirm.conviction", lambda *about: float(about[-1].label != below.label))
+    monkeypatch.setattr(Confirmation, "confidence", lambda self, region, *least: float(region.label != below.label))
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image[400:], watermarked[400:])
     np.testing.assert_array_equal(result.image[:400], whole.image[:400])
     assert not result.mask[400:].any() and result.mask[:400].any() and len(result.regions) == 1
 
 
-def shown_after(remover, photo, act):
-    """Shapes of what the network is shown by `act(look)`, beyond the first look."""
-    look = search(remover.runner, photo)
-    before = len(remover.runner.net.shown)
-    act(look)
-    return remover.runner.net.shown[before:]
+def solver_of(net, photo) -> Solver:
+    """A solver of a photograph that was searched."""
+    return Solver(net, search(net, Pyramid(photo)))
+
+
+def shown_by_confirmation(remover, photo):
+    """Shapes of the views that the network is shown to confirm, beyond the search."""
+    solver = solver_of(remover.net, photo)
+    before = len(remover.net.net.shown)
+    confirm(solver)
+    return remover.net.net.shown[before:]
+
+
+def confirmation_of(photo, regions: list[Region], labels=None, net=None) -> Confirmation:
+    """The confirmation of given regions of a photograph; without labels they fill it."""
+    labels = np.ones(photo.shape[:2], np.int32) if labels is None else labels
+    solver = solver_of(net or planted().net, photo)
+    return Confirmation(solver, Regions(1, [1], labels, regions))
 
 
 def test_the_second_look_at_a_small_place_is_the_mean_of_both_looks_at_the_whole():
     torch.manual_seed(0)
     net = HeterogeneousUNet(decompose=True).eval()
-    runner = TileRunner(FastNet(net, attention=False), CPU)
+    tiled = TiledNetwork(FastNet(net, attention=False), CPU)
     photo = marked(480, 480, 1.0)[0]
-    look = search(runner, photo)
-    region, labels = Region(1, (160, 200, 190, 260), 1, 1), np.ones((480, 480), np.int32)
-    [(part, mask)] = _both_looks(runner, photo, look, Findings(1, labels, [region]), region, 1)
+    region = Region(1, (160, 200, 190, 260), 1, 1)
+    [(part, mask)] = confirmation_of(photo, [region], net=tiled).two_predictions(region, 1)
     assert part[0].start <= 160 and part[0].stop >= 190 and part[1].start <= 200 and part[1].stop >= 260
     assert (part[0].stop - part[0].start) * (part[1].stop - part[1].start) < 480 * 480 / 8
-    one, other = runner.maps(photo).mask, runner.maps(photo[:, ::-1].copy()).mask[:, ::-1]
+    one, other = tiled.predict(photo).mask, tiled.predict(photo[:, ::-1].copy()).mask[:, ::-1]
     np.testing.assert_allclose(mask, ((one + other) / 2)[part], atol=0.006)
     assert mask.std() > 0, "a constant would prove nothing"
 
@@ -106,16 +117,16 @@ def test_a_small_place_is_looked_at_alone_and_a_large_one_with_its_tile_which_is
     cv2.rectangle(cover, (60, 60), (420, 420), 0.6, 16)
     large = blend(photograph(480, 480), Mark(cover, np.ones((480, 480, 3), np.float32)))[0]
     remover = planted()
-    seconds = shown_after(remover, small, lambda look: find_marks(remover.runner, small, look))
+    seconds = shown_by_confirmation(remover, small)
     assert len(seconds) == 2 and np.prod(seconds[0]) < 480 * 480 / 2
     assert seconds[1] == tuple(round(0.8 * side) for side in seconds[0]), "the same place, smaller"
     remover = planted()
-    seconds = shown_after(remover, large, lambda look: find_marks(remover.runner, large, look))
+    seconds = shown_by_confirmation(remover, large)
     assert seconds == [(480, 480), (384, 384)]
     remover = planted()
     remover(large)
-    assert remover.runner.net.shown.count((480, 480)) == 2, "one look, one mirrored, and none more to restore from"
-    assert remover.runner.net.shown.count((384, 384)) == 1
+    assert remover.net.net.shown.count((480, 480)) == 2, "one look, one mirrored, and none more to restore from"
+    assert remover.net.net.shown.count((384, 384)) == 1
 
 
 class Native(Planted):
@@ -132,7 +143,7 @@ def test_what_is_not_seen_in_the_view_it_would_be_restored_in_is_left_alone_at_t
     watermarked[..., 1] = np.where(np.indices((2400, 2400)).sum(0) % 2, 250, 0)  # grain that no shrunken view has
     remover, sighted = Remover(Native(), CPU), planted()
     assert sighted(watermarked).regions and {region.factor for region in sighted(watermarked).regions} == {1}
-    seconds = shown_after(remover, watermarked, lambda look: find_marks(remover.runner, watermarked, look))
+    seconds = shown_by_confirmation(remover, watermarked)
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
     assert result.regions == [] and max(map(max, seconds)) <= 2 * FINER_HALF_SIDE + 2 * 64 + 2 * 8
@@ -142,14 +153,14 @@ def test_only_marks_that_convince_keep_their_labels(monkeypatch):
     watermarked = marked(700, 300, 1.0, origin=(40, 60))[0]
     watermarked[400:] = marked(700, 300, 1.0, origin=(40, 640))[0][400:]
     remover = planted()
-    look = search(remover.runner, watermarked)
-    both = find_marks(remover.runner, watermarked, look)
-    first = both.regions[0]
+    solver = solver_of(remover.net, watermarked)
+    both = confirm(solver)
+    first = both.found[0]
     monkeypatch.setattr(
-        "wmremoval.restore.confirm.conviction", lambda *about: first.sure * (about[-1].label == first.label)
+        Confirmation, "confidence", lambda self, region, *least: first.confidence * (region.label == first.label)
     )
-    one = find_marks(remover.runner, watermarked, look)
-    assert len(both.regions) == 2 and one.regions == [first]
+    one = confirm(solver)
+    assert len(both.found) == 2 and one.found == [first]
     np.testing.assert_array_equal(one.labels, np.where(both.labels == first.label, both.labels, 0))
 
 
@@ -160,21 +171,22 @@ def test_a_mark_in_a_region_that_is_refused_is_judged_without_the_rest(monkeypat
     probability[116:124, 92:152] = 255  # a plain mark at its edge
     judged = []
 
-    def judge(runner, photo, look, findings, region, least=0.0):
+    def judge(self, region, least=0.0):
         judged.append((region.area, least))
         return least == PART_CONFIRMED and region.box[1] > 80
 
-    monkeypatch.setattr("wmremoval.restore.confirm.conviction", judge)
-    findings = find_marks(None, None, Look(1, [1], probability))
+    monkeypatch.setattr(Confirmation, "confidence", judge)
+    searched = Search(Pyramid(np.zeros((200, 300, 3), np.uint8)), probability)
+    regions = confirm(Solver(planted().net, searched))
     assert judged[0] == (8000 + 480 - 32, 0.0) and len(judged) == 2, "all together, then one part: half is no part"
-    (mark,) = findings.regions
+    (mark,) = regions.found
     assert judged[1][1] == PART_CONFIRMED and 480 <= mark.area < 600, "with the texture within three pixels of it"
     wanted = np.zeros(probability.shape, bool)
     wanted[116:124, 92:152] = True
-    found = findings.labels == mark.label
+    found = regions.labels == mark.label
     assert found[wanted].all() and not found[:112].any() and not found[:, :88].any()
     top, left, bottom, right = mark.box
-    assert found[top:bottom, left:right].sum() == found.sum() == (findings.labels > 0).sum()
+    assert found[top:bottom, left:right].sum() == found.sum() == (regions.labels > 0).sum()
 
 
 @pytest.mark.parametrize("touched, needed", [(10, 0.05), (64, 0.05), (174, 0.21), (473, 0.37), (4096, 0.715)])
@@ -182,30 +194,30 @@ def test_the_more_is_at_stake_the_larger_the_share_all_looks_must_be_sure_of(mon
     """By hand, of 64 x 64 pixels: 0.05, and 0.16 more for e times as many above a 64th of them."""
     assert needed_share(touched / 4096) == pytest.approx(needed, abs=1e-3)
     photo = photograph(64, 64)
-    look = search(planted().runner, photo)
-    region, labels = Region(1, (0, 0, 64, 64), 1, touched), np.ones((64, 64), np.int32)
-    for share, verdict in ((needed - 0.05, False), (needed + 0.08, True)):
+    region = Region(1, (0, 0, 64, 64), 1, touched)
+    confirmation = confirmation_of(photo, [region])
+    for share, confirmed in ((needed - 0.05, False), (needed + 0.08, True)):
         mask = np.zeros(4096, np.float32)
         mask[:touched], mask[: round(share * touched)] = 0.5, 0.95
         both = [((slice(0, 64), slice(0, 64)), mask.reshape(64, 64))]
-        monkeypatch.setattr("wmremoval.restore.confirm._both_looks", lambda *about, both=both: iter(both))
-        monkeypatch.setattr("wmremoval.restore.confirm._smaller", lambda *about, mask=mask: mask.reshape(64, 64))
-        sure = conviction(None, photo, look, Findings(1, labels, [region]), region)
-        assert sure == (pytest.approx(round(share * touched) / touched) if verdict else 0)
-        strictly = conviction(None, photo, look, Findings(1, labels, [region]), region, PART_CONFIRMED)
+        monkeypatch.setattr(confirmation, "two_predictions", lambda *about, both=both: iter(both))
+        monkeypatch.setattr(confirmation, "smaller", lambda *about, mask=mask: mask.reshape(64, 64))
+        sure = confirmation.confidence(region)
+        assert sure == (pytest.approx(round(share * touched) / touched) if confirmed else 0)
+        strictly = confirmation.confidence(region, PART_CONFIRMED)
         assert bool(strictly) == (share > max(PART_CONFIRMED, needed))
 
 
-@pytest.mark.parametrize("third, verdict", [(0.82, True), (0.78, False), (0.0, False)])
-def test_a_third_look_counts_as_much_as_each_of_the_two_before(monkeypatch, third, verdict):
+@pytest.mark.parametrize("third, confirmed", [(0.82, True), (0.78, False), (0.0, False)])
+def test_a_third_look_counts_as_much_as_each_of_the_two_before(monkeypatch, third, confirmed):
     """By hand: of 0.95, 0.95 and 0.82 the mean is 0.907, over the 0.9 of a sure pixel; with 0.78 it is 0.893."""
-    photo, labels, region = photograph(64, 64), np.ones((64, 64), np.int32), Region(1, (0, 0, 64, 64), 1, 64)
+    photo, region = photograph(64, 64), Region(1, (0, 0, 64, 64), 1, 64)
     mask = np.zeros((64, 64), np.float32)
     mask[:8, :8] = 0.95
-    monkeypatch.setattr("wmremoval.restore.confirm._both_looks", lambda *about: iter([((slice(0, 64),) * 2, mask)]))
-    monkeypatch.setattr("wmremoval.restore.confirm._smaller", lambda *about: np.full((64, 64), third, np.float32))
-    look = search(planted().runner, photo)
-    assert bool(conviction(None, photo, look, Findings(1, labels, [region]), region)) == verdict
+    confirmation = confirmation_of(photo, [region])
+    monkeypatch.setattr(confirmation, "two_predictions", lambda *about: iter([((slice(0, 64),) * 2, mask)]))
+    monkeypatch.setattr(confirmation, "smaller", lambda *about: np.full((64, 64), third, np.float32))
+    assert bool(confirmation.confidence(region)) == confirmed
 
 
 def test_the_smaller_look_sees_the_same_place_turned_back():
@@ -218,31 +230,30 @@ def test_the_smaller_look_sees_the_same_place_turned_back():
 
     photo = np.zeros((200, 240, 3), np.uint8)
     photo[120:160, 40:90] = 255
-    mask = _smaller(TileRunner(Bright(), CPU), photo, Look(1, [1]), 1, (slice(96, 184), slice(16, 120)))
+    confirmation = confirmation_of(photo, [], net=TiledNetwork(Bright(), CPU))
+    mask = confirmation.smaller(1, (slice(96, 184), slice(16, 120)))
     wanted = (photo[96:184, 16:120, 0] > 0).astype(np.float32)
     assert mask.shape == wanted.shape and np.abs(mask - wanted).mean() < 0.02
 
 
 def test_regions_whose_places_are_one_share_the_smaller_look():
     watermarked, _, _ = marked(96, 128)
-    runner = planted().runner
-    look = search(runner, watermarked)
+    net = planted().net
     labels = np.repeat([[1] * 64 + [2] * 64], 96, axis=0).astype(np.int32)
     regions = [Region(1, (0, 0, 96, 64), 1, 1), Region(2, (0, 64, 96, 128), 1, 1)]
-    sure = [conviction(runner, watermarked, look, Findings(1, labels, regions), region) for region in regions]
-    assert runner.net.shown.count((77, 102)) == 1 and min(sure) > 0
-    for region, shared in zip(regions, sure, strict=True):
-        alone = search(runner, watermarked)
-        assert conviction(runner, watermarked, alone, Findings(1, labels, [region]), region) == shared
-    assert runner.net.shown.count((77, 102)) == 3, "and another photograph's is not taken for it"
+    confirmation = confirmation_of(watermarked, regions, labels, net)
+    confidence = [confirmation.confidence(region) for region in regions]
+    assert net.net.shown.count((77, 102)) == 1 and min(confidence) > 0
+    for region, shared in zip(regions, confidence, strict=True):
+        assert confirmation_of(watermarked, [region], labels, net).confidence(region) == shared
+    assert net.net.shown.count((77, 102)) == 3, "and another photograph's is not taken for it"
 
 
 def test_a_find_of_which_two_looks_together_leave_nothing_is_no_mark(monkeypatch):
-    photo, labels = photograph(64, 64), np.ones((64, 64), np.int32)
     region, faint = Region(1, (0, 0, 64, 64), 1, 100), np.full((64, 64), 0.2, np.float32)
-    look = search(planted().runner, photo)
-    monkeypatch.setattr("wmremoval.restore.confirm._both_looks", lambda *about: iter([((slice(0, 64),) * 2, faint)]))
-    assert not conviction(None, photo, look, Findings(1, labels, [region]), region)
+    confirmation = confirmation_of(photograph(64, 64), [region])
+    monkeypatch.setattr(confirmation, "two_predictions", lambda *about: iter([((slice(0, 64),) * 2, faint)]))
+    assert not confirmation.confidence(region)
 
 
 # The outline, after all looks
@@ -288,8 +299,7 @@ class Backwards(Planted):
 def test_what_keeps_its_outline_is_put_back():
     watermarked, _, mask = marked(96, 128, alpha=0.3)
     remover = Remover(Backwards(), CPU)
-    look = remover.search(watermarked)
-    assert find_marks(remover.runner, watermarked, look).regions, "all looks fit_constant_mark that there is a mark"
+    assert confirm(solver_of(remover.net, watermarked)).found, "all predictions agree that there is a mark"
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
     assert not result.mask.any() and result.regions == []
@@ -310,10 +320,10 @@ class Timid(Planted):
 def test_the_surer_all_looks_are_the_more_of_an_outline_may_be_left(monkeypatch, sure, kept):
     watermarked, _, _ = marked(96, 128, alpha=0.3)
     remover = Remover(Timid(), CPU)
-    monkeypatch.setattr("wmremoval.restore.confirm.conviction", lambda *about: sure)
+    monkeypatch.setattr(Confirmation, "confidence", lambda self, region, *least: sure)
     result = remover(watermarked)
     assert bool(result.regions) == kept == bool((result.image != watermarked).any())
-    assert [region.sure for region in result.regions] == [sure] * kept
+    assert [region.confidence for region in result.regions] == [sure] * kept
 
 
 def test_only_the_region_that_keeps_its_outline_is_put_back():

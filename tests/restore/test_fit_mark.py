@@ -78,7 +78,7 @@ def test_two_opinions_are_averaged_by_how_much_of_a_mark_each_sees():
     np.testing.assert_allclose(merged.alpha, [[0.4, 0.2]], atol=1e-3)  # where the other sees nothing it has no say
 
 
-# What the pixels of a mark fit_constant_mark on
+# One mark for all pixels
 
 
 def textured(side: int = SIDE) -> np.ndarray:
@@ -111,7 +111,7 @@ def judged(photo, cover, alpha, colour, noise=0.08, bias=0.0, tint=0.0) -> Predi
 
 
 def differ(maps: Prediction) -> np.ndarray:
-    """Two looks that are a tenth disagreement everywhere."""
+    """Two predictions that differ by a tenth everywhere."""
     return np.full(maps.mask.shape, 0.01, np.float32)
 
 
@@ -155,7 +155,7 @@ def test_the_regression_is_least_squares_where_the_network_has_no_say(monkeypatc
     weight = (rng.random(around.shape[:2]) < 0.5).astype(np.float32)
     count = np.full(weight.shape, 1e4, np.float32)
     prior = np.full(weight.shape, 0.7, np.float32), np.full(around.shape, 0.5, np.float32)
-    alpha, colour = fit_mark._regress(photo, around, weight, count, *prior)
+    alpha, colour = fit_mark._regress(photo, around, weight, count, prior)
 
     used = weight > 0  # the window around the middle pixel holds all of them
     rows = [np.column_stack([around[used][:, c], np.eye(3)[np.full(used.sum(), c)]]) for c in range(3)]
@@ -196,7 +196,7 @@ def test_a_vivid_colour_stays_within_what_can_be_shown():
 def test_marks_of_other_colours_keep_them():
     photo = textured(240)
     cover = np.zeros((240, 240), np.float32)
-    cover[20:220, 40:60] = cover[20:220, 180:200] = 1  # further disagreement than a window reaches
+    cover[20:220, 40:60] = cover[20:220, 180:200] = 1  # further apart than a window reaches
     cover[20:220, 62:66] = 1  # close to the first, but dark
     colour = np.full((240, 240, 3), 0.95, np.float32)
     colour[:, 62:66] = 0.05
@@ -281,7 +281,7 @@ def test_nothing_is_read_through_an_opaque_mark(monkeypatch):
     around = surroundings(maps)
     read, *_ = fit_constant_mark(maps, around, differ(maps))
     monkeypatch.setattr(fit_mark, "_sharpened", lambda maps, alpha, *rest: (alpha, 0.0 * alpha))
-    np.testing.assert_array_equal(read.alpha, fit_constant_mark(maps, around, differ(maps)).maps.alpha)
+    np.testing.assert_array_equal(read.alpha, fit_constant_mark(maps, around, differ(maps)).prediction.alpha)
 
 
 def test_what_both_sides_tell_of_an_edge_is_used_where_the_mark_is_strong():
@@ -295,6 +295,7 @@ def test_what_both_sides_tell_of_an_edge_is_used_where_the_mark_is_strong():
         agreed = fit_constant_mark(maps, around, differ(maps))
         edge = (cover > 0.1) & (cover < 0.95)
         without, within = (
-            compose(agreed.maps, around, agreed.joined, agreed.doubt, edges).image for edges in (None, agreed.edges)
+            compose(agreed.prediction, around, agreed.joined, agreed.uncertainty, edges).image
+            for edges in (None, agreed.edges)
         )
         assert psnr_inside(within, photo, edge) >= psnr_inside(without, photo, edge) + gain

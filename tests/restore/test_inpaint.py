@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from skimage import data, draw
 
-from wmremoval.restore.inpaint import INPAINT_PIXELS, inpaint, repaint
+from wmremoval.restore.inpaint import INPAINT_PIXELS, inpaint, inpaint_block
 
 
 def letters(height: int, width: int, scale: float = 2.0) -> np.ndarray:
@@ -95,5 +95,5 @@ def test_a_block_too_large_is_repainted_on_a_shrunken_view():
     assert strength.size > INPAINT_PIXELS
     spoiled = np.where(strength[..., None] > 0, 255, photo).astype(np.uint8)
     block = slice(0, 1500), slice(0, 1600)
-    error = np.abs(repaint(spoiled, block, strength).astype(int) - photo)[strength > 0]
+    error = np.abs(inpaint_block(spoiled, block, strength).astype(int) - photo)[strength > 0]
     assert error.mean() < 3 and error.max() < 12

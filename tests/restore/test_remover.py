@@ -16,9 +16,11 @@ from wmremoval.images import ImageError
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.restore import remover as remover_module
 from wmremoval.restore.fastnet import FastNet
-from wmremoval.restore.regions import best_view, find_regions, look_factor, stroke_width, views
+from wmremoval.restore.pyramid import search_factor, shrink, view_factors
+from wmremoval.restore.regions import best_view, find_regions, stroke_width
 from wmremoval.restore.remover import Remover, as_mask, load_remover
-from wmremoval.restore.tiles import TileRunner, shrink, tiles
+from wmremoval.restore.solve import solve
+from wmremoval.restore.tiles import TiledNetwork, tiles
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 CPU = torch.device("cpu")
@@ -127,9 +129,9 @@ def test_a_mask_that_does_not_fit_is_refused():
 
 
 def test_views_go_down_to_the_size_of_training():
-    assert views(96, 5000) == [1] and views(192, 192) == [1, 2] and views(1, 1) == [1]
+    assert view_factors(96, 5000) == [1] and view_factors(192, 192) == [1, 2] and view_factors(1, 1) == [1]
     for height, width in ((3000, 4000), (4000, 6000), (10_000, 10_000)):
-        share = 1 / look_factor(height, width) ** 2
+        share = 1 / search_factor(height, width) ** 2
         assert share <= 1 / 16 and share * height * width >= 0.5e6
 
 
@@ -162,24 +164,24 @@ def test_broad_strokes_are_restored_on_a_shrunken_view():
     probability[10:14, 200:290] = 200  # found, but never sure
     probability[40:44, 200:290] = 200  # sure only here and there
     probability[41, 200:290:2] = 255
-    findings = find_regions(probability, 1, factors)
-    assert sorted(region.factor for region in findings.regions) == [1, 2]
-    assert {region.area for region in findings.regions} == {300, 7500}
-    assert all(findings.labels[y, x] == 0 for y, x in ((191, 251), (12, 250), (42, 250)))
+    regions = find_regions(probability, 1, factors)
+    assert sorted(region.factor for region in regions.found) == [1, 2]
+    assert {region.area for region in regions.found} == {300, 7500}
+    assert all(regions.labels[y, x] == 0 for y, x in ((191, 251), (12, 250), (42, 250)))
 
 
 def test_a_mark_that_touches_texture_is_found_without_it():
     probability = np.zeros((200, 300), np.uint8)
     probability[20:120, 20:120] = 200  # texture: found, but not surely
     probability[119:123, 60:110] = 255  # a line at its edge
-    findings = find_regions(probability, 1, [1, 2])
-    (region,) = findings.regions
+    regions = find_regions(probability, 1, [1, 2])
+    (region,) = regions.found
     assert type(region.area) is int  # a report is JSON, which knows no numpy numbers
-    assert region.factor == 1 and (findings.labels[119:123, 60:110] == region.label).all()
-    assert not findings.labels[:110].any()
+    assert region.factor == 1 and (regions.labels[119:123, 60:110] == region.label).all()
+    assert not regions.labels[:110].any()
     probability[119:123] = 0
     probability[60:64, 20:120] = 255  # within the texture: of the 10 rows around it that are found, 4 are sure
-    assert not find_regions(probability, 1, [1, 2]).regions
+    assert not find_regions(probability, 1, [1, 2]).found
 
 
 # Tiles
@@ -188,7 +190,7 @@ def test_a_mark_that_touches_texture_is_found_without_it():
 @pytest.mark.parametrize("height, width, core, step", [(300, 200, 96, 8), (65, 500, 64, 48), (10, 10, 480, 48)])
 def test_tiles_cover_every_pixel_once_and_begin_on_the_grid(height, width, core, step):
     count = np.zeros((height, width), int)
-    for tile in tiles((0, 0, height, width), height, width, core, step):
+    for tile in tiles((0, 0, height, width), (height, width), core, step):
         count[tile.kept] += 1
         assert all(part.start % step == 0 for part in tile.shown)
         for kept, shown, inner, size in zip(tile.kept, tile.shown, tile.inner, (height, width), strict=True):
@@ -200,7 +202,7 @@ def test_tiles_cover_every_pixel_once_and_begin_on_the_grid(height, width, core,
 
 def test_tiles_of_a_box_are_no_larger_than_it_needs():
     covered = np.zeros((1000, 900), bool)
-    for tile in tiles((300, 410, 700, 500), 1000, 900, 480, 48):
+    for tile in tiles((300, 410, 700, 500), (1000, 900), 480, 48):
         covered[tile.kept] = True
         assert tile.kept[1].start >= 410 - 47 and tile.kept[1].stop <= 500 + 47
         assert all(part.start % 48 == 0 for part in tile.shown)
@@ -218,20 +220,20 @@ def random_net(seed: int = 0) -> HeterogeneousUNet:
     return net.eval()
 
 
-def stitched(runner: TileRunner, photo: np.ndarray) -> dict[str, np.ndarray]:
+def stitched(net: TiledNetwork, photo: np.ndarray) -> dict[str, np.ndarray]:
     height, width = photo.shape[:2]
     whole = {name: np.zeros((height, width, 3), np.float32) for name in ("image", "colour")}
     whole |= {name: np.zeros((height, width), np.float32) for name in ("mask", "alpha")}
-    for tile, maps in runner.cover((0, 0, height, width), lambda y, x: photo[y, x], height, width):
+    for tile, prediction in net.predict_tiles((0, 0, height, width), (height, width), lambda block: photo[block]):
         for name, target in whole.items():
-            target[tile.kept] = getattr(maps, name)[tile.inner]
+            target[tile.kept] = getattr(prediction, name)[tile.inner]
     return whole
 
 
 def test_without_attention_tiles_equal_the_whole():
     photo = photograph(280, 300)
     net = FastNet(random_net(), attention=False)
-    small, large = (stitched(TileRunner(net, CPU, core), photo) for core in (96, 4096))
+    small, large = (stitched(TiledNetwork(net, CPU, core), photo) for core in (96, 4096))
     for name, expected in large.items():
         assert np.abs(small[name] - expected).max() <= 1 / 255, name
 
@@ -241,7 +243,7 @@ def test_with_attention_there_is_no_step_at_the_joins():
     net = FastNet(
         load_model(SHIPPED_WEIGHTS)[0], window=6
     )  # trained: what random weights attend to is lost in rounding
-    tiled, whole = (stitched(TileRunner(net, CPU, core, step=24), photo)["mask"] for core in (96, 4096))
+    tiled, whole = (stitched(TiledNetwork(net, CPU, core, step=24), photo)["mask"] for core in (96, 4096))
     differ = tiled - whole
     assert np.abs(differ).max() > 0.003, "attention does reach from tile to tile"
     for axis in (0, 1):
@@ -290,11 +292,11 @@ def test_native_tiles_run_only_where_something_was_found():
     watermarked, _, _ = marked(2400, 2400, 1.5, origin=(1200, 1200))
     remover = planted()
     remover(watermarked)
-    shown = sum(height * width for height, width in remover.runner.net.shown)
+    shown = sum(height * width for height, width in remover.net.net.shown)
     assert shown < 0.25 * 2400 * 2400
     remover = planted()
     remover(photograph(2400, 2400))
-    assert sum(height * width for height, width in remover.runner.net.shown) < 0.1 * 2400 * 2400 * 1.33
+    assert sum(height * width for height, width in remover.net.net.shown) < 0.1 * 2400 * 2400 * 1.33
 
 
 # Loading
@@ -320,7 +322,7 @@ def test_loaded_weights_give_the_networks_own_answer(tmp_path):
     net, photo = random_net(), photograph(64, 96)
     form = {"decompose": "true", "composite": "true", "image_size": "512"}
     save_file(net.state_dict(), tmp_path / "net.safetensors", form)
-    maps = load_remover(tmp_path / "net.safetensors", "cpu", precision="float32").runner.maps(photo)
+    maps = load_remover(tmp_path / "net.safetensors", "cpu", precision="float32").net.predict(photo)
     with torch.inference_mode():
         parts = net.parts(torch.from_numpy(photo.transpose(2, 0, 1))[None] / 255)
     np.testing.assert_allclose(maps.image, parts.image[0].permute(1, 2, 0).numpy(), atol=1e-4)
@@ -378,30 +380,29 @@ def test_a_marked_tile_gets_a_second_opinion_of_its_mirror_image_and_only_a_mark
     watermarked, clean, mask = marked(96, 128)
     remover = planted()
     result = remover(watermarked)
-    assert remover.runner.net.shown == [(96, 128)] * 2 + [(77, 102)], "the last is the verdict's smaller look"
+    assert remover.net.net.shown == [(96, 128)] * 2 + [(77, 102)], "the last is the confirmation's smaller prediction"
     assert psnr_inside(result.image, clean, mask) > 45
     alone = planted()
     alone(clean)
-    assert alone.runner.net.shown == [(96, 128)]
-    half_blind = planted().runner
+    assert alone.net.net.shown == [(96, 128)]
+    half_blind = planted().net
     half_blind.net.blind = 64  # sees nothing in the left half; its mirror image does
-    first = half_blind.maps(watermarked)
+    first = half_blind.predict(watermarked)
     assert first.mask[:, :64].max() < 0.01
     seen = watermarked[:, :64, 2] > 0.03 * 255  # blue is alpha
-    np.testing.assert_array_equal(half_blind.finished(first).mask[:, :64] > 0.49, seen)
+    np.testing.assert_array_equal(solve(half_blind, first).mask[:, :64] > 0.49, seen)
 
 
 @pytest.mark.parametrize(("without", "shown"), [((), 2), (("mirror",), 1), (("mirror", "fill"), 1), (("fill",), 2)])
 def test_steps_after_the_network_can_be_left_out(without, shown):
-    runner = planted().runner
-    runner.without = frozenset(without)
-    first = runner.maps(marked(64, 96)[0])
+    net = planted().net
+    first = net.predict(marked(64, 96)[0])
     first = first._replace(image=np.zeros_like(first.image))
-    last = runner.finished(first)
-    assert len(runner.net.shown) == shown
+    last = solve(net, first, frozenset(without))
+    assert len(net.net.shown) == shown
     own = (
         np.array_equal(last.image, first.image)
         if "mirror" in without
-        else np.allclose(last.image.mean(), 0.5 * runner.maps(marked(64, 96)[0]).image.mean())
+        else np.allclose(last.image.mean(), 0.5 * net.predict(marked(64, 96)[0]).image.mean())
     )
     assert own == ("fill" in without)

@@ -26,7 +26,7 @@ def restored(maps):
     """What the remover makes of maps, before and after."""
     around = surroundings(maps)
     agreed = fit_constant_mark(maps, around, differ(maps))
-    composed = compose(agreed.maps, around, agreed.joined, agreed.doubt, agreed.edges)
+    composed = compose(agreed.prediction, around, agreed.joined, agreed.uncertainty, agreed.edges)
     return composed, agreed, separate(composed, agreed)
 
 
@@ -75,7 +75,7 @@ def test_the_slopes_are_those_of_autograd(monkeypatch):
     by_cover, by_mark = said
     np.testing.assert_allclose(by_cover, c.grad.numpy()[near], atol=2e-3 * np.abs(by_cover).max())
     height, width, _ = by_mark.shape
-    middle = by_mark[height // 2, width // 2] / (2 * np.pi * sparse_edges.SIGMA**2)
+    middle = by_mark[height // 2, width // 2] / (2 * np.pi * sparse_edges.CELL_SIGMA**2)
     assert by_mark.shape == (9, 9, 4) and middle.any()
     # A Gaussian far wider than the grid weighs all cells alike, and is cut off at the grid's edge.
     np.testing.assert_allclose(middle / np.linalg.norm(middle), (other.grad / other.grad.norm()).numpy(), atol=1e-2)
@@ -102,12 +102,12 @@ def test_marks_that_hide_nearly_all_are_left_as_they_were():
     np.testing.assert_array_equal(mended.mask, composed.mask)
 
 
-@pytest.mark.parametrize(("name", "value"), [("doubt", 0.0), ("spread", 1.0)])
+@pytest.mark.parametrize(("name", "value"), [("uncertainty", 0.0), ("spread", 1.0)])
 def test_a_network_that_is_believed_and_marks_of_many_colours_are_left_as_they_were(name, value):
     photo, cover = textured(), strokes()
     composed, agreed, mended = restored(judged(photo, cover, 0.5, (1, 1, 1), bias=0.05, tint=-0.1))
     assert np.abs(mended.image - composed.image).max() > 0.02
-    left = separate(composed, agreed._replace(**{name: np.full_like(agreed.doubt, value)}))
+    left = separate(composed, agreed._replace(**{name: np.full_like(agreed.uncertainty, value)}))
     np.testing.assert_allclose(left.image, composed.image, atol=1e-6)
 
 

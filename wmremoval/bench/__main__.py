@@ -56,7 +56,7 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         "--without",
         action="append",
         default=[],
-        help="leave out a step of the remover: mirror, consensus, fill or separation",
+        help="leave out of the remover: mirror, fill, consensus, separation, confirmation, outline or boxes",
     )
     suite.set_defaults(run=_run_suite)
 

@@ -192,7 +192,7 @@ def time_photographs(remover: Remover) -> dict[str, float]:
     mark = next(mark for mark in marks if COVERED[0] < _box_share(mark.alpha) < COVERED[1])
     watermarked, _ = blend(clean, mark)
     with torch.inference_mode():
-        remover.runner.maps(clean[:512, :512])  # the first run of a network is slower
+        remover.net.predict(clean[:512, :512])  # the first run of a network is slower
     every = _seconds(lambda: _all_native_tiles(remover, clean))
     marked, unmarked = (_seconds(lambda photo=photo: remover(photo)) for photo in (watermarked, clean))
     return {
@@ -211,7 +211,7 @@ def _box_share(alpha: np.ndarray) -> float:
 
 def _all_native_tiles(remover: Remover, photo: np.ndarray) -> None:
     height, width = photo.shape[:2]
-    for _ in remover.runner.cover((0, 0, height, width), lambda rows, columns: photo[rows, columns], height, width):
+    for _ in remover.net.predict_tiles((0, 0, height, width), (height, width), lambda block: photo[block]):
         pass
 
 

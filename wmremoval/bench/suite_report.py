@@ -28,8 +28,8 @@ from wmremoval.files import write_csv, write_json
 from wmremoval.images import to_tensor, to_uint8
 from wmremoval.report.style import image_grid, image_panel, outline, save_figure
 from wmremoval.report.tables import format_table
-from wmremoval.restore.remover import Result, load_remover, pick_precision
-from wmremoval.restore.tiles import STEPS
+from wmremoval.restore.remover import RULES, Result, load_remover, pick_precision
+from wmremoval.restore.solve import STEPS
 from wmremoval.training.checkpoints import BEST_MODEL, SHIPPED_WEIGHTS, load_model
 from wmremoval.training.run_folder import environment
 
@@ -81,7 +81,7 @@ def run_suite(
         limit: photographs a cell at most; None: the suite's own number.
         part: "test", or "val" to tune on.
         bare: the network alone on each whole view, as in training, without search, repainting or limits.
-        without: which of the remover's `STEPS` to leave out, to see what they are worth.
+        without: which of the remover's `STEPS` and `RULES` to leave out, to see what they are worth.
 
     Returns:
         what `suite.json` holds.
@@ -89,14 +89,16 @@ def run_suite(
     Raises:
         ValueError: too few photographs, no logos, no weights, no such step; one line that says what to do.
     """
-    if unknown := set(without) - set(STEPS):
-        raise ValueError(f"the remover has no step {min(unknown)!r} to leave out; choose from {', '.join(STEPS)}")
+    if unknown := set(without) - {*STEPS, *RULES}:
+        raise ValueError(
+            f"the remover has no step {min(unknown)!r} to leave out; choose from {', '.join((*STEPS, *RULES))}"
+        )
     if bare and without:
         raise ValueError("--bare leaves out every step of the remover already; drop --without")
     config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
     remover = bare_network(weights or SHIPPED_WEIGHTS, device) if bare else load_remover(weights, device)
     if without:
-        remover.runner.without = frozenset(without)
+        remover.without = frozenset(without)
     suite = open_suite(photos, logos, config)
     if folder is not None:
         Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now

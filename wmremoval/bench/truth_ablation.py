@@ -14,12 +14,11 @@ from wmremoval.files import write_json
 from wmremoval.images import to_tensor, to_uint8
 from wmremoval.metrics import PSNR_CAP, psnr
 from wmremoval.report.tables import format_table
-from wmremoval.restore.fit_mark import fit_constant_mark
-from wmremoval.restore.inpaint import compose, surroundings
+from wmremoval.restore.inpaint import surroundings
 from wmremoval.restore.prediction import average, disagreement
 from wmremoval.restore.remover import load_remover
-from wmremoval.restore.sparse_edges import separate
-from wmremoval.restore.tiles import TileRunner
+from wmremoval.restore.solve import take_off
+from wmremoval.restore.tiles import TiledNetwork
 from wmremoval.training.run_folder import environment
 
 WAYS = {  # what the remover is told
@@ -55,9 +54,9 @@ def run_truth_ablation(
     Raises:
         ValueError: as `run_suite`, or weights without a mark head.
     """
-    runner = load_remover(weights, device).runner
+    net = load_remover(weights, device).net
     suite = open_suite(photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if limit is None else limit))
-    gains, missed = score_truth_ablation(runner, suite)
+    gains, missed = score_truth_ablation(net, suite)
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
         "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with parts of "
@@ -86,13 +85,13 @@ def truth_table(results: dict) -> str:
     return f"Gain inside {results['marks']} marks, dB, by alpha:\n{format_table(rows)}"
 
 
-def score_truth_ablation(runner: TileRunner, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
+def score_truth_ablation(net: TiledNetwork, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
     """Gains inside each mark, dB, by way and alpha ("all" beside); and how many marks were missed, by alpha."""
     gains: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
     missed = {str(alpha): 0 for alpha in ALPHAS}
     for kind, index in tqdm(suite.views(), desc="Truth ablation", unit="photo", leave=False):
         for sample in (sample for sample in suite.samples(kind, index) if sample.cell.plain):
-            answers = tell(runner, sample, suite.draw(sample.cell, index, sample.clean))
+            answers = tell(net, sample, suite.draw(sample.cell, index, sample.clean))
             if answers is None:
                 missed[str(sample.cell.alpha)] += 1
                 continue
@@ -107,29 +106,22 @@ def score_truth_ablation(runner: TileRunner, suite: Suite) -> tuple[dict[str, di
     return gains, missed
 
 
-def tell(runner: TileRunner, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
+def tell(net: TiledNetwork, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
     """The whole view restored in each of `WAYS`, (h, w, 3) uint8; None: the network misses the mark.
 
     Raises:
         ValueError: a network that does not say alpha and colour.
     """
-    one, other = runner.maps(sample.watermarked), runner.mirrored(sample.watermarked)
+    one, mirrored = net.predict(sample.watermarked), net.predict_mirrored(sample.watermarked)
     if one.trust is None:
         raise ValueError("the ablation needs weights with a mark head (--decompose)")
-    differ, maps = disagreement(one, other), average(one, other)
-    found, truth = maps.mask > 0.5, sample.mask > 0
-    told = {"mask": sample.mask.astype(np.float32), "alpha": mark.alpha, "colour": mark.colour}
-    told = {name: np.ascontiguousarray(value, np.float32) for name, value in told.items()}
-    both = maps, maps._replace(mask=told["mask"])
-    arounds = [surroundings(known) for known in both]
-    if arounds[0] is None or (found & truth).sum() < LEAST_IOU * (found | truth).sum():
+    prediction, difference = average(one, mirrored), disagreement(one, mirrored)
+    found, true_mask = prediction.mask > 0.5, sample.mask > 0
+    if surroundings(prediction) is None or (found & true_mask).sum() < LEAST_IOU * (found | true_mask).sum():
         return None
-    agreed = [fit_constant_mark(known, around, differ) for known, around in zip(both, arounds, strict=True)]
-    answers = {}
-    for way, names in WAYS.items():
-        around, agreement = arounds["mask" in names], agreed["mask" in names]
-        truer = agreement.maps._replace(**{name: told[name] for name in names if name != "mask"})
-        composed = compose(truer, around, agreement.joined, agreement.doubt, agreement.edges)
-        told_mark = "alpha" in names or "colour" in names  # then there is nothing to look for
-        answers[way] = to_uint8((composed if told_mark else separate(composed, agreement)).image)
-    return answers
+    truth = {"mask": sample.mask, "alpha": mark.alpha, "colour": mark.colour}
+    truth = {name: np.ascontiguousarray(value, np.float32) for name, value in truth.items()}
+    return {
+        way: to_uint8(take_off(prediction, difference, truth={name: truth[name] for name in names}).image)
+        for way, names in WAYS.items()
+    }

@@ -134,7 +134,7 @@ def _report(arguments, remover, outcomes: list, seconds: float, world: int, inte
         "wmremoval": __version__,
         "date": datetime.now().isoformat(timespec="seconds"),
         "weights": {name: card[name] for name in ("file", "sha256", "date") if name in card},
-        "device": str(remover.runner.device),
+        "device": str(remover.net.device),
         "processes": world,
         "seconds": round(seconds, 2),
         "interrupted": interrupted,

@@ -74,7 +74,7 @@ class Line(NamedTuple):
 
     slope: np.ndarray  # (k,): 1 - alpha
     level: np.ndarray  # (k, 3): alpha W
-    fit_constant_mark: np.ndarray  # (k,): correlation of both sides
+    correlation: np.ndarray  # (k,): of both sides
     told: np.ndarray  # (k,): share of the squared step across the edge that the line explains
     step: np.ndarray  # (k,): mean squared step, RGB in [0, 1]
 
@@ -319,7 +319,9 @@ def _best(places: np.ndarray, worth: np.ndarray, least: float = CANDIDATE_EXPLAI
     return found
 
 
-def _agreed(view, letters, box: Box, edges: Sequence[int | None], share: float = 1.0) -> tuple[Line | None, float]:
+def _agreed(
+    view: np.ndarray, letters: np.ndarray, box: Box, edges: Sequence[int | None], share: float = 1.0
+) -> tuple[Line | None, float]:
     """What the edges of a box say together, and how well; (None, 0.0) where they are no plate's.
 
     How well: the squared step across all of every edge that is explained, summed along it, times its share of the step there
@@ -345,7 +347,7 @@ def _agreed(view, letters, box: Box, edges: Sequence[int | None], share: float =
     if sum(side.known.shape[1] for side in sides) < LEAST_AROUND // 2:
         return None, 0.0
     line, told = fit(sides)
-    seen = SLOPE_RANGE[0] < line.slope[0] < SLOPE_RANGE[1] and line.fit_constant_mark[0] >= share * LEAST_CORRELATION
+    seen = SLOPE_RANGE[0] < line.slope[0] < SLOPE_RANGE[1] and line.correlation[0] >= share * LEAST_CORRELATION
     if not seen or line.told[0] < share * ALL_EXPLAINED or told.min() < share * SIDE_EXPLAINED:
         return None, 0.0
     gained = steps = 0.0

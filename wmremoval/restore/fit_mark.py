@@ -1,10 +1,11 @@
-"""What the pixels of a mark fit_constant_mark on: one strength and one colour around each of them, and edges where the photograph has them.
+"""Fit one mark to all of its pixels: one strength and one colour around each of them, and edges where the photograph has them.
 
 A mark is drawn in one colour at one opacity, and only its cover, 1 inside and less at the edges, changes from pixel to
 pixel. The network judges each pixel by itself, so its errors differ where the truth does not. Where it does not err, as
 far as two looks at a mark can tell, it is left alone.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import cv2
@@ -38,18 +39,18 @@ CHANNEL_PAIRS = (0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)  # of colours, wh
 
 
 class MarkFit(NamedTuple):
-    """What the pixels of a mark fit_constant_mark on, float32."""
+    """The mark that fits all pixels of a window, float32."""
 
-    maps: Prediction  # with other alpha, colour and mask
+    prediction: Prediction  # with other alpha, colour and mask
     joined: np.ndarray  # (h, w) in [0, 1]: how far each pixel went with the others
-    doubt: np.ndarray  # (h, w) in [0, 1]: how far the network is doubted around it
+    uncertainty: np.ndarray  # (h, w) in [0, 1]: how little the network is trusted around it
     edges: np.ndarray  # (h, w) in [0, 1]: how far what is under the edge of a mark is better told by both of its sides
     strength: np.ndarray  # (h, w) in [0, 1]: alpha of what is covered whole, around each pixel
     spread: np.ndarray  # (h, w): variance of the network's alpha and colour around each pixel
 
 
 def fit_constant_mark(maps: Prediction, around: np.ndarray, disagreement: np.ndarray) -> MarkFit:
-    """Let the pixels of a mark fit_constant_mark on its strength and colour.
+    """Fit a mark of constant strength and colour to the pixels of a sliding window.
 
     In a window J = (1 - alpha) I + alpha W is a line over I, and `around` is a guess at I whose error does not depend on
     it: a regression of J on it, in which the network's mean alpha and colour are the prior (Bayesian linear regression:
@@ -69,7 +70,7 @@ def fit_constant_mark(maps: Prediction, around: np.ndarray, disagreement: np.nda
     weight = core * strokes * np.exp(-depth / SURROUNDINGS_DEPTH)
     count = _window(core.astype(np.float32)) * ((2 * FIT_WINDOW + 1) ** 2 / PIXELS_A_MEASUREMENT) + 1e-3
     mean_alpha, mean_colour, spread = _means(maps, weight)
-    strength, colour = _regress(maps.photo, around, weight, count, mean_alpha, mean_colour)
+    strength, colour = _regress(maps.photo, around, weight, count, (mean_alpha, mean_colour))
     strength, colour = _vivid(_weighted(weight)(around), strength, colour)
     doubt = _weighted(weight)(disagreement)
     doubt /= doubt + HALF_TRUSTED**2
@@ -94,7 +95,7 @@ def _window(x: np.ndarray) -> np.ndarray:
     return cv2.blur(x, (2 * FIT_WINDOW + 1,) * 2, borderType=cv2.BORDER_CONSTANT)
 
 
-def _weighted(weight: np.ndarray):
+def _weighted(weight: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The weighted mean over the window around each pixel, as a function of an array (h, w) or (h, w, 3)."""
     total = np.maximum(_window(weight), 1e-5)
 
@@ -128,31 +129,34 @@ def _vivid(background: np.ndarray, strength: np.ndarray, colour: np.ndarray) -> 
     return strength / further, background + further[..., None] * away
 
 
-def _regress(photo, around, weight, count, alpha, colour) -> tuple[np.ndarray, np.ndarray]:
+def _regress(
+    photo: np.ndarray, around: np.ndarray, weight: np.ndarray, count: np.ndarray, prior: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """The line J = s I + k of each window, alpha = 1 - s and W = k / alpha the posterior means.
 
     Args:
         photo, around: (h, w, 3): J, and what stands for I.
         weight, count: (h, w): of each pixel, and how many measurements its window holds.
-        alpha, colour: the prior's means, (h, w) and (h, w, 3).
+        prior: mean alpha (h, w) and colour (h, w, 3) of the network.
     """
+    alpha, colour = prior
     mean = _weighted(weight)
     mean_j, mean_i = mean(photo), mean(around)
     var_i = np.maximum(mean(around**2) - mean_i**2, 0.0).sum(axis=-1)
     var_j = np.maximum(mean(photo**2) - mean_j**2, 0.0).sum(axis=-1)
     both = (mean(around * photo) - mean_i * mean_j).sum(axis=-1)
     from_i, from_j = mean_i - colour, mean_j - colour  # the prior line goes through W: J - W = s (I - W)
-    prior = 1.0 / np.maximum(alpha * COLOUR_DOUBT, 1e-3) ** 2
+    precision = 1.0 / np.maximum(alpha * COLOUR_DOUBT, 1e-3) ** 2  # of the prior
     slope = 1.0 - alpha
     for _ in range(3):  # the noise is known from the slope, the slope weighs by the noise
         noise = np.maximum((var_j - 2 * slope * both + slope**2 * var_i) / 3, SURROUNDINGS_NOISE**2)
         seen = count / noise
-        level = seen * prior / (seen + prior)  # precision with which window means and W fix a point of the line
+        level = seen * precision / (seen + precision)  # precision with which window means and W fix a point of the line
         wanted = seen * both + level * (from_i * from_j).sum(axis=-1) + (1.0 - alpha) / ALPHA_DOUBT**2
         slope = wanted / (seen * var_i + level * (from_i * from_i).sum(axis=-1) + 1.0 / ALPHA_DOUBT**2)
         slope = slope.clip(0.03, 0.98)
-    seen, prior, s = seen[..., None], prior[..., None], slope[..., None]
-    intercept = (seen * (mean_j - s * mean_i) + prior * (1.0 - s) * colour) / (seen + prior)
+    seen, precision, s = seen[..., None], precision[..., None], slope[..., None]
+    intercept = (seen * (mean_j - s * mean_i) + precision * (1.0 - s) * colour) / (seen + precision)
     return 1.0 - slope, (intercept / (1.0 - s)).clip(0.0, 1.0)
 
 

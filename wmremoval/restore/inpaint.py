@@ -45,7 +45,7 @@ def compose(
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
     A network this small, briefly trained, repaints worse than diffusion does; and where the pixels of a mark
-    fit_constant_mark on what it is, unblending is to be trusted more than either, but for the mark's edges.
+    agree on what it is, unblending is to be trusted more than either, but for the mark's edges.
 
     Args:
         maps: what the network said, with its trust.
@@ -62,7 +62,7 @@ def compose(
     return maps._replace(image=image)
 
 
-def repaint(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
+def inpaint_block(photo: np.ndarray, block: tuple[slice, slice], strength: np.ndarray) -> np.ndarray:
     """Repaint a block of a photograph, uint8, where `strength` (h, w) uint8 is not 0, from its surroundings: uint8."""
     wide = tuple(slice(max(0, part.start - INPAINT_MARGIN), part.stop + INPAINT_MARGIN) for part in block)
     view = photo[wide] / np.float32(255.0)
@@ -124,24 +124,25 @@ def _filled(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
     coarse = _filled(coarse, (weight <= 1e-6).astype(np.uint8))
     filled = photo.copy()
     cv2.copyTo(cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR), hidden, filled)
-    _diffuse(filled, hidden)
-    return filled
+    return _diffused(filled, hidden)
 
 
-def _diffuse(image: np.ndarray, hidden: np.ndarray) -> None:
-    """Sweeps of Jacobi's method over the hidden pixels of (h, w, 4), in place; directions as they are at first."""
+def _diffused(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+    """Sweeps of Jacobi's method over the hidden pixels of (h, w, 4); directions as they are at first."""
     height, width = hidden.shape
     rows, columns = np.nonzero(hidden)
     around = [
         (rows + down).clip(0, height - 1) * width + (columns + right).clip(0, width - 1) for down, right in NEIGHBOURS
     ]
-    pixels, here = image.reshape(-1, 4), rows * width + columns
+    diffused = image.copy()
+    pixels, here = diffused.reshape(-1, 4), rows * width + columns
     shares = _shares(image[..., :3], rows, columns)
     for _ in range(JACOBI_SWEEPS):
         mean = shares[0] * pixels.take(around[0], axis=0)
         for share, neighbour in zip(shares[1:], around[1:], strict=True):
             mean += share * pixels.take(neighbour, axis=0)
         pixels[here] = mean
+    return diffused
 
 
 def _shares(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

@@ -1,13 +1,13 @@
 """Where a photograph is marked: regions found on shrunken views, and the view in which each is best restored."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 
-LOOK_PIXELS = 1_000_000  # pixels of the largest view that is always looked at whole
-LOOK_SHARE = 16  # of a larger photograph one pixel in so many is looked at: a sixteenth of the time
-VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
+from wmremoval.restore.pyramid import Block, Box, box_slices
+
 MARK_THRESHOLD = 0.7  # mask probability above which a pixel belongs to a mark
 CONFIDENT = 0.9  # probability above which the network is sure of a pixel
 CONFIDENT_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
@@ -23,152 +23,143 @@ JOIN_DISTANCE = 3  # pixels of the look; letters closer than this are one mark
 WIDEST_STROKE = 40.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
 
 
-def views(height: int, width: int, side: int = VIEW_SIDE) -> list[int]:
-    """The factors 1, 2, 4, ... by which a photograph may be shrunk until its shorter side is about `side` pixels.
-
-    Example:
-        >>> views(3000, 4000)
-        [1, 2, 4, 8, 16]
-    """
-    factors = [1]
-    while min(height, width) // (2 * factors[-1]) >= side:
-        factors.append(2 * factors[-1])
-    return factors
-
-
-def look_factor(height: int, width: int) -> int:
-    """The shrinking at which a photograph is searched whole: none up to a megapixel, 4 for 12 megapixels.
-
-    Example:
-        >>> look_factor(800, 1000), look_factor(3000, 4000), look_factor(10000, 10000)
-        (1, 4, 4)
-    """
-    most, factor = max(LOOK_PIXELS, height * width / LOOK_SHARE), 1
-    while height * width / factor**2 > most:
-        factor *= 2
-    return factor
-
-
 @dataclass(frozen=True)
 class Region:
     """One mark, or several close together."""
 
-    label: int  # its number in `Findings.labels`
-    box: tuple[int, int, int, int]  # top, left, bottom, right in pixels of the look
+    label: int  # its number in `Regions.labels`
+    box: Box  # in the searched view
     factor: int  # shrinking of the view in which it is restored
-    area: int  # pixels of the look that are marked
+    area: int  # pixels of the searched view that are marked
     found: bool = True  # False: of the user's mask, and the network sees nothing there
-    sure: float = 1.0  # share of what would be changed that all looks together are sure of
+    confidence: float = 1.0  # share of what would be changed of which all predictions together are confident
 
 
-@dataclass(frozen=True)
-class Findings:
-    """The result of a look at a whole photograph."""
+@dataclass
+class Regions:
+    """The regions of the searched view of a photograph.
 
-    factor: int  # shrinking of the look
-    labels: np.ndarray  # (h, w) int32, 0 where nothing is
-    regions: list[Region] = field(default_factory=list)
+    Args:
+        factor: shrinking of the searched view.
+        factors: of all views.
+        labels: (h, w) int32 of the searched view, 0 where no region is.
+        found: the regions.
+    """
 
-    def belongs(self, region: Region, block: tuple[slice, slice], factor: int = 1) -> np.ndarray:
-        """Which pixels of a block of the view shrunk by `factor`, as rows and columns, are of a region; boolean."""
+    factor: int
+    factors: list[int]
+    labels: np.ndarray
+    found: list[Region] = field(default_factory=list)
+
+    def mask(self, region: Region, block: Block, factor: int = 1) -> np.ndarray:
+        """The pixels of a block of the view shrunk by `factor` that are of a region, boolean."""
         rows, columns = (
             np.minimum(np.arange(part.start, part.stop) * factor // self.factor, side - 1)
             for part, side in zip(block, self.labels.shape, strict=True)
         )
         return self.labels[rows[:, None], columns[None, :]] == region.label
 
+    def add(
+        self,
+        probability: np.ndarray,
+        threshold: float,
+        confident_share: float,
+        within: Box | None = None,
+        most_area: int | None = None,
+    ) -> list[Region]:
+        """Label what has no label yet and is joined around the pixels above a threshold.
 
-def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Findings:
-    """Join what is above `MARK_THRESHOLD` into regions and choose a view for each.
+        Args:
+            probability: (h, w) uint8, times 255, of the searched view or a box of it.
+            threshold: in [0, 1], of the pixels that are joined.
+            confident_share: of the marked pixels of a region above `CONFIDENT`, at least.
+            within: the box; None: the whole view.
+            most_area: pixels of a region at most; None: any.
 
-    What is not convincing as a whole is taken apart: a mark beside texture, which looks marked with less conviction, would
-    be refused together with it.
+        Returns:
+            the regions added.
+        """
+        reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN_DISTANCE + 1,) * 2)
+        labels, (top, left) = (self.labels[box_slices(within)], within[:2]) if within else (self.labels, (0, 0))
+        free = labels == 0
+        cores = ((probability > 255 * threshold) & free).astype(np.uint8)
+        count, parts, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(cores, reach), connectivity=8)
+        added = []
+        for _, box, here in _components(count, parts, statistics):
+            here = here & free[box_slices(box)]
+            values = probability[box_slices(box)] * here
+            marked = (values > 255 * MARK_THRESHOLD).astype(np.uint8)
+            area, confident = int(marked.sum()), int((values > 255 * CONFIDENT).sum())
+            convincing = values.max() >= 255 * PEAK_THRESHOLD and confident >= confident_share * area
+            if convincing and LEAST_AREA <= area <= (area if most_area is None else most_area):
+                place = tuple(side + (top, left)[i % 2] for i, side in enumerate(box))
+                view = best_view(self.factor * stroke_width(marked), self.factors)
+                added.append(Region(len(self.found) + 1, place, view, area))
+                self.found.append(added[-1])
+                labels[box_slices(box)][here] = added[-1].label
+        return added
+
+    def take_apart(self, region: Region, probability: np.ndarray) -> list[Region]:
+        """Replace a region by its parts around confident pixels, none over half of it; gives the parts.
+
+        Args:
+            region: one of these.
+            probability: (h, w) uint8, times 255, of the searched view.
+        """
+        box = box_slices(region.box)
+        labels = self.labels[box]
+        own = labels == region.label
+        labels[own] = 0
+        return self.add(probability[box] * own, CONFIDENT, CONFIDENT_SHARE_OF_PART, region.box, region.area // 2)
+
+    def only(self, regions: list[Region]) -> "Regions":
+        """These and no others."""
+        kept = np.zeros(len(self.found) + 1, bool)
+        kept[[region.label for region in regions]] = True
+        return Regions(self.factor, self.factors, np.where(kept[self.labels], self.labels, 0), regions)
+
+
+def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Regions:
+    """Join the pixels above `MARK_THRESHOLD` into regions and choose a view for each.
+
+    What is not convincing as a whole is taken apart: a mark beside texture, of which the network is less confident, would be
+    refused together with it.
 
     Args:
-        probability: (h, w) uint8, times 255, of the look.
-        factor: shrinking of the look.
-        factors: from `views`.
+        probability: (h, w) uint8, times 255, of the searched view.
+        factor: shrinking of the searched view.
+        factors: of all views.
     """
-    findings = Findings(factor, np.zeros(probability.shape, np.int32))
-    for core, least_sure in ((MARK_THRESHOLD, CONFIDENT_SHARE), (CONFIDENT, CONFIDENT_SHARE_OF_PART)):
-        _add_regions(findings, probability, core, least_sure, factors)
-    return findings
+    regions = Regions(factor, factors, np.zeros(probability.shape, np.int32))
+    regions.add(probability, MARK_THRESHOLD, CONFIDENT_SHARE)
+    regions.add(probability, CONFIDENT, CONFIDENT_SHARE_OF_PART)
+    return regions
 
 
-def take_apart(findings: Findings, region: Region, probability: np.ndarray, factors: list[int]) -> list[Region]:
-    """The parts of a region around its sure pixels, none over half of it, in its place among the labels and the regions.
-
-    Args:
-        findings: what the region is of; changed.
-        probability, factors: as for `find_regions`.
-    """
-    box = box_slices(region.box)
-    labels = findings.labels[box]
-    own = labels == region.label
-    labels[own] = 0
-    return _add_regions(
-        findings, probability[box] * own, CONFIDENT, CONFIDENT_SHARE_OF_PART, factors, region.box, region.area // 2
-    )
-
-
-def _add_regions(findings: Findings, probability, core, least_sure, factors, within=None, most=None) -> list[Region]:
-    """Those of a box of the look, or of all of it, that have no label yet: what is joined around pixels above `core`."""
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOIN_DISTANCE + 1,) * 2)
-    labels, (top, left) = (findings.labels[box_slices(within)], within[:2]) if within else (findings.labels, (0, 0))
-    free = labels == 0
-    cores = ((probability > 255 * core) & free).astype(np.uint8)
-    count, parts, statistics, _ = cv2.connectedComponentsWithStats(cv2.dilate(cores, reach), connectivity=8)
-    added = []
-    for _, box, here in _components(count, parts, statistics):
-        here = here & free[box_slices(box)]
-        values = probability[box_slices(box)] * here
-        marked = (values > 255 * MARK_THRESHOLD).astype(np.uint8)
-        area, sure = int(marked.sum()), int((values > 255 * CONFIDENT).sum())
-        convincing = values.max() >= 255 * PEAK_THRESHOLD and sure >= least_sure * area
-        if convincing and LEAST_AREA <= area <= (area if most is None else most):
-            place = tuple(side + (top, left)[i % 2] for i, side in enumerate(box))
-            view = best_view(findings.factor * stroke_width(marked), factors)
-            added.append(Region(len(findings.regions) + 1, place, view, area))
-            findings.regions.append(added[-1])
-            labels[box_slices(box)][here] = added[-1].label
-    return added
-
-
-def regions_of_mask(mask: np.ndarray, probability: np.ndarray, factor: int, factors: list[int]) -> Findings:
+def regions_of_mask(mask: np.ndarray, probability: np.ndarray, factor: int, factors: list[int]) -> Regions:
     """The regions of a mask of the user's own; the network still says how wide the strokes within are.
 
     Args:
-        mask: (h, w) uint8, not 0 where the mark is, of the look.
+        mask: (h, w) uint8 of the searched view, not 0 where the mark is.
         probability, factor, factors: as for `find_regions`.
     """
     given, found = (mask > 0).astype(np.uint8), (probability > 255 * MARK_THRESHOLD).astype(np.uint8)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(given, connectivity=8)
-    regions = []
+    regions = Regions(factor, factors, labels)
     for label, box, here in _components(count, labels, statistics):
         marked = found[box_slices(box)] * here
         covered = int(marked.sum()) >= LEAST_COVERED * int(here.sum())
         stroke = stroke_width(marked if covered else here.astype(np.uint8))
-        regions.append(Region(label, box, best_view(factor * stroke, factors), int(here.sum()), covered))
-    return _findings(factor, labels, count, regions)
+        regions.found.append(Region(label, box, best_view(factor * stroke, factors), int(here.sum()), covered))
+    return regions
 
 
-def box_slices(box: tuple[int, int, int, int]) -> tuple[slice, slice]:
-    """Top, left, bottom, right as rows and columns."""
-    return slice(box[0], box[2]), slice(box[1], box[3])
-
-
-def _components(count: int, labels: np.ndarray, statistics: np.ndarray):
+def _components(count: int, labels: np.ndarray, statistics: np.ndarray) -> Iterator[tuple[int, Box, np.ndarray]]:
     """(label, box, its pixels within the box) of every component."""
     for label in range(1, count):
         left, top, w, h = (int(x) for x in statistics[label, :4])
         box = (top, left, top + h, left + w)
         yield label, box, labels[box_slices(box)] == label
-
-
-def _findings(factor: int, labels: np.ndarray, count: int, regions: list[Region]) -> Findings:
-    kept = np.zeros(count, np.int32)
-    kept[[region.label for region in regions]] = [region.label for region in regions]
-    return Findings(factor, kept[labels], regions)
 
 
 def stroke_width(marked: np.ndarray) -> float:

@@ -14,16 +14,20 @@ from wmremoval.config import choose_device, has_bf16
 from wmremoval.files import read_json
 from wmremoval.images import to_uint8
 from wmremoval.photofile.read import from_pil, read_photo, to_pil
-from wmremoval.restore.boxes import Plate, find_plates, take_off
-from wmremoval.restore.confirm import find_marks, outline_steps, step_allowed
+from wmremoval.restore.boxes import find_plates, take_off
+from wmremoval.restore.canvas import Canvas
+from wmremoval.restore.confirm import confirm, outline_steps, step_allowed
 from wmremoval.restore.fastnet import FastNet
-from wmremoval.restore.inpaint import repaint
-from wmremoval.restore.regions import Findings, Region, regions_of_mask
-from wmremoval.restore.search import Look, answers, box_in_view, search
-from wmremoval.restore.tiles import STRIDE, TileRunner, shrink
+from wmremoval.restore.inpaint import inpaint_block
+from wmremoval.restore.pyramid import Box, Pyramid, box_slices, shrink
+from wmremoval.restore.regions import Region, Regions, find_regions, regions_of_mask
+from wmremoval.restore.search import search
+from wmremoval.restore.solve import Solver
+from wmremoval.restore.tiles import STRIDE, TiledNetwork
 from wmremoval.restore.upsampling import native_blocks
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
+RULES = ("confirmation", "outline", "boxes")  # what decides on changes besides the steps of `solve`
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500
 BOX_COVERED = 0.98  # share of a plate that a user's mask must cover; with less, a seam would stay where it ends
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
@@ -61,7 +65,8 @@ class Remover:
     """
 
     def __init__(self, net: torch.nn.Module, device: torch.device, core: int = 480, step: int = STRIDE):
-        self.runner = TileRunner(net, device, core, step)
+        self.net = TiledNetwork(net, device, core, step)
+        self.without: frozenset[str] = frozenset()  # of `STEPS` and `RULES`, for an ablation
         self.about: dict = {}
 
     def __call__(self, image: Any, mask: Any = None) -> Any:
@@ -100,107 +105,68 @@ class Remover:
     def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
         """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
         started = time.perf_counter()
-        look = self.search(photo)
-        if mask is None:
-            findings = find_marks(self.runner, photo, look)
-        else:
-            given = shrink((mask > 0).astype(np.uint8) * 255, look.factor)
-            findings = regions_of_mask(given, look.probability, look.factor, look.factors)
-        restored, changed = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
-        regions = []
-        for region in findings.regions:
-            left = 0.0
-            if region.found:
-                left = self._restore_region(photo, look, findings, region, mask, restored, changed)
+        pyramid, canvas = Pyramid(photo), Canvas(photo, mask)
+        solver = Solver(self.net, search(self.net, pyramid), self.without)
+        regions = self._propose(solver, mask)
+        kept = []
+        for region in regions.found:
+            step_left = restore_region(canvas, solver, regions, region)
+            if mask is None and "outline" not in self.without and step_left > step_allowed(region.confidence):
+                block = pyramid.native(region.box)
+                canvas.undo(block, regions.mask(region, block))
             else:
-                _repaint_region(photo, findings, region, mask, restored, changed)
-            if mask is None and left > step_allowed(region.sure):
-                _undo_region(photo, findings, region, restored, changed)
-            else:
-                regions.append(region)
-        notes = []
-        for plate in find_plates(
-            photo, changed, [_changed_box(photo, findings, r, changed) for r in regions if r.found]
-        ):
-            if _take_plate_off(plate, mask, restored, changed):
-                notes.append("took a translucent plate off from behind letters")
-        if any(not region.found for region in regions):
+                kept.append(region)
+        notes = [] if "boxes" in self.without else take_boxes_off(canvas, pyramid, regions, kept)
+        if any(not region.found for region in kept):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
-        return Result(restored, changed, time.perf_counter() - started, regions, notes)
+        return Result(canvas.restored, canvas.changed, time.perf_counter() - started, kept, notes)
 
-    def search(self, photo: np.ndarray) -> Look:
-        """Look at a whole photograph on its shrunken views."""
-        return search(self.runner, photo)
-
-    def _restore_region(self, photo, look: Look, findings: Findings, region: Region, mask, restored, changed) -> float:
-        """Write one region into `restored` and `changed`, tile by tile; gives the share of its outline that is left."""
-        factor = region.factor
-        box = box_in_view(photo, findings, region, factor)
-        outline = np.zeros(2)
-        for tile, maps in answers(self.runner, photo, look, factor, box):
-            outline += outline_steps(maps, findings.belongs(region, tile.shown, factor), tile.inner)
-            for block, view, gate in native_blocks(tile.kept, tile.shown, maps, photo, factor, box):
-                gate = gate * findings.belongs(region, block)
-                if mask is not None:
-                    gate = gate * (mask[block] / np.float32(255.0))
-                    view = photo[block] / np.float32(255.0) + (mask[block] > 0)[..., None] * (
-                        view - photo[block] / np.float32(255.0)
-                    )
-                _write(photo, block, to_uint8(view), to_uint8(gate), restored, changed)
-        return outline[1] / outline[0] if outline[0] else 0.0
+    def _propose(self, solver: Solver, mask: np.ndarray | None) -> Regions:
+        """The regions to restore: confirmed ones of the search, or those of the user's mask."""
+        searched, pyramid = solver.searched, solver.searched.pyramid
+        views = searched.probability, pyramid.search_factor, pyramid.factors
+        if mask is not None:
+            given = shrink((mask > 0).astype(np.uint8) * 255, pyramid.search_factor)
+            return regions_of_mask(given, *views)
+        return find_regions(*views) if "confirmation" in self.without else confirm(solver)
 
 
-def _undo_region(photo, findings: Findings, region: Region, restored, changed) -> None:
-    """Put a region back as it was."""
-    block = _native_block(photo, findings, region)
-    here = findings.belongs(region, block)
-    restored[block][here] = photo[block][here]
-    changed[block][here] = 0
+def restore_region(canvas: Canvas, solver: Solver, regions: Regions, region: Region) -> float:
+    """Write a region into the canvas; gives the share of the step along its outline that is left, 0 where it is inpainted."""
+    pyramid, factor = solver.searched.pyramid, region.factor
+    if not region.found:
+        block = pyramid.native(region.box)
+        strength = np.where(regions.mask(region, block), canvas.mask[block], 0).astype(np.uint8)
+        canvas.write(block, inpaint_block(canvas.photo, block, strength), strength)
+        return 0.0
+    box, outline = pyramid.box(region.box, factor), np.zeros(2)
+    for tile, prediction in solver.tiles(factor, box):
+        outline += outline_steps(prediction, regions.mask(region, tile.shown, factor), tile.inner)
+        for block, view, gate in native_blocks(tile, prediction, pyramid, factor, box):
+            canvas.blend(block, view, gate * regions.mask(region, block))
+    return outline[1] / outline[0] if outline[0] else 0.0
 
 
-def _repaint_region(photo, findings: Findings, region: Region, mask, restored, changed) -> None:
-    """Repaint a region of the user's mask in which the network sees nothing."""
-    block = _native_block(photo, findings, region)
-    strength = np.where(findings.belongs(region, block), mask[block], 0).astype(np.uint8)
-    _write(photo, block, repaint(photo, block, strength), strength, restored, changed)
+def take_boxes_off(canvas: Canvas, pyramid: Pyramid, regions: Regions, restored: list[Region]) -> list[str]:
+    """Take the translucent boxes off from behind restored letters; gives a note for each."""
+    letters = [_changed_box(canvas, pyramid, regions, region) for region in restored if region.found]
+    notes = []
+    for plate in find_plates(canvas.photo, canvas.changed, letters):
+        inside = box_slices(plate.box)
+        if canvas.mask is not None and np.count_nonzero(canvas.mask[inside]) < BOX_COVERED * canvas.mask[inside].size:
+            continue  # a seam would stay where the user's mask ends
+        for block, image, cover in take_off(canvas.restored, plate):
+            canvas.write_over(block, to_uint8(image), cover)
+        notes.append("took a translucent plate off from behind letters")
+    return notes
 
 
-def _changed_box(photo, findings: Findings, region: Region, changed) -> tuple[int, int, int, int]:
-    """Top, left, bottom, right of what was changed of a region, in pixels of the photograph; all 0 where nothing was."""
-    block = _native_block(photo, findings, region)
-    x, y, w, h = cv2.boundingRect((changed[block] * findings.belongs(region, block) > 0).astype(np.uint8))
+def _changed_box(canvas: Canvas, pyramid: Pyramid, regions: Regions, region: Region) -> Box:
+    """The box of what was changed of a region, in pixels of the photograph; all 0 where nothing was."""
+    block = pyramid.native(region.box)
+    x, y, w, h = cv2.boundingRect((canvas.changed[block] * regions.mask(region, block) > 0).astype(np.uint8))
     top, left = (part.start for part in block)
     return (top + y, left + x, top + y + h, left + x + w) if w else (0, 0, 0, 0)
-
-
-def _take_plate_off(plate: Plate, mask, restored, changed) -> bool:
-    """Write what is under a plate into the result, unless a user's mask leaves a part of it out; gives whether it did."""
-    top, left, bottom, right = plate.box
-    if mask is not None and np.count_nonzero(mask[top:bottom, left:right]) < BOX_COVERED * (bottom - top) * (
-        right - left
-    ):
-        return False
-    for block, image, cover in take_off(restored, plate):
-        new = to_uint8(image)
-        here = (cover > 0.0) & (new != restored[block]).any(axis=-1)
-        if mask is not None:
-            here &= mask[block] > 0
-        restored[block][here] = new[here]
-        changed[block][here] = np.maximum(changed[block], to_uint8(cover))[here]
-    return True
-
-
-def _native_block(photo, findings: Findings, region: Region) -> tuple[slice, slice]:
-    """Rows and columns of a region in the photograph."""
-    top, left, bottom, right = (side * findings.factor for side in region.box)
-    return slice(top, min(bottom, photo.shape[0])), slice(left, min(right, photo.shape[1]))
-
-
-def _write(photo, block, new, strength, restored, changed) -> None:
-    """Put the pixels of a block that are to change, and do, into the result."""
-    here = (new != photo[block]).any(axis=-1) & (strength > 0)
-    restored[block][here] = new[here]
-    changed[block][here] = strength[here]
 
 
 def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray | None:

@@ -59,7 +59,7 @@ def separate(maps: Prediction, agreed: MarkFit) -> Prediction:
     cover = (gate * part.alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0)
     mark = fewest_edges(part.photo, MarkEstimate(*(x.astype(np.float32) for x in (cover, strength, part.colour))))
 
-    share = (1.0 - ramp(strength, *SEPARABLE)) * np.exp(-agreed.spread[box] / SPREAD_SCALE**2) * agreed.doubt[box]
+    share = (1.0 - ramp(strength, *SEPARABLE)) * np.exp(-agreed.spread[box] / SPREAD_SCALE**2) * agreed.uncertainty[box]
     share *= (gate > 0.0) & (_outside(cover) < CANDIDATE_REACH)
     alpha = mark.cover * mark.strength
     mask = part.mask * ramp(alpha, *FAINTEST_ALPHA)

@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 
 from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp, unblend
+from wmremoval.restore.pyramid import Block, Box, Pyramid
+from wmremoval.restore.tiles import Tile
 
 DETAIL_FADE = (0.85, 0.97)  # alpha at which native detail begins to fade, and at which none can be left
 STRENGTH_RADIUS = 2  # pixels of the shrunken photograph within which a stroke reaches its full strength
@@ -17,33 +19,29 @@ BLOCK_SIDE = 1280  # native pixels; side of what is upsampled at a time, context
 
 
 def native_blocks(
-    kept: tuple[slice, slice],
-    shown: tuple[slice, slice],
-    maps: Prediction,
-    photo: np.ndarray,
-    factor: int,
-    box: tuple[int, int, int, int],
-) -> Iterator[tuple[tuple[slice, slice], np.ndarray, np.ndarray]]:
+    tile: Tile, prediction: Prediction, pyramid: Pyramid, factor: int, box: Box
+) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
     """Bring a tile of a shrunken view to native size, block by block.
 
     Args:
-        kept, shown: of the tile, in the view; see `tiles.Tile`.
-        maps: what the network said of what it was shown.
-        photo: the native photograph, (H, W, 3) uint8.
+        tile: of the view.
+        prediction: of the part of the view that the network was shown, solved.
+        pyramid: the photograph and its views.
         factor: shrinking of the view.
-        box: top, left, bottom, right in the view, outside of which nothing is wanted.
+        box: of the view, outside of which nothing is wanted.
 
     Yields:
         rows and columns in the photograph, the restored block (h, w, 3) and the strength of the change (h, w).
     """
-    kept = tuple(slice(max(k.start, box[i]), min(k.stop, box[i + 2])) for i, k in enumerate(kept))
+    photo, shown = pyramid.photo, tile.shown
+    kept = tuple(slice(max(k.start, box[i]), min(k.stop, box[i + 2])) for i, k in enumerate(tile.kept))
     step = max(4, BLOCK_SIDE // factor - 2 * BLOCK_CONTEXT)
     for top in range(kept[0].start, kept[0].stop, step):
         for left in range(kept[1].start, kept[1].stop, step):
             part = slice(top, min(top + step, kept[0].stop)), slice(left, min(left + step, kept[1].stop))
             if factor == 1:
                 inner = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, shown, strict=True))
-                yield part, maps.image[inner], ramp(maps.mask[inner], GATE_FROM, GATE_FULL)
+                yield part, prediction.image[inner], ramp(prediction.mask[inner], GATE_FROM, GATE_FULL)
                 continue
             wide = tuple(
                 slice(max(p.start - BLOCK_CONTEXT, s.start), min(p.stop + BLOCK_CONTEXT, s.stop))
@@ -51,7 +49,7 @@ def native_blocks(
             )
             inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wide, shown, strict=True))
             native = _native(photo, wide, factor)
-            restored, gate = upsample_restoration(Prediction(*(x[inner] for x in maps)), native, factor)
+            restored, gate = upsample_restoration(Prediction(*(x[inner] for x in prediction)), native, factor)
             block = tuple(
                 slice(p.start * factor, min(p.stop * factor, side))
                 for p, side in zip(part, photo.shape[:2], strict=True)
