@@ -26,7 +26,7 @@ COMPARE_SIDE = 900  # pixels; longest side of each half of a picture of before a
 
 
 class UsageError(ValueError):
-    """What was asked for makes no sense as a whole; nothing has been touched."""
+    """The request makes no sense as a whole; no file has been touched."""
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
 
 
 def _without_clashes(jobs: list[Job]) -> list[Job]:
-    """No two results in one place: the first photograph has it, the others are told why not."""
+    """Give each place to the first photograph that would be written there; the others get a problem that says why."""
     taken: dict[Path, Job] = {}
     for i, job in enumerate(jobs):
         places = [place for place in (job.output, job.mask_out, job.compare) if place is not None]
@@ -239,7 +239,7 @@ class Options:
 
 @dataclass
 class Outcome:
-    """What became of one photograph; a row of the report."""
+    """The outcome of one photograph; a row of the report."""
 
     name: str
     status: str  # "restored", "unmarked", "kept" (was there already), "failed"
@@ -317,7 +317,7 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
 
 @dataclass
 class Read:
-    """What the reader hands over."""
+    """A photograph that was read, or the outcome that reading decided."""
 
     photo: Photo | None = None
     mask: np.ndarray | None = None

@@ -20,13 +20,13 @@ NEAR_EDGE, FAR_FROM_EDGE = (
     1,
     2,
 )  # pixels from an edge at which two on each side are compared: what is nearer may be soft
-LEAST_KNOWN = 0.7  # share of a side that must not be letters: a line that crosses a photograph is no caption
+LEAST_VALID = 0.7  # share of a side that must not be letters: a line that crosses a photograph is no caption
 KEPT_SHARE = 0.7  # share of a side that tells the line; the rest may be edges of the photograph itself
 FIT_ROUNDS = 3  # the line tells what is kept, what is kept tells the line
 CORNER_ARC = np.radians(40), np.radians(50)  # of a round corner
 TINY_STEP = 1e-6  # squared RGB in [0, 1]: far below any noise
 SEARCH_REACH = 2.5, 0.6  # how far edges are sought: of the letters' height on all sides, and of their width more beside
-LEAST_LETTERS = 8  # pixels; smaller letters have no plate worth a look
+LEAST_LETTERS = 8  # pixels; smaller letters have no plate that would be seen
 CAPTION_GAP = 1.0  # of the taller letters' height: those nearer to each other are of one caption
 MOST_TRIED = 6  # captions, the largest, and as many of their parts where a whole one has no plate
 MOST_PIXELS = 24_000_000  # in which a plate is sought; more would take too much memory
@@ -48,7 +48,7 @@ LEVEL_SHARE = 0.85  # of these three, where only as much of top and bottom is lo
 LEAST_IN_GAMUT = 0.6  # share of what a plate covers that has a colour without it: not all letters are always found
 GAMUT_PIXELS = 1_000_000  # that are looked at for that, about
 GAMUT_SLACK = 0.04  # of RGB in [0, 1]: how far out of gamut still counts as a colour, for noise and JPEG
-LEAST_RADIUS = 10  # pixels; rounder than this a corner is told from a square one
+LEAST_RADIUS = 10  # pixels; smaller radii cannot be told from square corners
 ROUND_GAIN = 0.3  # of what the sides are explained better by a plate: that much its corners must be too
 
 
@@ -62,11 +62,11 @@ class Plate(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """What lies on both sides of k edges, at n places along each."""
+    """The pixels on both sides of k edges, at n places along each."""
 
     outside: np.ndarray  # (k, n, 3) RGB in [0, 1]
     inside: np.ndarray  # (k, n, 3)
-    known: np.ndarray  # (k, n) boolean: no letters there
+    valid: np.ndarray  # (k, n) boolean: no letters there
 
 
 class Line(NamedTuple):
@@ -75,7 +75,7 @@ class Line(NamedTuple):
     slope: np.ndarray  # (k,): 1 - alpha
     level: np.ndarray  # (k, 3): alpha W
     correlation: np.ndarray  # (k,): of both sides
-    told: np.ndarray  # (k,): share of the squared step across the edge that the line explains
+    explained_share: np.ndarray  # (k,): share of the squared step across the edge that the line explains
     step: np.ndarray  # (k,): mean squared step, RGB in [0, 1]
 
 
@@ -97,11 +97,11 @@ def pairs(view: np.ndarray, letters: np.ndarray, turn: int, places: np.ndarray, 
         / np.float32(2 * 255)
         for first in (-NEAR_EDGE - FAR_FROM_EDGE, NEAR_EDGE)
     )
-    known = ~np.any(
+    valid = ~np.any(
         [letters[(places + i)[:, None], at] for i in range(-NEAR_EDGE - FAR_FROM_EDGE, NEAR_EDGE + FAR_FROM_EDGE)],
         axis=0,
     )
-    return Pairs(before, after, known) if turn < 2 else Pairs(after, before, known)
+    return Pairs(before, after, valid) if turn < 2 else Pairs(after, before, valid)
 
 
 def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int, int], radius: int) -> Pairs:
@@ -133,8 +133,8 @@ def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int
 
     rings = [ring(radius + away) for away in (NEAR_EDGE + 0.5, NEAR_EDGE + 1.5, -NEAR_EDGE - 0.5, -NEAR_EDGE - 1.5)]
     values = [np.float32(view[at]) / np.float32(255) for at in rings]
-    known = ~np.any([letters[at] for at in rings], axis=0)
-    return Pairs((values[0] + values[1])[None] / 2, (values[2] + values[3])[None] / 2, known[None])
+    valid = ~np.any([letters[at] for at in rings], axis=0)
+    return Pairs((values[0] + values[1])[None] / 2, (values[2] + values[3])[None] / 2, valid[None])
 
 
 def alpha_line(alpha: float, colour: np.ndarray) -> Line:
@@ -144,24 +144,26 @@ def alpha_line(alpha: float, colour: np.ndarray) -> Line:
 
 
 def fit(sides: Sequence[Pairs]) -> tuple[Line, np.ndarray]:
-    """The line of all sides together, told by most of each.
+    """Fit one line to all sides together, by the best part of each.
 
     Args:
         sides: of one plate, or of k plates at once.
 
     Returns:
-        the line, and (len(sides), k): the share of the step across each side that it explains; 0 where too little is known.
+        the line, and (len(sides), k): the share of the step across each side that it explains; 0 where too few pairs are valid.
     """
     kept = sides
     for _ in range(FIT_ROUNDS):
         line = _line(Pairs(*(np.concatenate(parts, axis=1) for parts in zip(*kept, strict=True))))
         kept = [_nearest(side, line) for side in sides]
-    return line, np.array([_if_known(side, _told(near, line)) for side, near in zip(sides, kept, strict=True)])
+    return line, np.array(
+        [_if_valid(side, _explained_share(near, line)) for side, near in zip(sides, kept, strict=True)]
+    )
 
 
 def explained(side: Pairs, line: Line) -> np.ndarray:
-    """Share of the squared step across most of a side that a line explains (k,); 0 where too little is known."""
-    return _if_known(side, _told(_nearest(side, line), line))
+    """Share of the squared step across most of a side that a line explains (k,); 0 where too few pairs are valid."""
+    return _if_valid(side, _explained_share(_nearest(side, line), line))
 
 
 def step_of(side: Pairs) -> np.ndarray:
@@ -175,12 +177,12 @@ def gain(side: Pairs, line: Line) -> np.ndarray:
 
 
 def _mean(side: Pairs, x: np.ndarray) -> np.ndarray:
-    """Mean of x (k, n) over what is known of a side: (k,)."""
-    return (x * side.known).sum(axis=1) / np.maximum(side.known.sum(axis=1), 1)
+    """Mean of x (k, n) over the valid pairs of a side: (k,)."""
+    return (x * side.valid).sum(axis=1) / np.maximum(side.valid.sum(axis=1), 1)
 
 
-def _if_known(side: Pairs, told: np.ndarray) -> np.ndarray:
-    return np.where(side.known.mean(axis=1) >= LEAST_KNOWN, told, 0.0)
+def _if_valid(side: Pairs, explained_share: np.ndarray) -> np.ndarray:
+    return np.where(side.valid.mean(axis=1) >= LEAST_VALID, explained_share, 0.0)
 
 
 def _line(both: Pairs) -> Line:
@@ -189,7 +191,7 @@ def _line(both: Pairs) -> Line:
     Least squares would take the difference for noise and the slope too small (Smith, "Use and misuse of the reduced major
     axis for line-fitting", 2009).
     """
-    weight = (both.known / np.maximum(both.known.sum(axis=1, keepdims=True), 1))[..., None]
+    weight = (both.valid / np.maximum(both.valid.sum(axis=1, keepdims=True), 1))[..., None]
     mean_o, mean_i = ((x * weight).sum(axis=1) for x in (both.outside, both.inside))
     o, i = both.outside - mean_o[:, None], both.inside - mean_i[:, None]
     of_o, of_i, of_both = (
@@ -197,23 +199,23 @@ def _line(both: Pairs) -> Line:
     )
     slope = np.sqrt(of_i / of_o)
     line = Line(slope, mean_i - slope[:, None] * mean_o, of_both / np.sqrt(of_o * of_i), slope, slope)
-    return line._replace(told=_told(both, line), step=step_of(both) / 3.0)
+    return line._replace(explained_share=_explained_share(both, line), step=step_of(both) / 3.0)
 
 
 def _left(both: Pairs, line: Line) -> np.ndarray:
-    """What the line leaves of each pair (k, n), squared."""
+    """Squared distance of each pair (k, n) from the line."""
     return np.square(both.inside - line.slope[:, None, None] * both.outside - line.level[:, None]).sum(axis=-1)
 
 
 def _nearest(side: Pairs, line: Line) -> Pairs:
-    """Of the known pairs of a side those nearest to the line."""
-    left = np.where(side.known, _left(side, line), np.inf)
-    last = np.maximum((KEPT_SHARE * side.known.sum(axis=1)).astype(int) - 1, 0)
+    """Of the valid pairs of a side those nearest to the line."""
+    left = np.where(side.valid, _left(side, line), np.inf)
+    last = np.maximum((KEPT_SHARE * side.valid.sum(axis=1)).astype(int) - 1, 0)
     most = np.take_along_axis(np.sort(left, axis=1), last[:, None], axis=1)
-    return side._replace(known=side.known & (left <= most))
+    return side._replace(valid=side.valid & (left <= most))
 
 
-def _told(both: Pairs, line: Line) -> np.ndarray:
+def _explained_share(both: Pairs, line: Line) -> np.ndarray:
     return 1.0 - _mean(both, _left(both, line)) / np.maximum(step_of(both), TINY_STEP)
 
 
@@ -298,12 +300,13 @@ def _likely(view: np.ndarray, letters: np.ndarray, inner: Box, turn: int, line: 
         return []
     side = pairs(view, letters, turn, places, (inner[1 - turn % 2], inner[3 - turn % 2]))
     if line is None:
-        line, (told,) = fit([side])
-        return _best(places, np.where(line.step >= LEAST_STEP**2, told, 0.0))
-    told = explained(side, line)
+        line, (explained_share,) = fit([side])
+        return _best(places, np.where(line.step >= LEAST_STEP**2, explained_share, 0.0))
+    explained_share = explained(side, line)
     return list(
         dict.fromkeys(
-            _best(places, told) + _best(places, np.where(told >= CANDIDATE_EXPLAINED, gain(side, line), 0.0), 0.0)
+            _best(places, explained_share)
+            + _best(places, np.where(explained_share >= CANDIDATE_EXPLAINED, gain(side, line), 0.0), 0.0)
         )
     )
 
@@ -322,7 +325,7 @@ def _best(places: np.ndarray, worth: np.ndarray, least: float = CANDIDATE_EXPLAI
 def _agreed(
     view: np.ndarray, letters: np.ndarray, box: Box, edges: Sequence[int | None], share: float = 1.0
 ) -> tuple[Line | None, float]:
-    """What the edges of a box say together, and how well; (None, 0.0) where they are no plate's.
+    """The line that fits the edges of a box together, and its gain; (None, 0.0) if they are not the edges of a plate.
 
     How well: the squared step across all of every edge that is explained, summed along it, times its share of the step there
     is. So a longer edge counts for more, and what is no edge counts against.
@@ -344,11 +347,11 @@ def _agreed(
         for turn, edge in enumerate(edges)
         if edge is not None
     ]
-    if sum(side.known.shape[1] for side in sides) < LEAST_AROUND // 2:
+    if sum(side.valid.shape[1] for side in sides) < LEAST_AROUND // 2:
         return None, 0.0
-    line, told = fit(sides)
+    line, explained_share = fit(sides)
     seen = SLOPE_RANGE[0] < line.slope[0] < SLOPE_RANGE[1] and line.correlation[0] >= share * LEAST_CORRELATION
-    if not seen or line.told[0] < share * ALL_EXPLAINED or told.min() < share * SIDE_EXPLAINED:
+    if not seen or line.explained_share[0] < share * ALL_EXPLAINED or explained_share.min() < share * SIDE_EXPLAINED:
         return None, 0.0
     gained = steps = 0.0
     for side, turn in zip(sides, (turn for turn, edge in enumerate(edges) if edge is not None), strict=True):
@@ -425,7 +428,7 @@ def _area(box: Box) -> int:
 
 
 def take_off(restored: np.ndarray, plate: Plate) -> Iterator[tuple[tuple[slice, slice], np.ndarray, np.ndarray]]:
-    """What a photograph has under a plate, and how far the plate covers it, in strips to save memory.
+    """The photograph under a plate, and how far the plate covers it, in strips to save memory.
 
     Args:
         restored: (H, W, 3) uint8, without the letters; what is given of it may be changed before going on.

@@ -1,4 +1,4 @@
-"""What was changed of a photograph: write, undo, and the result."""
+"""The canvas of a photograph: restored pixels and the mask of changes; write and undo."""
 
 import numpy as np
 

@@ -13,28 +13,26 @@ from wmremoval.restore.regions import CONFIDENT, LEAST_AREA, MARK_THRESHOLD, Reg
 from wmremoval.restore.solve import Solver
 from wmremoval.restore.tiles import Tile, tiles
 
-LEAST_CONFIRMED = (
-    0.05  # share of what would be changed that all looks must be sure of; texture looks marked to one only
+LEAST_CONFIRMED = 0.05  # share of the changed pixels of which all predictions must be confident; texture looks marked in one only. Tuned on validation
+LARGE_SHARE = 1 / 64  # share of the view; regions that change more need a larger share
+CONFIRMED_GROWTH = (
+    0.16  # of that share, for e times as many pixels. Validation: 0.13 to 0.18 lose no mark (outlines.json)
 )
-LARGE_SHARE = 1 / 64  # of the view: what would be changed, from which on that share grows
-CONFIRMED_GROWTH = 0.16  # by how much for e times as many: large finds in texture would do the most harm
-PART_CONFIRMED = 0.6  # that share of parts of what was refused as a whole, at any size
-SMALLER_SCALE = (
-    0.8  # of the view: the side of what a third look is shown; texture looks marked at one size, marks at both
-)
+PART_CONFIRMED = 0.6  # that share for the parts of a refused region, whatever their size
+SMALLER_SCALE = 0.8  # scale of the third prediction; texture looks marked at one scale, marks at both
 STEP_LEFT_LEAST, STEP_LEFT_MOST = (
     0.33,
     0.9,
-)  # share of an outline's step that may be left of a mark no look is sure of; of any
-OUTLINE_WINDOW = 7  # pixels; side of the window in which both sides of an outline are compared
-LEAST_SIDE_SHARE = 0.15  # of a window: the smaller side
-FINER_HALF_SIDE = 64  # pixels; half the side of the place that is tried at a finer view before a whole region is
+)  # share of the step along an outline that may be left: at a confidence of 0, and at most
+OUTLINE_WINDOW = 7  # pixels; side of the window in which the two sides of an outline are compared
+LEAST_SIDE_SHARE = 0.15  # share of a window; the smaller side has at least so many of its pixels
+FINER_HALF_SIDE = 64  # pixels; half the side of the place that is predicted in a finer view before a whole region is
 
 
 def confirm(solver: Solver) -> Regions:
     """The regions that a search proposed and more predictions confirm.
 
-    What they refuse is taken apart: a plain mark that touches a large texture would be refused together with it.
+    A refused region is taken apart: it may be a plain mark that touches a large texture.
     """
     searched = solver.searched
     pyramid = searched.pyramid
@@ -67,11 +65,11 @@ class Confirmation:
         ] = {}  # by scale: the last place predicted mirrored, and its mask
 
     def confidence(self, region: Region, least: float = 0.0) -> float:
-        """The share of what would be changed of which three predictions together are confident, in (0, 1]; 0: too little.
+        """The share of the changed pixels of which three predictions together are confident, in (0, 1]; 0: too small.
 
         Args:
             region: one of the regions.
-            least: share of what would be changed of which they must be confident, whatever its size.
+            least: this share must be at least so large, whatever the size of the region.
         """
         factor = max(region.factor, self.pyramid.search_factor)
         touched = twice = 0
@@ -133,7 +131,7 @@ class Confirmation:
         return self._last[scale][1][tile.inner]
 
     def _seen_finer(self, region: Region) -> bool:
-        """Whether a region looks marked in the finer view it would be restored in, where the first prediction is highest."""
+        """True if a region looks marked in the finer view that would restore it, where the search is most confident."""
         block, search_factor = box_slices(region.box), self.pyramid.search_factor
         here = self.searched.probability[block] * self.regions.mask(region, block, search_factor)
         highest = np.argmax(cv2.blur(here, (2 * FINER_HALF_SIDE * region.factor // search_factor + 1,) * 2))
@@ -162,10 +160,10 @@ class Confirmation:
 
 
 def outline_steps(prediction: Prediction, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
-    """How large the step is along the outline of what is changed, before and after it is.
+    """The step along the outline of the changed pixels, before and after the change.
 
-    A mark's outline is a step that the photograph has not. Where taking a mark off leaves it, or makes another, there
-    was none. Means of both sides are compared, so that texture, which is stronger without a mark, does not count.
+    The outline of a mark is a step that the clean photograph does not have. If the change leaves the step, or makes another
+    one, there was no mark. Means of the two sides are compared, so that texture does not count.
 
     Args:
         prediction: solved.
@@ -203,10 +201,10 @@ def step_allowed(confidence: float) -> float:
 
 
 def needed_share(touched: float) -> float:
-    """Share of what would be changed of which all predictions must be confident: the more is at stake, the larger.
+    """Share of the changed pixels of which all predictions must be confident; it grows with their number.
 
     Args:
-        touched: what would be changed, as a share of the view, in (0, 1].
+        touched: changed pixels, as a share of the view, in (0, 1].
 
     Example:
         >>> round(needed_share(0.01), 2), round(needed_share(0.05), 2), round(needed_share(0.5), 2)

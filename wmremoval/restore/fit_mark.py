@@ -2,7 +2,7 @@
 
 A mark is drawn in one colour at one opacity, and only its cover, 1 inside and less at the edges, changes from pixel to
 pixel. The network judges each pixel by itself, so its errors differ where the truth does not. Where it does not err, as
-far as two looks at a mark can tell, it is left alone.
+far as two predictions of a mark can tell, it is left alone.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,9 @@ SURROUNDINGS_NOISE = 0.012  # standard error of the surroundings at the least, o
 SAME_MARK = 0.5  # difference in colour or alpha at which pixels are no longer of one mark
 VIVID_RANGE = 0.4, 0.7  # range of a colour's channels from which the network hedges, and does in full
 HEDGED_SHARE = 0.15  # share by which it then says too strong a mark of too pale a colour
-HALF_TRUSTED = 0.005  # difference between two looks, of alpha or colour in [0, 1], at which a network is half believed
+HALF_TRUSTED = (
+    0.005  # difference between two predictions, of alpha or colour in [0, 1], at which the network is half trusted
+)
 FEW_MEASUREMENTS = 1.0  # measurements that count for half
 EDGE_COVER = 0.1, 0.95  # cover between which a pixel is of an edge
 EDGE_CARRIED = 0.8  # share of what is under an edge that both sides tell, where the mark is strong
@@ -44,7 +46,7 @@ class MarkFit(NamedTuple):
     prediction: Prediction  # with other alpha, colour and mask
     joined: np.ndarray  # (h, w) in [0, 1]: how far each pixel went with the others
     uncertainty: np.ndarray  # (h, w) in [0, 1]: how little the network is trusted around it
-    edges: np.ndarray  # (h, w) in [0, 1]: how far what is under the edge of a mark is better told by both of its sides
+    edges: np.ndarray  # (h, w) in [0, 1]: how far the pixels under an edge of the mark are taken from both of its sides
     strength: np.ndarray  # (h, w) in [0, 1]: alpha of what is covered whole, around each pixel
     spread: np.ndarray  # (h, w): variance of the network's alpha and colour around each pixel
 
@@ -58,8 +60,8 @@ def fit_constant_mark(maps: Prediction, around: np.ndarray, disagreement: np.nda
 
     Args:
         maps: what the network said, with alpha and colour.
-        around: (h, w, 3) RGB in [0, 1]: the photograph with the mark repainted from its surroundings.
-        disagreement: (h, w): squared difference between two looks at each pixel; see `prediction.disagreement`.
+        around: (h, w, 3) RGB in [0, 1]: the photograph with the mark inpainted from its surroundings.
+        disagreement: (h, w): squared difference between two predictions of each pixel; see `prediction.disagreement`.
     """
     found = maps.mask > FIT_THRESHOLD
     if not found.any():

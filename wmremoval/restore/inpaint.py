@@ -6,11 +6,16 @@ import numpy as np
 from wmremoval.images import to_uint8
 from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp, unblend
 
-INPAINT_PIXELS = 2_000_000  # above which a block is repainted on a shrunken view: bounds the memory to 0.5 GB
-INPAINT_MARGIN = 64  # pixels around a block that it is repainted from
-FILL_THRESHOLD = 0.7  # mask probability of what is repainted from its surroundings
-FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to repainting, and has
-FILL_ALPHA_UNCERTAIN = 0.5, 0.8  # the same where the network is doubted: 1 / (1 - alpha) is what its errors grow by
+INPAINT_PIXELS = (
+    2_000_000  # pixels of a block above which it is inpainted on a shrunken view: bounds the memory to 0.5 GB
+)
+INPAINT_MARGIN = 64  # pixels around a block from which it is inpainted
+FILL_THRESHOLD = 0.7  # mask probability of the pixels that are inpainted
+FILL_ALPHA = 0.6, 0.9  # alpha at which unblending begins to give way to inpainting, and has given way
+FILL_ALPHA_UNCERTAIN = (
+    0.5,
+    0.8,
+)  # the same where the network is uncertain; unblending multiplies its errors by 1 / (1 - alpha)
 OPAQUE_STROKE = 0.85  # alpha from which a stroke's rim, missed by the mask, would be carried into it
 EDGE_SIGMA = 0.5  # pixels; of what calms grain before edges are looked for
 DIRECTION_SIGMA = 5.0  # pixels over which the direction of edges is averaged: they run on through a stroke
@@ -24,7 +29,7 @@ COARSEST_SIDE = 2  # pixels; side of the coarsest level
 
 
 def surroundings(maps: Prediction) -> np.ndarray | None:
-    """The photograph, (h, w, 3) RGB in [0, 1], with all that was found repainted from around it; None: nothing was found.
+    """The photograph, (h, w, 3) RGB in [0, 1], with the predicted mark inpainted from its surroundings; None: no pixel is marked.
 
     Opaque strokes are widened by a pixel first.
     """
@@ -44,7 +49,7 @@ def compose(
 ) -> Prediction:
     """Compose the result again: unblended where the photograph shows through, else carried in, behind a gate that is firm.
 
-    A network this small, briefly trained, repaints worse than diffusion does; and where the pixels of a mark
+    Diffusion inpaints better than this small network; and where the pixels of a mark
     agree on what it is, unblending is to be trusted more than either, but for the mark's edges.
 
     Args:
@@ -146,7 +151,7 @@ def _diffused(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 
 def _shares(image: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """What each neighbour of some pixels gives to them: (8, n, 1), in the order of `NEIGHBOURS`, 1 in sum."""
+    """The weight of each neighbour of some pixels: (8, n, 1), in the order of `NEIGHBOURS`, 1 in sum."""
     calm = cv2.GaussianBlur(image, (0, 0), EDGE_SIGMA)
     right, down = (cv2.Sobel(calm, -1, *axis) / 8.0 for axis in ((1, 0), (0, 1)))
     tensor = np.dstack([(a * b).sum(axis=-1) for a, b in ((right, right), (down, down), (right, down))])

@@ -1,4 +1,4 @@
-"""What the network says of a photograph, as arrays, and the few sums everything after the network does with it."""
+"""The network's prediction of a photograph as arrays, and the arithmetic that all later steps share."""
 
 from typing import NamedTuple
 
@@ -12,14 +12,16 @@ CONTRAST_RADIUS = 4  # pixels around one over which its alpha is read off a rest
 
 
 class Prediction(NamedTuple):
-    """What the network says of a (shrunken) photograph, float32 arrays of one height and width."""
+    """The prediction of a view, float32 arrays of one height and width."""
 
     photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: what it was shown
     image: np.ndarray  # (h, w, 3) RGB in [0, 1]: the restored photograph
     mask: np.ndarray  # (h, w) in [0, 1]: probability of a mark
     alpha: np.ndarray  # (h, w) in [0, 1]
     colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
-    trust: np.ndarray | None = None  # (h, w) in [0, 1]: share of repainting in the image; None of networks without it
+    trust: np.ndarray | None = (
+        None  # (h, w) in [0, 1]: share of the network's own fill in the image; None of networks without a mark head
+    )
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Where a photograph is marked: regions found on shrunken views, and the view in which each is best restored."""
+"""Regions of a photograph that look marked, and the view in which each is best restored."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,17 +9,15 @@ import numpy as np
 from wmremoval.restore.pyramid import Block, Box, box_slices
 
 MARK_THRESHOLD = 0.7  # mask probability above which a pixel belongs to a mark
-CONFIDENT = 0.9  # probability above which the network is sure of a pixel
-CONFIDENT_SHARE = 0.3  # of the pixels found in a mark that it must be sure of; texture is found with less conviction
-PEAK_THRESHOLD = 0.97  # probability that a mark must reach somewhere; what never gets there is left alone
-CONFIDENT_SHARE_OF_PART = (
-    0.5  # the same of the parts around its sure pixels, where the whole is refused: a mark that touches texture
-)
-LEAST_AREA = 16  # pixels of the look; smaller findings are left alone
+CONFIDENT = 0.9  # mask probability above which the network is confident of a pixel
+CONFIDENT_SHARE = 0.3  # least share of confident pixels in a region; texture has fewer
+PEAK_THRESHOLD = 0.97  # mask probability that a region must reach somewhere
+CONFIDENT_SHARE_OF_PART = 0.5  # least share of confident pixels in a part of a refused region
+LEAST_AREA = 16  # pixels of the searched view; smaller regions are left alone
 LEAST_COVERED = (
-    0.02  # share of a part of a user's mask, which may be a rough box, that must look marked; else it is repainted
+    0.02  # share of a region of a user's mask, which may be a rough box, that must look marked; else it is inpainted
 )
-JOIN_DISTANCE = 3  # pixels of the look; letters closer than this are one mark
+JOIN_DISTANCE = 3  # pixels of the searched view; letters closer than this are one region
 WIDEST_STROKE = 40.0  # pixels; strokes wider than this are restored on a shrunken view, where the network knows them
 
 
@@ -122,8 +120,8 @@ class Regions:
 def find_regions(probability: np.ndarray, factor: int, factors: list[int]) -> Regions:
     """Join the pixels above `MARK_THRESHOLD` into regions and choose a view for each.
 
-    What is not convincing as a whole is taken apart: a mark beside texture, of which the network is less confident, would be
-    refused together with it.
+    A region that is not convincing as a whole is taken apart: it may be a mark beside texture, of which the network is less
+    confident.
 
     Args:
         probability: (h, w) uint8, times 255, of the searched view.
