@@ -92,7 +92,7 @@ def window_groups(side: int, window: int) -> list[Group]:
 
 
 def hat_weights(side: int, window: int) -> Tensor:
-    """How much the windows of either parity count at each position of one side, (2, side) float32; columns sum to 1.
+    """The weight of the windows of either parity at each position of one side, (2, side) float32; columns sum to 1.
 
     Linear between the middles of neighbouring windows; the first and the last window count alone beyond their middles.
 

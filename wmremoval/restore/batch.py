@@ -45,7 +45,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Places:
-    """Where results go, as the command line names it."""
+    """The places of the results, as the command line names them."""
 
     output: Path
     masks: Path | None = None
@@ -87,7 +87,7 @@ def share_of(jobs: Iterable[Job], rank: int, world: int) -> list[Job]:
 
 
 def _single_file(inputs: Sequence[Path], places: Places) -> bool:
-    """Whether one photograph goes to a file that is named, instead of into a folder."""
+    """True if one photograph goes to a named file instead of into a folder."""
     named = places.output.suffix.lower() in ENDINGS and not places.output.is_dir()
     if not named:
         if places.output.exists() and not places.output.is_dir():
@@ -230,7 +230,7 @@ def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
 
 @dataclass(frozen=True)
 class Options:
-    """How photographs are read and written."""
+    """Settings of reading and writing."""
 
     max_pixels: int = MAX_PIXELS  # width times height above which a file is refused
     overwrite: bool = False  # replace outputs that are there already

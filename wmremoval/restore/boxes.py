@@ -172,7 +172,7 @@ def step_of(side: Pairs) -> np.ndarray:
 
 
 def gain(side: Pairs, line: Line) -> np.ndarray:
-    """How much less of the squared step across a side is left with a line than without it, the mean over all of it: (k,)."""
+    """The squared step across a side that a line takes away, the mean over all of the side: (k,)."""
     return step_of(side) - _mean(side, _left(side, line))
 
 
@@ -285,7 +285,7 @@ def find_plate(photo: np.ndarray, changed: np.ndarray, box: Box) -> Plate | None
 
 
 def _likely(view: np.ndarray, letters: np.ndarray, inner: Box, turn: int, line: Line | None = None) -> list[int]:
-    """Where one side may be: the best of all places beyond the letters.
+    """Candidates for one side: the best of all places beyond the letters.
 
     Args:
         view, letters: (h, w, 3) RGB uint8, and (h, w) boolean.
@@ -373,7 +373,7 @@ def _plate(view: np.ndarray, letters: np.ndarray, edges: Box) -> tuple[Plate | N
 
 
 def _in_gamut(view: np.ndarray, letters: np.ndarray, plate: Plate) -> bool:
-    """Whether most of what is under a plate would have colours that there are."""
+    """True if most pixels under a plate would have colours within [0, 1]."""
     top, left, bottom, right = plate.box
     step = 1 + (bottom - top) * (right - left) // GAMUT_PIXELS
     inner = np.s_[top + NEAR_EDGE : bottom - NEAR_EDGE, left + NEAR_EDGE : right - NEAR_EDGE : step]
@@ -459,7 +459,7 @@ def take_off(restored: np.ndarray, plate: Plate) -> Iterator[tuple[tuple[slice, 
 
 
 def _cover(view: np.ndarray, plate: Plate, first: int, last: int) -> np.ndarray:
-    """How far a plate covers each row (h,), in [0, 1]; along an edge, what both sides of it tell of the rows between.
+    """The cover of each row by a plate (h,), in [0, 1]; along a soft edge it is estimated from both sides.
 
     Args:
         view: (h, w, 3) RGB uint8, the columns of the plate.
@@ -483,7 +483,7 @@ def _cover(view: np.ndarray, plate: Plate, first: int, last: int) -> np.ndarray:
 
 
 def _rounded(box: Box, radius: int, rows: slice, width: int) -> np.ndarray:
-    """How far a rectangle with round corners covers the pixels of some rows, (rows, width) in [0, 1]; a float where they are square."""
+    """The cover of the pixels of some rows by a rectangle with round corners, (rows, width) in [0, 1]; 1.0 for square corners."""
     if not radius:
         return np.float32(1.0)
     y, x = np.arange(rows.start, rows.stop)[:, None] + 0.5, np.arange(width) + 0.5

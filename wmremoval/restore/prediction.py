@@ -42,7 +42,7 @@ def unblend(photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndar
 
 
 def average(one: Prediction, other: Prediction) -> Prediction:
-    """Two opinions of one photograph as one: masks and images averaged, the rest as far as each sees a mark."""
+    """Two predictions of one view as one: masks and images averaged, the rest weighted by the masks."""
     weight, more = one.mask + 1e-3, other.mask + 1e-3
     share = weight / (weight + more)
 
@@ -56,7 +56,7 @@ def average(one: Prediction, other: Prediction) -> Prediction:
 
 
 def disagreement(one: Prediction, other: Prediction) -> np.ndarray:
-    """How much two opinions of one photograph differ: mean square of alpha's and of colour's difference (h, w)."""
+    """The disagreement of two predictions of one view: squared difference of alpha plus that of colour (h, w)."""
     return np.square(one.alpha - other.alpha) + np.square(one.colour - other.colour).mean(axis=-1)
 
 

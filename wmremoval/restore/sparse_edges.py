@@ -43,23 +43,23 @@ class MarkEstimate(NamedTuple):
     colour: np.ndarray  # (h, w, 3) RGB, about [0, 1]: less strength of a more than white colour is white as well
 
 
-def separate(maps: Prediction, agreed: MarkFit) -> Prediction:
+def separate(maps: Prediction, fit: MarkFit) -> Prediction:
     """Take a mark off again, as the fewest edges have it, where it lets enough through and is of one colour.
 
     Args:
-        maps: composed of what was agreed on; see `inpaint.compose`.
-        agreed: that.
+        maps: composed from the fit; see `inpaint.compose`.
+        fit: of the mark.
     """
     found = maps.mask > FIT_THRESHOLD
     if not found.any():
         return maps
     box = box_around(found, math.ceil(CANDIDATE_REACH) + 1)
-    part, strength = Prediction(*(x[box] for x in maps)), agreed.strength[box]
+    part, strength = Prediction(*(x[box] for x in maps)), fit.strength[box]
     gate = ramp(part.mask, GATE_FROM, GATE_FULL)
     cover = (gate * part.alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0)
     mark = fewest_edges(part.photo, MarkEstimate(*(x.astype(np.float32) for x in (cover, strength, part.colour))))
 
-    share = (1.0 - ramp(strength, *SEPARABLE)) * np.exp(-agreed.spread[box] / SPREAD_SCALE**2) * agreed.uncertainty[box]
+    share = (1.0 - ramp(strength, *SEPARABLE)) * np.exp(-fit.spread[box] / SPREAD_SCALE**2) * fit.uncertainty[box]
     share *= (gate > 0.0) & (_outside(cover) < CANDIDATE_REACH)
     alpha = mark.cover * mark.strength
     mask = part.mask * ramp(alpha, *FAINTEST_ALPHA)
@@ -165,7 +165,7 @@ class _Descent:
         self.other -= STEP_MARK * self.adam[1].direction(by_mark)
 
     def _slopes(self, under: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """How fast the photograph's edges grow with each pixel (n, 3), and the cover's with its own (n,)."""
+        """The gradients of the edge cost by each pixel (n, 3), and of the perimeter by the cover (n,)."""
         steeper, longer = np.zeros_like(under), np.zeros_like(self.cover)
         for neighbour in self.around:
             apart = under - self.image.take(neighbour, axis=0)
@@ -185,7 +185,7 @@ class _Descent:
         )
 
     def mark(self) -> MarkEstimate:
-        """Where it has come to."""
+        """The mark after the steps so far."""
         strength, colour = self.marked()
         found = MarkEstimate(*(x.copy() for x in self.guess))
         for whole, part in zip(found, (self.cover, strength, colour), strict=True):
