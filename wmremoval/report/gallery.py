@@ -17,7 +17,7 @@ from wmremoval.restore.remover import Remover, Result
 VIEW = (288, 432)  # pixels; height and width of each photograph's upper left part, which is used without shrinking
 MARKS_EACH = 4  # marks drawn on each photograph
 SEED = 20  # seed of the first mark; each further mark adds 1
-# Examples shown, as quantiles of the examples sorted by gain, best first. Fixed beforehand, not chosen by looks.
+# Examples shown, as quantiles of all examples sorted by gain, best first. The rank alone decides, not the look.
 RANKS = {"good": (0.0, 0.09, 0.17, 0.26), "middling": (0.45, 0.6), "failure": (0.96, 1.0)}
 
 

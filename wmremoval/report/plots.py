@@ -152,7 +152,7 @@ def _local_maps(batch: dict[str, Tensor], index: int, measure, name: str, unit: 
 
 
 def residual_histogram(batch: dict[str, Tensor]) -> Figure:
-    """Histograms of |restored - clean| (filled) and |watermarked - clean| (outline), whole image and inside the mask."""
+    """Histograms of |restored - clean| (filled) and |watermarked - clean| (outline), everywhere and inside the mask."""
     errors = {key: (batch[key] - batch["clean"]).abs() for key in ("restored", "watermarked")}
     inside = (batch["mask"] > 0.5).expand_as(batch["clean"])
     edges = np.linspace(0, max(GREY_LEVEL, *(float(error.max()) for error in errors.values())), 65)
@@ -222,7 +222,7 @@ def watermark_residual(batch: dict[str, Tensor], index: int = 0, threshold: floa
 
 
 def residual_error(batch: dict[str, Tensor], index: int = 0, threshold: float = 0.1) -> Figure:
-    """The residual |restored - clean|; its pixels over `threshold`; both photographs overlaid, differences in colour."""
+    """The residual |restored - clean|; its pixels over `threshold`; both photographs overlaid, errors in colour."""
     restored, clean = batch["restored"][index], batch["clean"][index]
     residual = _residual(restored, clean)
     figure, panels = image_grid(1, 3, clean, 3.8, bars=2)

@@ -34,7 +34,7 @@ def new_figure(
 
 
 def image_grid(rows: int, columns: int, image: Tensor, width: float, bars: int = 0) -> tuple[Figure, np.ndarray]:
-    """Panels `width` inches wide with the aspect ratio of a (3, H, W) photograph, and room for titles and `bars` colour bars."""
+    """Panels for a (3, H, W) photograph, `width` inches wide, with room for titles and `bars` colour bars per row."""
     height = width * min(max(image.shape[-2] / image.shape[-1], 0.4), 2.0)
     return new_figure(rows, columns, columns * width + 0.8 * bars, rows * (height + 0.35), "compressed")
 
