@@ -35,15 +35,15 @@ def average_runs(runs: Sequence[str | Path], outputs: str | Path, name: str = "a
     """
     folders = [Path(run) for run in runs]
     if len(folders) < 2:
-        raise ValueError("an average takes two runs or more; name their folders")
+        raise ValueError("an average needs at least two runs; name their folders")
     models = [load_model(folder) for folder in folders]
     config, split = read_json(folders[0] / "config.json"), read_json(folders[0] / "split.json")
     form = form_of(config["train"]) | {"image_size": ""}  # the training size may differ
     for folder, (_, about) in zip(folders[1:], models[1:], strict=True):
         if form_of(about["config"]) | {"image_size": ""} != form:
-            raise ValueError(f"{folder} is a network of another form than {folders[0]}; average runs of one form")
+            raise ValueError(f"{folder} has another form of network than {folders[0]}; average runs of one form")
         if read_json(folder / "split.json") != split:
-            raise ValueError(f"{folder} was trained on another split than {folders[0]}; their test would not be blind")
+            raise ValueError(f"{folder} was trained on another split than {folders[0]}; average runs of one split")
     states = [net.state_dict() for net, _ in models]
     mean = {key: _mean([state[key] for state in states]) for key in states[0]}
     folder = new_run(outputs, name)

@@ -53,14 +53,14 @@ def run_document_test(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be 1 or more, got {limit}")
-    place = choose_device(device)
-    net, about = load_model(weights or SHIPPED_WEIGHTS, place)
+    torch_device = choose_device(device)
+    net, about = load_model(weights or SHIPPED_WEIGHTS, torch_device)
     remover = load_remover(weights, device) if about["config"]["composite"] else None
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)["test"]
     samples = document_samples(paths, limit)
     scores: dict[str, list[tuple[float, float]]] = {}
     for i in tqdm(range(len(samples)), desc="Document test", unit="photo", leave=False):
-        batch = restore_samples(net, samples, [i], place)
+        batch = restore_samples(net, samples, [i], torch_device)
         watermarked, clean = batch["watermarked"], batch["clean"]
         views = {"input": watermarked, "network": batch["restored"]}
         if remover is not None:

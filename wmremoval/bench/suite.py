@@ -208,8 +208,8 @@ def telea(watermarked: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     The result is an oracle baseline, since users do not have the true mask.
     """
-    reach = np.ones((2 * TELEA_REACH + 1, 2 * TELEA_REACH + 1), np.uint8)
-    return cv2.inpaint(watermarked, cv2.dilate(mask, reach), TELEA_RADIUS, cv2.INPAINT_TELEA)
+    kernel = np.ones((2 * TELEA_REACH + 1, 2 * TELEA_REACH + 1), np.uint8)
+    return cv2.inpaint(watermarked, cv2.dilate(mask, kernel), TELEA_RADIUS, cv2.INPAINT_TELEA)
 
 
 def score_sample(sample: Sample, restored: np.ndarray, found: np.ndarray) -> dict[str, float]:
@@ -241,9 +241,9 @@ def score_sample(sample: Sample, restored: np.ndarray, found: np.ndarray) -> dic
         scores[f"{prefix}masked_psnr"] = psnr(image, clean, mask).clamp_max(PSNR_CAP).item()
         scores[f"{prefix}masked_rmse"] = rmse(image, clean, mask).item()
         scores[f"{prefix}changed_outside"] = float(changed.mean()) if changed.size else np.nan
-    there = torch.from_numpy(found > 127)[None, None].float()
-    scores["mask_iou"] = mask_iou(there, mask).item() if marked else np.nan
-    scores["mask_f1"] = mask_f1(there, mask).item() if marked else np.nan
+    predicted = torch.from_numpy(found > 127)[None, None].float()
+    scores["mask_iou"] = mask_iou(predicted, mask).item() if marked else np.nan
+    scores["mask_f1"] = mask_f1(predicted, mask).item() if marked else np.nan
     scores["untouched"] = np.nan if marked else float(np.array_equal(restored, sample.clean))
     return scores
 

@@ -116,16 +116,16 @@ def run_suite(
 
 def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Result]:
     """A remover for (H, W, 3) uint8 arrays that only runs the network; in bf16 if the hardware supports it."""
-    place = choose_device(device)
-    half = pick_precision("auto", place) == torch.bfloat16
+    torch_device = choose_device(device)
+    half = pick_precision("auto", torch_device) == torch.bfloat16
     net, _ = load_model(weights)
-    net.to(place, memory_format=torch.channels_last).eval()
+    net.to(torch_device, memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def remove(photo: np.ndarray) -> Result:
         started = time.perf_counter()
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=half):
-            image, mask_logits = net(to_tensor(photo)[None].to(place))
+        with torch.autocast(torch_device.type, dtype=torch.bfloat16, enabled=half):
+            image, mask_logits = net(to_tensor(photo)[None].to(torch_device))
         restored = to_uint8(image[0].permute(1, 2, 0).cpu().numpy())
         return Result(restored, to_uint8(torch.sigmoid(mask_logits)[0, 0].cpu().numpy()), time.perf_counter() - started)
 
@@ -170,8 +170,8 @@ def suite_table(results: dict) -> str:
         [
             format_table(rows),
             "Gain in dB, middle-sized white marks:\n" + format_table(gained),
-            *(f"Unmarked photographs given back bit for bit: {cell['untouched']:.1%}" for cell in untouched),
-            "* is given the true mask, which a user does not have.",
+            *(f"Unmarked photographs unchanged bit for bit: {cell['untouched']:.1%}" for cell in untouched),
+            "* with the true mask, which users do not have.",
         ]
     )
 

@@ -109,12 +109,12 @@ def web_table(results: dict) -> str:
         }
         row["lifted"] = f"{mark['lifted']:.0%}" if marked else ""
         rows.append(row | {"changed outside": f"{mark['changed_outside']:.2%}"})
-    given_back = results["marks"][-1]["untouched"]
+    untouched = results["marks"][-1]["untouched"]
     return "\n\n".join(
         [
             format_table(rows),
-            f"Unmarked photographs given back bit for bit: {given_back:.1%}",
-            "* is given the true mask, which a user does not have.",
+            f"Unmarked photographs unchanged bit for bit: {untouched:.1%}",
+            "* with the true mask, which users do not have.",
         ]
     )
 

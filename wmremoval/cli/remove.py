@@ -86,7 +86,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
             print(remark, file=sys.stderr)
     options = Options(arguments.max_pixels, arguments.overwrite, arguments.quality)
     started, outcomes, interrupted = time.perf_counter(), [], False
-    with _group(world), _terminated_as_interrupted():
+    with _process_group(world), _terminated_as_interrupted():
         try:
             outcomes = _work(share_of(jobs, rank, world), remover, options, outcomes, rank, world)
         except KeyboardInterrupt:
@@ -124,7 +124,7 @@ def _finish(arguments, remover, outcomes: list, seconds: float, rank: int, world
     if rank == 0 or interrupted:
         print(summary_line(outcomes, seconds))
         if interrupted:
-            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
+            print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
         elif not outcomes:
             print("no photographs found", file=sys.stderr)
     if arguments.report and rank == 0:
@@ -148,17 +148,17 @@ def _report(arguments, remover, outcomes: list, seconds: float, world: int, inte
         "seconds": round(seconds, 2),
         "interrupted": interrupted,
         "summary": {status: sum(outcome.status == status for outcome in outcomes) for status in statuses},
-        "photographs": [_plain(asdict(outcome)) for outcome in outcomes],
+        "photographs": [_json_safe(asdict(outcome)) for outcome in outcomes],
     }
 
 
-def _plain(value: Any) -> Any:
+def _json_safe(value: Any) -> Any:
     """Escape the bytes of file names that are not UTF-8, since JSON cannot hold them."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {name: _json_safe(item) for name, item in value.items()}
+    return [_json_safe(item) for item in value] if isinstance(value, list) else value
 
 
 def _path(name: str) -> Path:
@@ -202,7 +202,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def _group(world: int) -> Iterator[None]:
+def _process_group(world: int) -> Iterator[None]:
     """Connect the processes started by `torchrun`; they exchange data once, at the end."""
     if world == 1:
         yield
@@ -222,9 +222,9 @@ def _gathered(rows: list[dict], rank: int, world: int) -> list[dict]:
         return rows
     import torch.distributed as distributed
 
-    everyone: list[list[dict]] = [[] for _ in range(world)]
-    distributed.gather_object(rows, everyone if rank == 0 else None)
-    return [row for part in everyone for row in part] if rank == 0 else rows
+    parts: list[list[dict]] = [[] for _ in range(world)]
+    distributed.gather_object(rows, parts if rank == 0 else None)
+    return [row for part in parts for row in part] if rank == 0 else rows
 
 
 def _wait_for_all(world: int) -> None:

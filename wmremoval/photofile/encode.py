@@ -113,7 +113,7 @@ def _saved(image: Image.Image, name: str, **options) -> memoryview:
 
 
 @contextmanager
-def _room(pixels: int) -> Iterator[None]:
+def _larger_buffer(pixels: int) -> Iterator[None]:
     """Enlarge Pillow's buffer for a progressive JPEG: libjpeg writes the last scan in one piece."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, 6 * pixels + 65536)
@@ -137,15 +137,15 @@ def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
         options |= {"keep_rgb": True, "subsampling": -1}
     progressive = details.get("progressive", False)
     coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns: few decoders read these
-    room = _room(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
-    with room, quiet_codecs() if coarse else nullcontext():
+    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
+    with buffer, quiet_codecs() if coarse else nullcontext():
         encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
     segments = details["segments"] if details else _new_segments(photo, pixels.kind)
     marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return jpeg.transplant(encoded, [_upright(segment) for segment in segments], marked)
+    return jpeg.transplant(encoded, [_upright_exif(segment) for segment in segments], marked)
 
 
-def _upright(segment: jpeg.Segment) -> jpeg.Segment:
+def _upright_exif(segment: jpeg.Segment) -> jpeg.Segment:
     marker, data = segment
     exif = marker == 0xE1 and data.startswith(jpeg.EXIF)
     return (marker, tiff.upright(data)) if exif else segment

@@ -185,10 +185,10 @@ def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np
         (H, W, C); `native` itself if nothing changes. Transparency is kept. Fully transparent pixels, and
         pixels whose RGB colour was not changed, keep their samples.
     """
-    where = mask != 0
-    if not where.any():
+    inside = mask != 0
+    if not inside.any():
         return native
-    old, wanted = native[where], restored[where]
+    old, wanted = native[inside], restored[inside]
     seen = see(kind, old)
     alpha = _alpha(kind, old)
     moved = (seen != wanted).any(axis=-1) & (alpha > 0)
@@ -202,7 +202,7 @@ def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np
         new = _shifted(kind, old[moved], seen[moved], wanted[moved], alpha[moved])
     old[moved] = new
     result = native.copy()
-    result[where] = old
+    result[inside] = old
     return result
 
 

@@ -117,16 +117,16 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
         image.load()
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
         describe(photo, image, file)
-        stored = _stored(image, photo.kind)
+        samples = _samples(image, photo.kind)
         image.close()  # frees Pillow's copy of the pixels; the end of the block alone would not
     if photo.kind.bits == 16 and photo.kind.colour == "rgb":
-        stored <<= np.uint16(8)
-        stored |= _low_bytes(photo)
-    _keep(photo, stored)
+        samples <<= np.uint16(8)
+        samples |= _low_bytes(photo)
+    _set_pixels(photo, samples)
     return photo
 
 
-def _stored(image: Image.Image, kind: PixelKind) -> np.ndarray:
+def _samples(image: Image.Image, kind: PixelKind) -> np.ndarray:
     """(H, W, C) samples of a decoded image; of 16-bit colour only the high bytes."""
     array = np.empty((image.height, image.width, kind.channels), kind.dtype)
     for rows in strips(image.height, image.width):
@@ -142,7 +142,7 @@ def _low_bytes(photo: Photo) -> np.ndarray:
     with photo.path.open("rb") as file, READERS[photo.format](file) as image:
         image.tile = [_swapped(tile) for tile in image.tile]
         image.load()
-        low = _stored(image, photo.kind)
+        low = _samples(image, photo.kind)
         image.close()
         return low
 
@@ -157,9 +157,9 @@ def _swapped(tile: tuple) -> tuple:
     return type(tile)(codec, extents, offset, new) if hasattr(tile, "_fields") else (codec, extents, offset, new)
 
 
-def _keep(photo: Photo, stored: np.ndarray) -> None:
+def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
     """Turn the samples upright, and store them and their RGB view without a second copy."""
-    upright = np.ascontiguousarray(_turned(stored, photo.turn))
+    upright = np.ascontiguousarray(_turned(samples, photo.turn))
     if photo.kind.plain and photo.kind.colour == "rgb":
         photo.rgb = upright
         return
@@ -222,7 +222,7 @@ def from_pil(image: Image.Image) -> Photo:
         photo.turn = turn if turn in range(1, 9) else 1
         exif, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
         photo.exif = tiff.upright(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else b""
-        _keep(photo, _stored(image, photo.kind))
+        _set_pixels(photo, _samples(image, photo.kind))
         return photo
 
 

@@ -27,12 +27,12 @@ def output_suffix(path: str | Path, format: str = "keep") -> str:
         ('.JPEG', '.JPEG', '.png')
     """
     suffix = Path(path).suffix
-    if format == "keep" or ENDINGS.get(suffix.lower()) == _known(format)[0]:
+    if format == "keep" or ENDINGS.get(suffix.lower()) == _format_and_ending(format)[0]:
         return suffix
     return FORMATS[format][1]
 
 
-def _known(format: str) -> tuple[str, str]:
+def _format_and_ending(format: str) -> tuple[str, str]:
     if format not in FORMATS:
         raise ValueError(f"the format must be keep, {', '.join(FORMATS)}, not {format!r}")
     return FORMATS[format]
@@ -65,7 +65,7 @@ def write_photo(
         ValueError: the arrays do not fit the photograph, or the format or quality is unknown.
     """
     path = Path(path)
-    name = photo.format if format == "keep" else _known(format)[0]
+    name = photo.format if format == "keep" else _format_and_ending(format)[0]
     if not name:
         raise ValueError("an image from memory has no format to keep: use to_pil, or name a format")
     if quality != "keep" and not (isinstance(quality, int) and 1 <= quality <= 100):

@@ -180,14 +180,14 @@ def gradients(net: nn.Module, image: Tensor, target: Tensor) -> Figure:
         image: the watermarked photograph.
         target: the clean photograph, same shape.
     """
-    twin = copy.deepcopy(net).eval().requires_grad_(True)
-    device = next(twin.parameters()).device
+    copied = copy.deepcopy(net).eval().requires_grad_(True)
+    device = next(copied.parameters()).device
     with torch.enable_grad():
         leaf = image.detach().clone().to(device).requires_grad_(True)
-        loss = F.l1_loss(twin(leaf)[0], target.to(device))
+        loss = F.l1_loss(copied(leaf)[0], target.to(device))
         loss.backward()
     saliency = leaf.grad.abs().mean(1)[0].cpu().numpy()  # (H, W)
-    norms = [torch.cat([p.grad.flatten() for p in twin.get_submodule(b).parameters()]).norm().item() for b in BLOCKS]
+    norms = [torch.cat([p.grad.flatten() for p in copied.get_submodule(b).parameters()]).norm().item() for b in BLOCKS]
     figure, (left, right) = new_figure(1, 2, 11.0, 4.8)
     _grey_photograph(left, image)
     title = "where a change of the input would change the loss"

@@ -21,8 +21,8 @@ from wmremoval.restore.remover import Remover, Result
 
 LINK_MOST = 20_000_000  # bytes; 27 MB as base64. Firefox follows links of at most 32 MB.
 UPLOAD_NOTE = (  # shown under the button, since Python is not notified of a dropped upload
-    "Up to 10 MB: Jupyter drops a larger file unsaid, and the button is dead until the cell is run again. "
-    "For those: <code>wmremoval remove photo.png -o clean/</code>"
+    "Up to 10 MB: Jupyter drops larger files without a message, and the button then needs a new run of the cell. "
+    "For larger files: <code>wmremoval remove photo.png -o clean/</code>"
 )
 WIDTH = 14.0  # inches; width of the picture with before, after and mask
 SHOWN_SIDE = 1200  # pixels; longer side of the three views, at most
@@ -78,7 +78,7 @@ def download_link(path: Path) -> str:
     """
     name = html.escape(path.name)
     if path.stat().st_size > LINK_MOST:
-        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it lies in {html.escape(str(path.parent))}"
+        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it is in {html.escape(str(path.parent))}"
     content = base64.b64encode(path.read_bytes()).decode()
     style = f"color: {BLUE}; text-decoration: underline"  # widgets show links as plain text
     data = f"data:application/octet-stream;base64,{content}"
@@ -99,7 +99,7 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
     results = ipywidgets.Output()
     link = ipywidgets.HTML()  # not in `results`: the browser sends that back, and Jupyter drops it over 10 MB
 
-    def chosen(change: dict) -> None:
+    def restore_uploads(change: dict) -> None:
         if not change["new"]:
             return
         button.disabled, button.description = True, "Restoring ..."
@@ -115,7 +115,7 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
                 button.value = ()  # allows choosing the same file again
                 button.disabled, button.description = False, "Choose a photograph"
 
-    button.observe(chosen, names="value")
+    button.observe(restore_uploads, names="value")
     display(HTML(download_link(remove_and_show(remover, sample, folder))))
     return ipywidgets.VBox([button, ipywidgets.HTML(UPLOAD_NOTE), results, link])
 
