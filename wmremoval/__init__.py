@@ -8,7 +8,7 @@ __all__ = ["load_remover", "log_to"]
 
 
 def __getattr__(name: str):
-    """`load_remover` is imported when it is first asked for, so that `import wmremoval.model` stays light."""
+    """Import `load_remover` at its first use, so that `import wmremoval.model` stays fast."""
     if name == "load_remover":
         from wmremoval.restore.remover import load_remover
 
@@ -17,7 +17,11 @@ def __getattr__(name: str):
 
 
 def log_to(stream: TextIO | None) -> None:
-    """Write the package's log lines to a stream as plain text, in place of the stream named before; None: to none."""
+    """Write the package's log lines to a stream as plain text.
+
+    Args:
+        stream: replaces the stream of an earlier call; None stops the output.
+    """
     logger = logging.getLogger(__name__)
     for old in [each for each in logger.handlers if each.get_name() == "log_to"]:
         logger.removeHandler(old)

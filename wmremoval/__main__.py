@@ -13,7 +13,7 @@ from wmremoval.cli.train import add_train
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every command with its options."""
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="wmremoval", description="Remove visible watermarks from photographs.")
     commands = parser.add_subparsers(dest="command", required=True)
     for add in (add_remove, add_train, add_evaluate, add_download, add_publish):
@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; see `dispatch` for the exit status."""
+    """Run one command and return its exit status; see `dispatch`."""
     return dispatch(build_parser(), argv)
 
 

@@ -1,4 +1,4 @@
-"""The one writer of files, whole or not at all; finite JSON and CSV; the folder that holds `data/` and `outputs/`."""
+"""Atomic writing of files, JSON and CSV without NaN, and the folder that contains `data/` and `outputs/`."""
 
 import csv
 import http.client
@@ -16,13 +16,15 @@ from typing import Any
 
 import psutil
 
-DOWNLOAD_SILENCE = 20.0  # seconds without a byte after which a download is given up
+DOWNLOAD_SILENCE = 20.0  # seconds without data after which a download is given up; not measured
 
 
 def find_root() -> Path:
-    """The folder that holds `data/` and `outputs/`, wherever the notebook or the command was started.
+    """The folder that contains `data/` and `outputs/`, independent of where the notebook or command was started.
 
-    The repository's root, unless the environment variable WMREMOVAL_ROOT names another folder.
+    Returns:
+        the folder named by the environment variable WMREMOVAL_ROOT; else the repository's root; else, for an
+        installed package outside of a repository, the current folder.
     """
     named = os.environ.get("WMREMOVAL_ROOT")
     root = Path(named) if named else Path(__file__).resolve().parents[1]
@@ -30,16 +32,16 @@ def find_root() -> Path:
 
 
 def from_root(path: str | Path) -> Path:
-    """A path as given if it is absolute or there, else taken from `find_root`."""
+    """The path itself if it is absolute or exists, else the path inside `find_root`."""
     given = Path(path).expanduser()
     return given.resolve() if given.is_absolute() or given.exists() else find_root() / given
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, and move it there once the block has ended without an error.
+    """Yield a temporary path beside `path`, and move the file to `path` if the block ends without an error.
 
-    The folder is made if it is not there. See `remove_leftovers` for what a killed process leaves.
+    The folder is created if necessary. `remove_leftovers` deletes the temporary files of killed processes.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -52,7 +54,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that killed processes of this machine left in a folder."""
+    """Delete the temporary files in a folder that were left by killed processes of this machine."""
     for part in folder.glob(f".{_machine()}-*.part"):
         pid = part.name.split("-")[1]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
@@ -60,18 +62,18 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _machine() -> str:
-    """Several machines may write into one folder, and a process number says nothing on another."""
+    """Eight hexadecimal digits for this machine, since process numbers of several machines may coincide."""
     return f"{zlib.crc32(platform.node().encode()):08x}"
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write UTF-8 text, whole or not at all."""
+    """Write UTF-8 text; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def finite(value: Any) -> Any:
-    """The value with every NaN and infinity in it, at any depth, replaced by None: JSON has no words for them.
+    """Replace every NaN and infinity in a value, at any depth, by None, since JSON cannot express them.
 
     Example:
         >>> finite({"psnr": [float("inf"), 30.0], "iou": float("nan")})
@@ -87,7 +89,7 @@ def finite(value: Any) -> Any:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write strict JSON, whole or not at all."""
+    """Write strict JSON; the file appears whole or not at all."""
     write_text(path, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -95,7 +97,7 @@ def read_json(path: str | Path) -> Any:
     """Read a JSON report.
 
     Raises:
-        ValueError: missing or damaged; the message names the file.
+        ValueError: the file is missing or damaged; the message names it.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -104,7 +106,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
-    """Write rows under the union of their keys; missing and non-finite values become empty cells."""
+    """Write rows as CSV with the union of their keys as columns; missing and non-finite values become empty cells."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=names, restval="")
@@ -113,7 +115,7 @@ def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, or its type where it has none.
+    """The first line of an error's message, or its type if the message is empty.
 
     Example:
         >>> first_line(ValueError("too small\\nsecond line")), first_line(EOFError())
@@ -124,10 +126,10 @@ def first_line(error: BaseException) -> str:
 
 @contextmanager
 def downloading() -> Iterator[None]:
-    """Give up a download that is silent for `DOWNLOAD_SILENCE`.
+    """Give up a download after `DOWNLOAD_SILENCE` without data.
 
     Raises:
-        ConnectionError: the block failed; the message is one line with the reason.
+        ConnectionError: the download in the block failed; the message is one line with the reason.
     """
     previous = socket.getdefaulttimeout()
     socket.setdefaulttimeout(DOWNLOAD_SILENCE)

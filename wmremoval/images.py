@@ -1,7 +1,7 @@
-"""Image files to uint8 arrays to float tensors and back; the one place that states ranges and size limits.
+"""Conversion between image files, uint8 arrays and float tensors; value ranges and size limits.
 
 An image array is (H, W, 3) RGB uint8 in 0..255. An image tensor is (3, H, W) or (B, 3, H, W) RGB
-float32 in [0, 1]. A mask is 1 where the watermark is.
+float32 in [0, 1]. A mask is 1 inside the watermark and 0 outside.
 """
 
 import struct
@@ -16,7 +16,7 @@ from torch import Tensor
 from wmremoval.files import atomic_path
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
-TURNS = {  # EXIF orientation to what puts the picture upright
+TURNS = {  # EXIF orientation, and the operation that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -36,34 +36,34 @@ DAMAGED = (
     ArithmeticError,
     struct.error,
 )  # Pillow raises all
-MIN_SIDE = 64  # pixels; a smaller picture is an icon, not a photograph
-MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded, more than any current camera's single shot
+MIN_SIDE = 64  # pixels; smaller pictures are icons, not photographs. Chosen, not measured.
+MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded. Chosen, not measured.
 
 
 class ImageError(ValueError):
-    """A file that cannot be used as a photograph; the message is one line that names the file and the reason."""
+    """A file that cannot be used as a photograph. The message is one line with the file name and the reason."""
 
 
 def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS, shrink_to: int = 0) -> np.ndarray:
-    """Decode an image file, upright as its EXIF orientation says.
+    """Decode an image file and turn it upright by its EXIF orientation.
 
     Args:
-        path: a file in any format Pillow reads.
-        min_side: shortest side accepted, pixels.
-        max_pixels: width times height above which the file is refused before it is decoded.
-        shrink_to: if given, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides
-            stay at least this many pixels (libjpeg's scaled decoding: several times faster).
+        path: a file in any format that Pillow reads.
+        min_side: smallest accepted length of the shorter side, pixels.
+        max_pixels: largest accepted width times height; larger files are refused before decoding.
+        shrink_to: pixels; if not 0, a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size as long as both sides
+            keep at least this length (libjpeg's scaled decoding, several times faster).
 
     Returns:
-        (H, W, 3) RGB uint8. Transparency is laid over white; 16-bit grey is scaled to 8 bits.
+        (H, W, 3) RGB uint8. Transparency is laid over white; of 16-bit grey the high byte is kept.
 
     Raises:
-        ImageError: not an image, truncated, smaller than `min_side` or larger than `max_pixels`.
+        ImageError: the file is not an image, is truncated, or its size is outside the limits.
     """
     path = Path(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `max_pixels` is checked below
             image = Image.open(path)
         with image:
             width, height = image.size
@@ -88,7 +88,7 @@ def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    turn = TURNS.get(image.getexif().get(ORIENTATION))  # ImageOps would also rewrite the tags, and fail on odd ones
+    turn = TURNS.get(image.getexif().get(ORIENTATION))  # ImageOps rewrites the tags too, and fails on unusual ones
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I;16"):
@@ -100,9 +100,9 @@ def _upright_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_uint8(values: np.ndarray) -> np.ndarray:
-    """Round values on the scale [0, 1] to 0..255 uint8, clipping what lies outside.
+    """Convert values in [0, 1] to uint8 in 0..255 by rounding; values outside are clipped.
 
-    The only place that rounds: truncation instead would darken by half a level and cost 0.16 dB at 40 dB.
+    All code rounds by this function. Truncation would darken by half a level and cost 0.16 dB at 40 dB.
 
     Example:
         >>> to_uint8(np.array([-1.0, 0.0, 0.499 / 255, 0.5, 254.6 / 255, 2.0])).tolist()
@@ -112,7 +112,11 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
-    """(H, W, 3) uint8 to (3, H, W) float32 in [0, 1]; a (H, W) uint8 map gives (1, H, W)."""
+    """Convert (H, W, 3) uint8 to (3, H, W) float32 in [0, 1]; a (H, W) uint8 map gives (1, H, W).
+
+    Raises:
+        TypeError: the array is not uint8.
+    """
     if image.dtype != np.uint8:
         raise TypeError(f"an image array is uint8, got {image.dtype}")
     array = np.atleast_3d(image).transpose(2, 0, 1)
@@ -120,13 +124,22 @@ def to_tensor(image: np.ndarray) -> Tensor:
 
 
 def to_image(tensor: Tensor) -> np.ndarray:
-    """(3, H, W) in [0, 1] to (H, W, 3) uint8, rounded; a (1, H, W) map gives (H, W)."""
+    """Convert (3, H, W) in [0, 1] to (H, W, 3) uint8, rounded; a (1, H, W) map gives (H, W)."""
     array = to_uint8(tensor.detach().cpu().float().numpy().transpose(1, 2, 0))
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
 def write_image(path: str | Path, image: np.ndarray, **options) -> None:
-    """Write an array in the format of the path's ending; the file appears whole or not at all."""
+    """Write an image array in the format of the path's ending; the file appears whole or not at all.
+
+    Args:
+        path: the output file.
+        image: (H, W, 3) RGB or (H, W) grey, uint8.
+        options: options of Pillow's `save`, for example `quality`.
+
+    Raises:
+        KeyError: Pillow does not know the ending.
+    """
     format = Image.registered_extensions()[Path(path).suffix.lower()]
     with atomic_path(path) as temporary:
         Image.fromarray(image).save(temporary, format=format, **options)

@@ -1,4 +1,4 @@
-"""`ColorAwareLoss` and its five terms, the mask term, and the frozen VGG16 features behind one of them."""
+"""`ColorAwareLoss` and its five terms, the terms of the mask and the mark, and the frozen VGG16 features."""
 
 import warnings
 from pathlib import Path
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from wmremoval.files import atomic_path, downloading, first_line
 from wmremoval.metrics import ssim
 
-VGG_CONVOLUTIONS = {
+VGG_CONVOLUTIONS = {  # layer number in torchvision's vgg16().features: channels in, channels out
     0: (3, 64),
     2: (64, 64),
     5: (64, 128),
@@ -22,16 +22,20 @@ VGG_CONVOLUTIONS = {
     12: (256, 256),
     14: (256, 256),
 }
-VGG_POOLS = (4, 9)
-VGG_LENGTH = 16  # layers of torchvision's vgg16().features up to the ReLU after conv3_3
-FAINT_BELOW = 0.4  # alpha; marks below it are those whose alpha and colour are found worst
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+VGG_POOLS = (4, 9)  # layer numbers
+VGG_LENGTH = 16  # number of layers up to the ReLU after conv3_3
+FAINT_BELOW = 0.4  # alpha; predictions of alpha and colour are worst for marks below it (the measurement is not kept)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB in [0, 1], from torchvision
 
 
 def masked_l1_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean absolute error inside the mask: sum(M |P - T|) / (3 sum(M)) of each image, averaged over the batch.
+    """Mean absolute error inside the mask: sum(M |P - T|) / (3 sum(M)) per image, averaged over the batch.
 
-    An image whose mask is empty counts as 0. Without a mask every pixel counts.
+    An image with an empty mask counts as 0.
+
+    Args:
+        pred, target: (B, 3, H, W), RGB in [0, 1].
+        mask: (B, 1, H, W), 1 inside the watermark; None counts every pixel.
 
     Example:
         >>> pred, mask = torch.full((1, 3, 2, 2), 0.5), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
@@ -42,48 +46,66 @@ def masked_l1_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> 
 
 
 def lab_loss(pred: Tensor, target: Tensor) -> Tensor:
-    """0.7 L1 of lightness + 0.3 L1 of the two colour channels, in CIELAB units (L 0..100, a and b -128..127)."""
+    """0.7 L1 of lightness + 0.3 L1 of the two colour channels, in CIELAB units (L 0..100, a and b -128..127).
+
+    Args:
+        pred, target: (B, 3, H, W), RGB; values are clipped to [0, 1].
+    """
     pred_lab, target_lab = (kornia.color.rgb_to_lab(x.clamp(0, 1)) for x in (pred, target))
     difference = (pred_lab - target_lab).abs()  # (B, 3, H, W)
     return 0.7 * difference[:, :1].mean() + 0.3 * difference[:, 1:].mean()
 
 
 def laplacian_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """L1 between edge maps: kornia's 3x3 Laplacian, normalised so that its absolute weights sum to 1."""
+    """L1 between edge maps: kornia's 3x3 Laplacian, normalised to a sum of 1 of its absolute weights.
+
+    Args: as for `masked_l1_loss`.
+    """
     edges = (kornia.filters.laplacian(x, kernel_size=3, normalized=True) for x in (pred, target))
     return _masked_mean((next(edges) - next(edges)).abs(), mask)
 
 
 def perceptual_loss(features: nn.Module, pred: Tensor, target: Tensor) -> Tensor:
-    """L1 between the features of both images (Johnson et al. 2016, with L1 for their squared norm)."""
+    """L1 between the features of both images (Johnson et al. 2016, with L1 instead of the squared norm).
+
+    Args:
+        features: the feature extractor; no gradient flows through the features of `target`.
+        pred, target: (B, 3, H, W), RGB in [0, 1].
+    """
     with torch.no_grad():
         wanted = features(target)
     return F.l1_loss(features(pred), wanted)
 
 
 def mask_bce_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of mask logits (B, 1, H, W): on logits and in float32, since a saturated half-precision sigmoid has no gradient."""
+    """Binary cross-entropy of mask logits and mask, both (B, 1, H, W).
+
+    Computed from logits in float32, since a saturated half-precision sigmoid has no gradient.
+    """
     with torch.autocast(mask_logits.device.type, enabled=False):
         return F.binary_cross_entropy_with_logits(mask_logits.float(), mask.float())
 
 
 def mask_iou_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
-    """1 - soft IoU over the whole batch: small marks count as much as large ones (SLBR, arXiv 2108.03581, section 3.4)."""
-    found, mask = torch.sigmoid(mask_logits.float()), mask.float()
-    both = (found * mask).sum()
-    return 1.0 - (both + 1.0) / (found.sum() + mask.sum() - both + 1.0)
+    """1 - soft IoU of mask logits and mask, both (B, 1, H, W), summed over the whole batch.
+
+    After SLBR (arXiv 2108.03581, section 3.4).
+    """
+    pred, mask = torch.sigmoid(mask_logits.float()), mask.float()
+    both = (pred * mask).sum()
+    return 1.0 - (both + 1.0) / (pred.sum() + mask.sum() - both + 1.0)
 
 
 def coarse_mask_loss(logits: Tensor, mask: Tensor, iou_weight: float = 0.0) -> Tensor:
-    """Cross-entropy, and a share of 1 - IoU, of a coarse attention gate against the mask max-pooled to its size.
+    """Cross-entropy, and optionally 1 - IoU, of a coarse attention gate against the max-pooled mask.
 
-    The maximum and not the mean: a stroke of one pixel fills a quarter of a coarse pixel or less, and a gate that learnt
-    that share would dim the features of just the thinnest marks.
+    Max pooling keeps thin strokes: a stroke of one pixel fills at most half of a coarse pixel, and a gate trained on
+    the mean would weaken the features of the thinnest marks.
 
     Args:
-        logits: (B, 1, h, w).
-        mask: (B, 1, H, W) in [0, 1], of sides that are multiples of h and w.
-        iou_weight: of `mask_iou_loss` beside the cross-entropy.
+        logits: logits of the gate, (B, 1, h, w).
+        mask: (B, 1, H, W) in [0, 1]; H and W are multiples of h and w.
+        iou_weight: weight of `mask_iou_loss`; the cross-entropy has weight 1.
     """
     pooled = F.adaptive_max_pool2d(mask.float(), logits.shape[-2:])  # (B, 1, h, w)
     bce = mask_bce_loss(logits, pooled)
@@ -98,14 +120,16 @@ def mark_loss(
     plain: Tensor | None = None,
     faint: float = 0.0,
 ) -> Tensor:
-    """L1 of the mark's alpha, inside and outside of it alike, and of its colour, weighted by how much of it there is.
+    """Sum of three L1 means: of alpha inside the mark, of alpha outside, and of the colour weighted by the true alpha.
 
     Args:
         alpha, true_alpha: (B, 1, H, W) in [0, 1].
-        colour, true_colour: (B, 3, H, W) RGB in [0, 1].
-        plain: (B, 1, 1, 1), 0 for samples whose marks teach neither alpha nor colour; None: all teach both.
-        faint: at an alpha of 0 a pixel inside counts 1 + `faint` times, falling to once at `FAINT_BELOW`. It goes by
-            the strongest alpha nearby, so that the soft edges of strong marks do not count as faint.
+        colour, true_colour: (B, 3, H, W), RGB in [0, 1].
+        plain: (B, 1, 1, 1), 0 for samples to be left out because their true alpha and colour do not explain the
+            watermarked image, else 1; None uses all samples.
+        faint: extra weight of faint pixels: the weight falls linearly from 1 + `faint` at an alpha of 0 to 1 at
+            `FAINT_BELOW`. The largest alpha of the 5 x 5 neighbourhood counts, so that the soft edges of strong marks
+            do not count as faint.
     """
     marked = (true_alpha > 0).float()
     outside, weight = 1.0 - marked, marked
@@ -131,9 +155,9 @@ def _masked_mean(error: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class VGG16Features(nn.Module):
-    """VGG16 from conv1_1 to the ReLU after conv3_3, frozen, with ImageNet normalisation inside: 1,735,488 parameters.
+    """Frozen VGG16 from conv1_1 to the ReLU after conv3_3, ImageNet normalisation included; 1,735,488 parameters.
 
-    Layers are numbered as in `torchvision.models.vgg16().features[:16]`, so its weights load by name
+    Layers have the numbers of `torchvision.models.vgg16().features[:16]`, so that its weights load by name
     (Simonyan and Zisserman 2014, arXiv 1409.1556).
     """
 
@@ -156,23 +180,24 @@ class VGG16Features(nn.Module):
 
 
 def vgg_cache() -> Path:
-    """Where the downloaded slice is kept, beside torchvision's own weights in the user's cache."""
+    """The file of the downloaded slice, beside torchvision's weights in the user's cache."""
     return Path(torch.hub.get_dir()) / "checkpoints" / "vgg16_relu3_3.safetensors"
 
 
 def load_vgg(perceptual_weights: str | Path, seed: int = 0) -> tuple[VGG16Features, str]:
-    """Build the features and say where their weights come from.
+    """Build the VGG16 features.
 
     Args:
-        perceptual_weights: "imagenet" (cached slice, else torchvision's download), "random" (He
-            initialisation from `seed`), or the path of a safetensors slice.
+        perceptual_weights: "imagenet" (the cached slice, or else torchvision's download), "random" (He
+            initialisation from `seed`), or the path of a safetensors file with the slice.
+        seed: seed of random weights.
 
     Returns:
-        the features and a source for the reports: "imagenet", "random", a file's name, or
-        "random (download failed: ...)" after a failed download, which is also warned about.
+        the features, and the source of their weights for the reports: "imagenet", "random", a file name, or
+        "random (download failed: ...)". A failed download also gives a warning.
 
     Raises:
-        ValueError: the file is missing or does not hold the slice.
+        ValueError: the file is missing or does not contain the slice.
     """
     vgg = VGG16Features()
     if str(perceptual_weights) == "random":
@@ -206,7 +231,7 @@ def _load_slice(vgg: VGG16Features, path: Path) -> VGG16Features:
 
 
 def _download_slice(destination: Path) -> None:
-    """Fetch torchvision's VGG16 once and keep the 7 MB that are needed of its 528."""
+    """Download torchvision's VGG16 (528 MB) and keep the 7 MB of the first layers."""
     from torchvision.models import VGG16_Weights
 
     url = VGG16_Weights.IMAGENET1K_V1.url
@@ -231,11 +256,11 @@ def _randomise(vgg: VGG16Features, seed: int) -> VGG16Features:
 
 
 class ColorAwareLoss(nn.Module):
-    """masked L1 + alpha perceptual + beta LAB + gamma (1 - SSIM) + delta Laplacian.
+    """Masked L1 + alpha * perceptual + beta * LAB + gamma * (1 - SSIM) + delta * Laplacian.
 
     Args:
         alpha, beta, gamma, delta: weights of the perceptual, LAB, SSIM and Laplacian terms.
-        perceptual_weights, seed: see `load_vgg`; `perceptual_source` tells what was loaded.
+        perceptual_weights, seed: see `load_vgg`. The attribute `perceptual_source` names the source of the weights.
     """
 
     def __init__(
@@ -263,17 +288,17 @@ class ColorAwareLoss(nn.Module):
         }
 
     def forward(self, pred: Tensor, target: Tensor, mask: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Compare restored with wanted images, in float32 whatever autocast says.
+        """Compare restored images with their targets; always in float32, also under autocast.
 
         Args:
             pred, target: (B, 3, H, W), RGB in [0, 1].
-            mask: (B, 1, H, W), 1 where the watermark is; narrows masked L1 and Laplacian. None: every pixel.
+            mask: (B, 1, H, W), 1 inside the watermark; limits masked L1 and Laplacian to it. None uses every pixel.
 
         Returns:
-            the total, and its terms by name: already weighted, detached, summing to the total.
+            the total, and its terms by name; the terms are weighted and detached, and their sum is the total.
 
         Raises:
-            ValueError: the shapes do not fit (PyTorch would only broadcast them).
+            ValueError: the shapes do not fit; PyTorch would broadcast them.
         """
         if pred.shape != target.shape or (mask is not None and mask.shape != target[:, :1].shape):
             shapes = [tuple(x.shape) for x in (pred, target, mask) if x is not None]
@@ -283,7 +308,7 @@ class ColorAwareLoss(nn.Module):
             mask = None if mask is None else mask.float()
             terms = {
                 "masked_l1": masked_l1_loss(pred, target, mask),
-                # Half of the time of a step on a CPU: not spent where its weight is 0.
+                # Takes half the time of a training step on a CPU, so it is skipped if its weight is 0.
                 "perceptual": perceptual_loss(self.vgg, pred, target) if self.alpha else pred.new_zeros(()),
                 "lab": lab_loss(pred, target),
                 "ssim": 1.0 - ssim(pred, target).mean(),

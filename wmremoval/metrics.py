@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PSNR_CAP = 100.0  # dB; stands for "reproduced exactly" wherever a finite number is needed
+PSNR_CAP = 100.0  # dB; replaces infinity, the PSNR of an exact reproduction, wherever a finite number is needed
 
 
 def _check(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
@@ -21,7 +21,18 @@ def _check(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> None:
 
 
 def mse(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean squared error of each image, (B,); with a mask, over the pixels where it is 1 (NaN where there are none)."""
+    """Mean squared error of each image.
+
+    Args:
+        pred, target: images, (B, C, H, W).
+        mask: if given, (B, 1, H, W) with 1 inside the watermark; only those pixels count.
+
+    Returns:
+        (B,); NaN for an empty mask.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
     _check(pred, target, mask)
     squared = (pred.float() - target.float()).square()
     if mask is None:
@@ -33,8 +44,8 @@ def mse(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 def psnr(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
     """Peak signal-to-noise ratio of each image, in dB.
 
-    PSNR = -10 log10(MSE) for images in [0, 1]. Average these per-image values over a set; the PSNR of
-    the pooled error is another number.
+    PSNR = -10 log10(MSE) for images in [0, 1]. The score of a set is the mean of these per-image values, which
+    differs from the PSNR of the pooled error.
 
     Args:
         pred: restored images, (B, 3, H, W), RGB in [0, 1].
@@ -42,7 +53,10 @@ def psnr(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
         mask: if given, (B, 1, H, W) with 1 inside the watermark; only those pixels count.
 
     Returns:
-        (B,), dB; inf where an image is reproduced exactly, NaN where the mask is empty.
+        (B,), dB; infinity for an image that is reproduced exactly, NaN for an empty mask.
+
+    Raises:
+        ValueError: the shapes do not fit.
 
     Example:
         >>> clean = torch.zeros(1, 3, 8, 8)
@@ -53,7 +67,7 @@ def psnr(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def rmse(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Root mean squared error of each image, (B,), in grey levels of 0..255 as the field reports it.
+    """Root mean squared error of each image, (B,), in grey levels of 0..255; arguments as for `psnr`.
 
     Example:
         >>> clean = torch.zeros(1, 3, 8, 8)
@@ -64,10 +78,16 @@ def rmse(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def ssim(pred: Tensor, target: Tensor) -> Tensor:
-    """Structural similarity of each image, (B,); 1 is identical.
+    """Structural similarity of each image, (B,); 1 for identical images.
 
-    Wang et al. 2004, equation 13: 11 x 11 Gaussian window of sigma 1.5, no padding, mean over RGB. In
-    float32 whatever autocast says: in half precision the variances cancel and the value is wrong.
+    Wang et al. 2004, equation 13: 11 x 11 Gaussian window of sigma 1.5, no padding, mean over RGB. Always
+    computed in float32, since the variances cancel in half precision.
+
+    Args:
+        pred, target: images, (B, 3, H, W), RGB in [0, 1].
+
+    Raises:
+        ValueError: the shapes differ.
     """
     _check(pred, target)
     with torch.autocast(pred.device.type, enabled=False):
@@ -75,7 +95,7 @@ def ssim(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_iou(pred: Tensor, target: Tensor) -> Tensor:
-    """Intersection over union of binary masks (B, 1, H, W), (B,); NaN where neither marks a pixel.
+    """Intersection over union of masks (B, 1, H, W) binarised at 0.5, (B,); NaN if both masks are empty.
 
     Example:
         >>> mask_iou(torch.tensor([[[[1, 1, 0, 0]]]]), torch.tensor([[[[0, 1, 1, 0]]]])).item()
@@ -87,7 +107,7 @@ def mask_iou(pred: Tensor, target: Tensor) -> Tensor:
 
 
 def mask_f1(pred: Tensor, target: Tensor) -> Tensor:
-    """F1 (Dice) of binary masks (B, 1, H, W), (B,); NaN where neither marks a pixel.
+    """F1 score (Dice) of masks (B, 1, H, W) binarised at 0.5, (B,); NaN if both masks are empty.
 
     Example:
         >>> mask_f1(torch.tensor([[[[1, 1, 0, 0]]]]), torch.tensor([[[[0, 1, 1, 0]]]])).item()
@@ -104,7 +124,7 @@ def _overlap(pred: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def local_psnr_map(pred: Tensor, target: Tensor, window: int = 15) -> Tensor:
-    """PSNR of the window around every pixel, (B, 1, H, W), dB, at most `PSNR_CAP`."""
+    """PSNR of the square window (`window` pixels) around every pixel, (B, 1, H, W), dB, at most `PSNR_CAP`."""
     _check(pred, target)
     squared = (pred.float() - target.float()).square().mean(1, keepdim=True)  # (B, 1, H, W)
     local = F.avg_pool2d(squared, window, stride=1, padding=window // 2, count_include_pad=False)
@@ -112,7 +132,10 @@ def local_psnr_map(pred: Tensor, target: Tensor, window: int = 15) -> Tensor:
 
 
 def local_ssim_map(pred: Tensor, target: Tensor, window: int = 11) -> Tensor:
-    """SSIM of the Gaussian window around every pixel, (B, 1, H, W), mean over RGB; sides at least `window` // 2 + 1."""
+    """SSIM of the Gaussian window around every pixel, (B, 1, H, W), mean over RGB.
+
+    Both sides of the images must be at least `window` // 2 + 1.
+    """
     _check(pred, target)
     with torch.autocast(pred.device.type, enabled=False):
         return kornia.metrics.ssim(pred.float(), target.float(), window_size=window).mean(1, keepdim=True)

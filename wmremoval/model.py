@@ -1,4 +1,4 @@
-"""`HeterogeneousUNet` and its blocks: photographs with a watermark in, photographs without it out."""
+"""`HeterogeneousUNet` and its blocks: the network that restores watermarked photographs."""
 
 import math
 from typing import NamedTuple
@@ -9,27 +9,28 @@ from torch import Tensor, nn
 
 ENCODER_WIDTHS = (48, 96, 144)  # channels at full, half and quarter resolution
 BOTTLENECK_WIDTH = 256  # channels at an eighth of the resolution
-MASK_PRIOR = 0.06  # share of pixels under a mark before anything is learnt; about the mean of the synthetic marks
-STRIDE = 8  # three poolings: inputs are padded to a multiple of this
-MARK_PRIOR = (-2.5, 1.0, 1.0, 1.0, -1.0)  # logits of alpha, W and trust before anything is learnt
-ALPHA_MOST = (
-    0.95  # strongest alpha that is inverted: beyond it 1 / (1 - alpha) makes the rounding of grey levels visible
-)
+MASK_PRIOR = 0.06  # initial probability of the mask; about the mean mask area of the synthetic marks
+STRIDE = 8  # pixels; inputs are padded to a multiple of it, because of three poolings
+MARK_PRIOR = (-2.5, 1.0, 1.0, 1.0, -1.0)  # initial logits of alpha, W (3 channels) and trust; chosen, not measured
+# Largest alpha of the inversion: above it, 1 / (1 - alpha) makes the rounding of grey levels visible. Not measured.
+ALPHA_MOST = 0.95
 
 
 class Parts(NamedTuple):
-    """Everything the network says of a photograph; (B, C, H, W) float32. Alpha, colour and trust only with `decompose`."""
+    """All predictions of the network for a photograph; (B, C, H, W) float32.
+
+    Alpha, colour and trust are None without `decompose`; the gates are None unless requested.
+    """
 
     image: Tensor  # 3 channels, RGB in [0, 1]: the restored photograph
-    mask_logits: Tensor  # 1 channel: where the watermark is
-    fill: Tensor  # 3 channels, RGB in [0, 1]: the repainted photograph
-    alpha: Tensor | None = None  # 1 channel in (0, 1): how opaque the mark is
-    colour: Tensor | None = None  # 3 channels, RGB in [0, 1]: W, the mark's own colour
-    trust: Tensor | None = (
-        None  # 1 channel in (0, 1): the share of the fill, 1 where nothing of the photograph shows through
-    )
-    # Logits of the two coarser gates, (B, 1, H/4, W/4) and (B, 1, H/2, W/2), sides rounded up to `STRIDE` first.
-    gates: tuple[Tensor, Tensor] | None = None  # only where they are asked for
+    mask_logits: Tensor  # 1 channel: logits of the watermark mask
+    fill: Tensor  # 3 channels, RGB in [0, 1]: the inpainted photograph
+    alpha: Tensor | None = None  # 1 channel in (0, 1): opacity of the mark
+    colour: Tensor | None = None  # 3 channels, RGB in [0, 1]: W, colour of the mark
+    # 1 channel in (0, 1): the share of the fill; the rest is the inversion of the blending.
+    trust: Tensor | None = None
+    # Logits of the two coarser gates, (B, 1, H/4, W/4) and (B, 1, H/2, W/2); H and W padded to multiples of `STRIDE`.
+    gates: tuple[Tensor, Tensor] | None = None
 
 
 class DoubleConv(nn.Module):
@@ -51,10 +52,10 @@ class DoubleConv(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Global dot-product attention whose values are the features themselves, added to its input.
+    """Global dot-product attention, added to its input.
 
-    One 3x3 convolution gives queries and keys, half of the channels each. Scaled dot products as in
-    Vaswani et al. 2017, equation 1; values without a projection keep the block at one convolution.
+    One 3x3 convolution gives queries and keys, half of the channels each. The values are the features themselves,
+    without a projection. Scaled dot products as in Vaswani et al. 2017, equation 1.
     """
 
     def __init__(self, channels: int):
@@ -64,7 +65,7 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         q, k = self.query_key(x).flatten(2).transpose(1, 2).chunk(2, dim=-1)  # 2 x (B, HW, C/2)
-        # The fused CPU kernel wants queries, keys and values of one width: zeros leave the products as they are.
+        # The fused CPU kernel needs queries, keys and values of one width; padding by zeros keeps the products.
         q, k = F.pad(q, (0, c - c // 2)), F.pad(k, (0, c - c // 2))  # (B, HW, C)
         v = x.flatten(2).transpose(1, 2)  # (B, HW, C)
         context = F.scaled_dot_product_attention(
@@ -74,10 +75,10 @@ class SelfAttention(nn.Module):
 
 
 class AttentionGate(nn.Module):
-    """A map in (0, 1) over all positions that multiplies the features it was computed from.
+    """A map in (0, 1), computed from the features and multiplied with them.
 
-    Returns the gated features and the logits of the map; the finest gate of the network is also its
-    watermark mask. After Oktay et al. 2018 (arXiv 1804.03999), on the concatenation instead of a sum.
+    Returns the gated features and the logits of the map. The finest gate of the network is also its watermark
+    mask. After Oktay et al. 2018 (arXiv 1804.03999), with concatenation instead of their sum.
     """
 
     def __init__(self, in_channels: int, hidden: int):
@@ -110,12 +111,15 @@ class HeterogeneousUNet(nn.Module):
     """U-Net with mixed activations, attention gates and a self-attention bottleneck; 3,647,878 parameters.
 
     Args:
-        composite: if True, the finest attention gate `m` says where the watermark is and the output is
-            `m * prediction + (1 - m) * input`, so that unmarked pixels come through untouched (SLBR,
+        composite: if True, the finest attention gate `m` is the watermark mask and the output is
+            `m * prediction + (1 - m) * input`, so that pixels outside the mask stay unchanged (SLBR,
             arXiv 2108.03581, section 3). If False, the output is the prediction itself, as in the
             document. Both forms have the same parameters.
-        decompose: if True, a 1x1 convolution of 245 parameters beside the output gives alpha and colour W of the
-            mark, and the blending is inverted where the photograph shows through; see `invert`. Needs `composite`.
+        decompose: if True, a second 1x1 convolution (245 parameters) predicts alpha, colour W and trust, and the
+            blending is inverted; see `invert`. Needs `composite`.
+
+    Raises:
+        ValueError: `decompose` without `composite`.
     """
 
     def __init__(self, composite: bool = True, decompose: bool = False):
@@ -135,11 +139,11 @@ class HeterogeneousUNet(nn.Module):
         )
         self.out = nn.Conv2d(w1, 3, 1)
         if composite:
-            # Start near the input instead of half repainted (the prior of Lin et al. 2017, arXiv 1708.02002, section 3.3).
+            # The first outputs are near the input (prior of Lin et al. 2017, arXiv 1708.02002, section 3.3).
             nn.init.constant_(self.dec3.gate.logits[-1].bias, math.log(MASK_PRIOR / (1 - MASK_PRIOR)))
         if decompose:
             self.mark = nn.Conv2d(w1, 5, 1)  # logits of alpha, W (3) and trust
-            with torch.no_grad():  # begin as a faint, light mark that is inverted rather than filled: near the input
+            with torch.no_grad():  # a faint light mark, inverted rather than filled: first outputs are near the input
                 self.mark.bias.copy_(torch.tensor(MARK_PRIOR))
 
     def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,14 +153,19 @@ class HeterogeneousUNet(nn.Module):
             watermarked: (B, 3, H, W), RGB in [0, 1].
 
         Returns:
-            the restored image, (B, 3, H, W), RGB float32 in [0, 1], and the logits of the watermark
-            mask, (B, 1, H, W), float32, whatever autocast chose inside.
+            the restored image, (B, 3, H, W), RGB in [0, 1], and the logits of the watermark mask, (B, 1, H, W);
+            both float32, also under autocast.
         """
         parts = self.parts(watermarked)
         return parts.image, parts.mask_logits
 
     def parts(self, watermarked: Tensor, gates: bool = False) -> Parts:
-        """`forward`, with all that the result was composed of, and if asked for with the logits of the coarser gates."""
+        """Restore like `forward`, and return all predictions.
+
+        Args:
+            watermarked: (B, 3, H, W), RGB in [0, 1].
+            gates: True also returns the logits of the two coarser gates.
+        """
         height, width = watermarked.shape[-2:]
         x = pad_to_multiple(watermarked, STRIDE)
         skip1 = self.enc1(x)  # (B, 48, H, W)
@@ -166,7 +175,7 @@ class HeterogeneousUNet(nn.Module):
         x, quarter = self.dec1(x, skip3)  # (B, 144, H/4, W/4), (B, 1, H/4, W/4)
         x, half = self.dec2(x, skip2)  # (B, 96, H/2, W/2), (B, 1, H/2, W/2)
         x, mask_logits = self.dec3(x, skip1)  # (B, 48, H, W), (B, 1, H, W)
-        # From here on in float32: half a grey level is finer than bfloat16 resolves.
+        # From here on float32: bfloat16 does not resolve half a grey level.
         maps = [self.out(x), *([self.mark(x)] if self.decompose else [])]
         mask_logits, *maps = (y[..., :height, :width].float() for y in (mask_logits, *maps))
         coarse = (quarter.float(), half.float()) if gates else None
@@ -184,7 +193,15 @@ class HeterogeneousUNet(nn.Module):
 def invert(watermarked: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
     """Solve the blending J = (1 - alpha) I + alpha W for the photograph I.
 
-    As WDNet does (Liu et al., WACV 2021). Any shapes that broadcast; RGB in [0, 1], alpha below 1.
+    As in WDNet (Liu et al., WACV 2021).
+
+    Args:
+        watermarked: J, RGB in [0, 1].
+        alpha: opacity in [0, 1], of a shape that broadcasts; values above `ALPHA_MOST` are replaced by it.
+        colour: W, RGB in [0, 1], of a shape that broadcasts.
+
+    Returns:
+        I, clipped to [0, 1].
 
     Example:
         >>> clean, alpha, colour = torch.tensor(0.2), torch.tensor(0.5), torch.tensor(1.0)
@@ -196,7 +213,10 @@ def invert(watermarked: Tensor, alpha: Tensor, colour: Tensor) -> Tensor:
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Pad (B, C, H, W) at the bottom and right to sides divisible by `multiple`, mirrored where the side is long enough."""
+    """Pad (B, C, H, W) at the bottom and right to sides that are multiples of `multiple`.
+
+    The padding mirrors the image; if a side is too short for that, it repeats the border.
+    """
     height, width = x.shape[-2:]
     bottom, right = -height % multiple, -width % multiple
     if not (bottom or right):
@@ -206,6 +226,6 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def count_parameters(*modules: nn.Module) -> tuple[int, int]:
-    """Count the parameters of all modules together: (total, trainable)."""
+    """Total and trainable number of parameters of all modules together."""
     parameters = [p for module in modules for p in module.parameters()]
     return sum(p.numel() for p in parameters), sum(p.numel() for p in parameters if p.requires_grad)

@@ -191,7 +191,7 @@ def test_an_interruption_leaves_whole_files_and_a_second_run_goes_on(folder, mon
     monkeypatch.setattr(remover, "load_remover", lambda *a, **o: Remover(Interrupting(), torch.device("cpu")))
     assert run("in", "-o", "out", "--recursive") == 130
     done = files(folder / "out")
-    assert 0 < len(done) < 4 and "goes on with what is missing" in capsys.readouterr().err
+    assert 0 < len(done) < 4 and "continues with the missing photographs" in capsys.readouterr().err
     for name in done:
         Image.open(folder / "out" / name).load()
     monkeypatch.setattr(remover, "load_remover", lambda *a, **o: planted())

@@ -1,1 +1,1 @@
-"""What maintainers run (`python -m wmremoval.bench`): benchmarks, ablations, speed, averaging and shipping weights."""
+"""Maintainers' tools (`python -m wmremoval.bench`): benchmarks, ablations, speed, averaging and shipping weights."""

@@ -9,7 +9,7 @@ from wmremoval.files import find_root, from_root, read_json, write_json
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Every command with its options."""
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m wmremoval.bench", description="Benchmarks, ablations, speed, and the weights of the package."
     )
@@ -20,25 +20,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; see `dispatch` for the exit status."""
+    """Run one command and return its exit status; see `dispatch`."""
     return dispatch(build_parser(), argv)
 
 
 def _add_scored(
     commands: argparse._SubParsersAction, name: str, help: str, photos: str | None
 ) -> argparse.ArgumentParser:
-    """A command that scores weights on photographs, with the options that all of these share."""
+    """Add a command that scores weights on photographs, with the options common to these commands."""
     command = commands.add_parser(name, help=help)
     command.add_argument("--photos", default=photos, help=f"folder of photographs, default {photos or 'scikit-image'}")
     command.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.add_argument("--report-dir", help="folder for the reports")
-    command.add_argument("--limit", type=int, help="photographs at most; in the suite, of each cell (24)")
+    command.add_argument("--limit", type=int, help="photographs at most; in suite and truth per cell (24 and 8)")
     return command
 
 
-def _where(arguments: argparse.Namespace) -> tuple:
-    """The arguments that the functions of scored commands share: weights, device, report folder, limit."""
+def _common(arguments: argparse.Namespace) -> tuple:
+    """Values of the common options: weights, device, report folder, limit."""
     folder = arguments.report_dir and from_root(arguments.report_dir)
     return arguments.weights, arguments.device, folder, arguments.limit
 
@@ -65,13 +65,13 @@ def _run_suite(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.suite_report import run_suite, suite_table
 
     photos, part = from_root(arguments.photos), arguments.part
-    results = run_suite(photos, _logos(arguments), *_where(arguments), part, arguments.bare, arguments.without)
+    results = run_suite(photos, _logos(arguments), *_common(arguments), part, arguments.bare, arguments.without)
     print(suite_table(results))
     return 0
 
 
 def _add_web(commands: argparse._SubParsersAction) -> None:
-    web = _add_scored(commands, "web", "score a remover on marks as on the web, on photographs as they are", None)
+    web = _add_scored(commands, "web", "score a remover on marks typical of the web, on photographs of full size", None)
     web.set_defaults(run=_run_web)
 
 
@@ -79,13 +79,13 @@ def _run_web(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.web_marks import run_web_marks, web_table
 
     photos = arguments.photos and from_root(arguments.photos)
-    print(web_table(run_web_marks(photos, *_where(arguments))))
+    print(web_table(run_web_marks(photos, *_common(arguments))))
     return 0
 
 
 def _add_document(commands: argparse._SubParsersAction) -> None:
     document = _add_scored(
-        commands, "document", "the document's own test: photographs augmented once", "data/clean_images"
+        commands, "document", "score weights by the document's test: photographs augmented once", "data/clean_images"
     )
     document.set_defaults(run=_run_document)
 
@@ -93,13 +93,13 @@ def _add_document(commands: argparse._SubParsersAction) -> None:
 def _run_document(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.document_test import document_table, run_document_test
 
-    print(document_table(run_document_test(from_root(arguments.photos), *_where(arguments))))
+    print(document_table(run_document_test(from_root(arguments.photos), *_common(arguments))))
     return 0
 
 
 def _add_truth(commands: argparse._SubParsersAction) -> None:
     truth = _add_scored(
-        commands, "truth", "what the remover would gain if told mask, alpha or colour", "data/clean_images"
+        commands, "truth", "ablation: replace mask, alpha or colour by the true values", "data/clean_images"
     )
     truth.add_argument("--logos", help="folder of RGBA logos, for the logo cells")
     truth.add_argument("--part", default="val", help="val (default), or test")
@@ -110,7 +110,7 @@ def _run_truth(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.truth_ablation import run_truth_ablation, truth_table
 
     photos, part = from_root(arguments.photos), arguments.part
-    print(truth_table(run_truth_ablation(photos, _logos(arguments), *_where(arguments), part)))
+    print(truth_table(run_truth_ablation(photos, _logos(arguments), *_common(arguments), part)))
     return 0
 
 
@@ -129,7 +129,7 @@ def _add_speed(commands: argparse._SubParsersAction) -> None:
 
 
 def _run_speed(arguments: argparse.Namespace) -> int:
-    """Time the parts that are named, each beside what it could be at best, and print one table."""
+    """Time the named parts and print one table."""
     from wmremoval.bench import speed
     from wmremoval.report.tables import format_table
     from wmremoval.restore.remover import load_remover
@@ -158,11 +158,11 @@ def _run_speed(arguments: argparse.Namespace) -> int:
 
 
 def _add_places(commands: argparse._SubParsersAction) -> None:
-    places = commands.add_parser("places", help="list where a network finds marks on the photographs it trains on")
-    places.add_argument("report", metavar="FILE.json", help="where the list goes, for train --hard-places")
+    places = commands.add_parser("places", help="list false detections of a network on the training photographs")
+    places.add_argument("report", metavar="FILE.json", help="file for the list, to be used by train --hard-places")
     places.add_argument("--photos", default="data/clean_images", help="folder of photographs, split as for training")
     places.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
-    places.add_argument("--seed", type=int, default=0, help="of the run, since it keys the split; default 0")
+    places.add_argument("--seed", type=int, default=0, help="seed of the run, which decides the split; default 0")
     places.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
     places.add_argument("--device", default="auto", help="auto, cpu or cuda")
     places.set_defaults(run=_run_places)
@@ -186,9 +186,9 @@ def _run_places(arguments: argparse.Namespace) -> int:
 
 
 def _add_average(commands: argparse._SubParsersAction) -> None:
-    average = commands.add_parser("average", help="a run whose network is the mean of several runs' networks")
+    average = commands.add_parser("average", help="make a run whose weights are the mean of several runs' weights")
     average.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, the last training first")
-    average.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
+    average.add_argument("--output", default="outputs", help="the new run is OUTPUT/runs/<date>_<name>")
     average.add_argument("--name", default="average", help="name of the run")
     average.set_defaults(run=_run_average)
 
@@ -203,11 +203,11 @@ def _run_average(arguments: argparse.Namespace) -> int:
 def _add_ship(commands: argparse._SubParsersAction) -> None:
     ship = commands.add_parser("ship", help="make a run's network the package's weights, with a card")
     ship.add_argument("run_folder", metavar="RUN", help="folder of a finished run")
-    ship.add_argument("--data", required=True, help="what it was trained on, and on which terms")
-    ship.add_argument("--limits", required=True, help="what it cannot do")
-    ship.add_argument("--history", help="what went before the run, and what its recipe does not say")
-    ship.add_argument("--suite", metavar="FILE.json", help="suite.json of these weights, for the card")
-    ship.add_argument("--floor", action="append", default=[], metavar="NAME=VALUE", help="what tests hold them to")
+    ship.add_argument("--data", required=True, help="for the card: the training data and its licence terms")
+    ship.add_argument("--limits", required=True, help="for the card: known limits of the weights")
+    ship.add_argument("--history", help="for the card: earlier training stages, and facts missing from the recipe")
+    ship.add_argument("--suite", metavar="FILE.json", help="for the card: suite.json of these weights")
+    ship.add_argument("--floor", action="append", default=[], metavar="NAME=VALUE", help="lowest score tests accept")
     ship.set_defaults(run=_run_ship)
 
 

@@ -1,4 +1,4 @@
-"""Average the weights of runs that came from one another: often better than each, at the cost of one (`average`)."""
+"""Average the weights of runs that were trained one from another: often better than each of them (`average`)."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,33 +11,39 @@ from wmremoval.files import atomic_path, read_json, write_json
 from wmremoval.training.checkpoints import BEST_MODEL, BEST_WEIGHTS, form_of, load_model
 from wmremoval.training.run_folder import new_run
 
-KEPT = ("split.json", "training_summary.json", "training_history.json", "training_history.csv")  # of the first run
+KEPT = ("split.json", "training_summary.json", "training_history.json", "training_history.csv")  # copied from run 1
 
 
 def average_runs(runs: Sequence[str | Path], outputs: str | Path, name: str = "average") -> Path:
-    """Leave a run whose network is the mean of others', to be evaluated and shipped like any.
+    """Make a run whose weights are the mean of several runs' weights; it can be evaluated and shipped like any run.
 
-    Weights that one training led to from the other lie in one basin, so that their mean is a network too ("model soups":
-    Wortsman et al. 2022, arXiv 2203.05482). Its recipe, history and split are the first run's, and `config.json` names all.
+    The mean works because fine-tuned weights stay in the loss basin of their start ("model soups", Wortsman et al.
+    2022, arXiv 2203.05482). The new run has the recipe, history and split of the first run, and its `config.json`
+    names all averaged runs.
 
     Args:
-        runs: folders of finished runs of one form on one split, the last training first.
-        outputs: the new run goes to `outputs/runs/<date>_<name>`.
+        runs: folders of finished runs with the same form of network and the same split, the last training first.
+            A folder named twice counts twice.
+        outputs: the new run is `outputs/runs/<date>_<name>`.
+        name: name of the new run.
+
+    Returns:
+        the folder of the new run.
 
     Raises:
-        ValueError: fewer than two runs, or runs that do not belong together; the message names one.
+        ValueError: fewer than two runs, or a run differs in form or split; the message names it.
     """
     folders = [Path(run) for run in runs]
     if len(folders) < 2:
-        raise ValueError("an average takes two runs or more; name their folders")
+        raise ValueError("an average needs at least two runs; name their folders")
     models = [load_model(folder) for folder in folders]
     config, split = read_json(folders[0] / "config.json"), read_json(folders[0] / "split.json")
-    form = form_of(config["train"]) | {"image_size": ""}  # of other sizes they may be
+    form = form_of(config["train"]) | {"image_size": ""}  # the training size may differ
     for folder, (_, about) in zip(folders[1:], models[1:], strict=True):
         if form_of(about["config"]) | {"image_size": ""} != form:
-            raise ValueError(f"{folder} is a network of another form than {folders[0]}; average runs of one form")
+            raise ValueError(f"{folder} has another form of network than {folders[0]}; average runs of one form")
         if read_json(folder / "split.json") != split:
-            raise ValueError(f"{folder} was trained on another split than {folders[0]}; their test would not be blind")
+            raise ValueError(f"{folder} was trained on another split than {folders[0]}; average runs of one split")
     states = [net.state_dict() for net, _ in models]
     mean = {key: _mean([state[key] for state in states]) for key in states[0]}
     folder = new_run(outputs, name)
@@ -53,5 +59,5 @@ def average_runs(runs: Sequence[str | Path], outputs: str | Path, name: str = "a
 
 def _mean(values: Sequence[torch.Tensor]) -> torch.Tensor:
     if not values[0].is_floating_point():
-        return values[0].clone()  # a count of batches
+        return values[0].clone()  # BatchNorm's count of batches
     return torch.stack([value.double() for value in values]).mean(dim=0).to(values[0].dtype).contiguous()

@@ -1,4 +1,4 @@
-"""The document's own test: photographs augmented once by its pipeline, one of its marks each, scored against the clean view."""
+"""The document's test: photographs augmented once by its pipeline, with one of its marks each, scored against clean."""
 
 from datetime import datetime
 from pathlib import Path
@@ -18,17 +18,17 @@ from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 from wmremoval.training.evaluate import restore_samples
 from wmremoval.training.run_folder import environment
 
-SIDE = 256  # pixels; the document's crops
-DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # what its log reports, on photographs that are not at hand
+SIDE = 256  # pixels; side of the document's crops
+DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # dB and SSIM of the document's log, on photographs that we do not have
 NOTES = [
-    "Each test photograph is augmented once, with a key that no epoch of training has, and gets one mark of the standard kinds.",
+    "Each test photograph is augmented once, with random numbers that no training epoch uses, and gets one standard mark.",
     "clean is the augmented view before marking; PSNR and SSIM are means of per-photograph values.",
-    "network: the network alone, in float32, not rounded. remover: what a user gets, 8 bits.",
+    "network: the network alone, in float32, not rounded. remover: the result of `remove`, in 8 bits.",
 ]
 
 
 def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDataset:
-    """Test photographs as the document's test loader has them: augmented and marked at random, but always alike."""
+    """Test photographs like those of the document's test loader: augmented and marked at random, with fixed seeds."""
     config = SampleConfig(image_size=SIDE, fixed=True, unmarked_share=0.0, degraded_share=0.0)
     return WatermarkDataset(paths[:limit], config)
 
@@ -36,31 +36,31 @@ def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDa
 def run_document_test(
     photos: str | Path, weights: str | Path | None, device: str, folder: str | Path | None, limit: int | None = None
 ) -> dict:
-    """Score weights by the document's test, and leave `document_test.json`.
+    """Score weights by the document's test, and write `document_test.json`.
 
     Args:
-        photos: folder of photographs, of which the test split is marked.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        photos: folder of photographs; its test split is used.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
         device: "auto", "cpu" or "cuda".
-        folder: where the file goes; None: nowhere.
-        limit: photographs at most.
+        folder: folder for the report; None writes nothing.
+        limit: number of photographs at most.
 
     Returns:
-        what the file holds: `psnr` (dB) and `ssim` of `input`, `network` and, of composite weights, `remover`.
+        the content of the report: `psnr` (dB) and `ssim` of `input`, `network` and, for composite weights, `remover`.
 
     Raises:
-        ValueError: no photographs, no weights, or a limit below 1.
+        ValueError: there are no photographs or no weights, or the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be 1 or more, got {limit}")
-    place = choose_device(device)
-    net, about = load_model(weights or SHIPPED_WEIGHTS, place)
+    torch_device = choose_device(device)
+    net, about = load_model(weights or SHIPPED_WEIGHTS, torch_device)
     remover = load_remover(weights, device) if about["config"]["composite"] else None
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)["test"]
     samples = document_samples(paths, limit)
     scores: dict[str, list[tuple[float, float]]] = {}
     for i in tqdm(range(len(samples)), desc="Document test", unit="photo", leave=False):
-        batch = restore_samples(net, samples, [i], place)
+        batch = restore_samples(net, samples, [i], torch_device)
         watermarked, clean = batch["watermarked"], batch["clean"]
         views = {"input": watermarked, "network": batch["restored"]}
         if remover is not None:
@@ -90,6 +90,6 @@ def run_document_test(
 
 
 def document_table(results: dict) -> str:
-    """A line a view: PSNR and SSIM."""
+    """PSNR and SSIM as text, one line for each of input, network and remover."""
     views = [(name, results[name]) for name in ("input", "network", "remover") if name in results]
     return "\n".join(f"{name:8} PSNR {mean['psnr']:.2f} dB, SSIM {mean['ssim']:.4f}" for name, mean in views)

@@ -1,4 +1,4 @@
-"""Put a run's network into the package: weights in half precision, and a card that says what they are."""
+"""Put a run's network into the package: weights in half precision, and a card that describes them."""
 
 import hashlib
 import subprocess
@@ -18,7 +18,7 @@ SCORES = ("psnr", "input_psnr", "ssim", "input_ssim", "masked_psnr", "input_mask
 
 
 def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
-    """Weights in float16; the statistics of BatchNorm stay in float32, whose range they need."""
+    """Weights in float16; the statistics of BatchNorm stay in float32, since they need its range."""
     statistics = {name for name, _ in net.named_buffers()}
     return {
         name: (x if name in statistics or not x.is_floating_point() else x.half()).cpu().contiguous()
@@ -27,7 +27,7 @@ def half_precision(net: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def code_commit() -> str | None:
-    """The commit of the code that runs, or None outside of a Git checkout."""
+    """The Git commit of the running code, or None outside of a checkout."""
     folder = Path(__file__).parent
     try:
         answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True)
@@ -45,19 +45,22 @@ def ship(
     history: str | None = None,
     weights: str | Path = SHIPPED_WEIGHTS,
 ) -> Path:
-    """Write the best network of a finished run as the package's weights, with their card beside them.
+    """Write the best network of a finished run as the package's weights, and a card beside them.
 
     Args:
-        run: the run's folder, its test results included.
-        data: what it was trained on and on which terms, for the card.
-        limits: what the weights cannot do, for the card.
-        suite: results of `python -m wmremoval.bench suite`, if there are any.
-        floors: what a test may hold the weights to, if that has been measured.
-        history: what went before the run, and what its recipe does not say.
-        weights: where to; the card has the same name with `.json`.
+        run: folder of a run with test results.
+        data: the training data and its licence terms, for the card.
+        limits: known limits of the weights, for the card.
+        suite: results of `python -m wmremoval.bench suite`, for the card.
+        floors: lowest scores that tests accept, by name; only measured ones.
+        history: earlier training stages, and facts missing from the recipe, for the card.
+        weights: the output file; the card has the same name with `.json`.
+
+    Returns:
+        the path of the weights.
 
     Raises:
-        ValueError: not a finished run.
+        ValueError: the run is not finished.
     """
     run, weights = Path(run), Path(weights)
     net, about = load_model(run)

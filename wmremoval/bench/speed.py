@@ -1,4 +1,4 @@
-"""Speed: training samples, the network beside its convolutions, photographs, folders; results by scale of the mark."""
+"""Speed of training samples, network, photographs and folders; recall and quality by the size of the mark."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -23,32 +23,37 @@ from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.remover import Remover
 
 Work = Callable[[], object]
-LARGE = (3000, 4000)  # height and width of 12 megapixels
-COVERED = (0.03, 0.07)  # share of the photograph that the box of "a mark on 5%" takes
-RECALL_SCENES = ("coffee", "chelsea")  # on which recall is measured
-LETTERS = (24, 32, 48, 96, 200)  # pixels; sizes of the type whose finding is measured
-FOLDER_SIDE = 384  # pixels; of the photographs of the timed folder
+LARGE = (3000, 4000)  # pixels; height and width of the large photograph, 12 megapixels
+COVERED = (0.03, 0.07)  # share of the photograph inside the box of the "mark on 5%"
+RECALL_SCENES = ("coffee", "chelsea")  # scikit-image's photographs for the recall
+LETTERS = (24, 32, 48, 96, 200)  # pixels; heights of letters for the recall
+FOLDER_SIDE = 384  # pixels; longest side of the photographs in the timed folder
 ONE_MARK = WatermarkConfig(
     shape_share=0.0, tiled_share=0.0, occluded_share=0.0, distorted_share=0.0, opaque_share=0.0, opacity=(0.4, 0.8)
 )
-SIDE = 256  # pixels; of one photograph of a mosaic
-TIMES = (1, 2, 4, 8)  # photographs a side, and how many times the mark is enlarged
+SIDE = 256  # pixels; side of one photograph of a mosaic
+TIMES = (1, 2, 4, 8)  # photographs per side of a mosaic, and enlargement of its mark
 PLAIN = WatermarkConfig(
     shape_share=0.0, tiled_share=0.0, occluded_share=0.0, distorted_share=0.0, opaque_share=0.0, opacity=(0.3, 0.7)
 )
 
 
 def time_samples(folder: str | Path, image_size: int = 256, samples: int = 300) -> dict[str, float]:
-    """Time triplets and bare decoding over the photographs of a folder, on one core.
+    """Time training triplets and plain decoding for the photographs of a folder, on one core.
 
-    The first pass draws every glyph raster and is not counted.
+    The first pass fills the cache of letters and is not counted.
+
+    Args:
+        folder: folder of photographs.
+        image_size: side of a triplet, pixels.
+        samples: number of photographs at most.
 
     Returns:
-        milliseconds (median and mean of a triplet, mean of a decoding), triplets a second, and the
-        median size of the photographs.
+        milliseconds (median and mean per triplet, mean per decoding), triplets per second, and the number and median
+        shorter side (pixels) of the photographs.
 
     Raises:
-        ValueError: the folder holds no photographs.
+        ValueError: the folder has no photographs.
     """
     paths = list_photos(folder)[:samples]
     if not paths:
@@ -77,7 +82,7 @@ def time_samples(folder: str | Path, image_size: int = 256, samples: int = 300) 
 
 
 def _timed(work) -> float:
-    """Milliseconds."""
+    """Duration of one call, milliseconds."""
     started = time.perf_counter()
     work()
     return 1000.0 * (time.perf_counter() - started)
@@ -88,21 +93,22 @@ def time_network(
     side: int = 512,
     repeats: int = 7,
 ) -> dict[str, float]:
-    """Time `FastNet`, `HeterogeneousUNet` and the bare convolutions of either on one image, on the CPU.
+    """Time `FastNet`, `HeterogeneousUNet` and the bare convolutions of the latter on one image, on the CPU.
 
-    The convolutions are those of `HeterogeneousUNet`: each shape by itself, channels-last, in the same precision,
-    without what lies between them. Their sum is the least that a network of these convolutions can be
-    expected to take. All are measured in turn, once a round, and the fastest round of each counts. What the system
-    takes to hand out memory counts on both sides: glibc asks it anew for every result above 32 MB, up to a sixth of
-    the time in float32; `MALLOC_TOP_PAD_`, `MALLOC_MMAP_THRESHOLD_` and `MALLOC_TRIM_THRESHOLD_` above 600 MB avoid it.
+    Each convolution of `HeterogeneousUNet` is timed alone, channels-last and in the same precision. Their sum is the
+    lower bound for a network of these convolutions. All are timed in turn, once per round; the fastest round counts.
+
+    Memory allocation is included in every time: for each result above 32 MB glibc requests memory from the system,
+    which takes up to a sixth of the time in float32. `MALLOC_TOP_PAD_`, `MALLOC_MMAP_THRESHOLD_` and
+    `MALLOC_TRIM_THRESHOLD_` above 600 MB avoid this.
 
     Args:
-        side: of the square image, px.
-        repeats: rounds, at least 1; one more is run first and not counted.
+        side: side of the square image, pixels.
+        repeats: counted rounds, at least 1; one uncounted round precedes them.
 
     Returns:
-        milliseconds, GFLOP a second of the convolutions, and "forward / convolutions", the ratio that tells how much
-        everything but the convolutions costs.
+        milliseconds; GFLOP per second of the convolutions; and the ratio "forward / convolutions", which is 1 if
+        everything except the convolutions costs nothing.
     """
     net = HeterogeneousUNet(composite=True, decompose=True).eval().to(memory_format=torch.channels_last)
     fast = FastNet(net)
@@ -125,19 +131,19 @@ def time_network(
 
 @torch.inference_mode()
 def bare_convolutions(net: HeterogeneousUNet, image: Tensor) -> tuple[list[Work], int]:
-    """Every convolution and transpose convolution of a network as a call on random values of its shape.
+    """All convolutions and transpose convolutions of a network, as calls on random inputs of their shapes.
 
     Args:
-        net: in evaluation mode; it is left as it was.
-        image: (B, 3, H, W).
+        net: a network in evaluation mode; it is not changed.
+        image: (B, 3, H, W); it determines the shapes.
 
     Returns:
-        the calls, and how many multiplications they do together, borders included.
+        the calls, and the total number of their multiplications, padding included.
     """
     seen: list[tuple[nn.Module, torch.Size, int]] = []
 
     def note(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
-        # Every weight meets every position: of the output, or of the input of a transpose convolution.
+        # Every weight is used once per position of the output, or of the input of a transpose convolution.
         map_of = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
         seen.append((layer, inputs[0].shape, layer.weight.numel() * map_of[:, 0].numel()))
 
@@ -158,7 +164,7 @@ def _bare(layer: nn.Module, x: Tensor) -> Work:
 
 
 def time_in_turn(works: list[Work], repeats: int) -> list[float]:
-    """The fastest of `repeats` runs of each, milliseconds; one round before them is not counted."""
+    """The fastest of `repeats` runs of each work, milliseconds; one uncounted round precedes them."""
     fastest = [float("inf")] * len(works)
     for round_ in range(repeats + 1):
         for i, work in enumerate(works):
@@ -170,21 +176,22 @@ def time_in_turn(works: list[Work], repeats: int) -> list[float]:
 
 
 def large_photograph(scene: str = "coffee") -> np.ndarray:
-    """A 12-megapixel photograph, (3000, 4000, 3) uint8: one of scikit-image's, enlarged."""
+    """A photograph of scikit-image enlarged to 12 megapixels, (3000, 4000, 3) RGB uint8."""
     return cv2.resize(sample_scenes()[scene], LARGE[::-1], interpolation=cv2.INTER_CUBIC)
 
 
 def sized_mark(height: int, width: int, letters: float, seed: int) -> Mark:
-    """One line of text whose type is `letters` pixels high, somewhere on a photograph."""
+    """One line of text of `letters` pixels height, at a random position of a photograph."""
     share = letters / min(height, width)
     config = WatermarkConfig(**(vars(ONE_MARK) | {"text_height": (share, share)}))
     return draw_mark(np.random.default_rng(seed), height, width, load_fonts(), (), config)
 
 
 def time_photographs(remover: Remover) -> dict[str, float]:
-    """Seconds for one 12-megapixel photograph, marked on about 5% and unmarked, and for all its native tiles.
+    """Time one 12-megapixel photograph: all its native tiles, restored with a mark on about 5%, and unmarked.
 
-    The same photograph in one run; the shares are those of the time of all native tiles.
+    Returns:
+        seconds, and the two restorations as shares of the time of all native tiles.
     """
     clean = large_photograph()
     height, width = LARGE
@@ -216,7 +223,7 @@ def _all_native_tiles(remover: Remover, photo: np.ndarray) -> None:
 
 
 def measure_recall(remover: Remover, letters: Sequence[int] = LETTERS, marks: int = 6) -> dict[str, float]:
-    """Share of marks on 12-megapixel photographs that are found, by the height of their letters.
+    """Share of found marks on 12-megapixel photographs, by the height of their letters (pixels).
 
     A mark counts as found if at least half of its pixels are restored.
     """
@@ -235,7 +242,7 @@ def measure_recall(remover: Remover, letters: Sequence[int] = LETTERS, marks: in
 
 
 def time_folder(remover: Remover, photographs: int = 100) -> dict[str, float]:
-    """Throughput over a folder of JPEGs, reading and writing included, against the network's own on the same pictures."""
+    """Throughput for a folder of JPEGs, with and without reading and writing; photographs per second."""
     scenes = list(sample_scenes().values())
     with TemporaryDirectory() as folder:
         source = Path(folder) / "in"
@@ -271,15 +278,16 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 def measure_scale(remover: Remover, photos: str | Path, marks: int = 12) -> dict[str, float]:
-    """PSNR inside the mark and gradient energy for N x N native photographs under one mark enlarged N times.
+    """Quality for mosaics of N x N photographs under one mark enlarged N times.
 
     Args:
-        photos: a folder; its test photographs are used.
-        marks: texts, each with photographs of its own.
+        remover: from `load_remover`.
+        photos: folder of photographs; its test split is used.
+        marks: number of text marks, each with photographs of its own.
 
     Returns:
-        for every N: PSNR inside the mask before and after, dB, and the gradient energy inside it against the clean
-        photograph's, 1 if no detail is lost and none added; medians over the marks.
+        medians over the marks for every N: PSNR inside the mask before and after (dB), and the gradient energy
+        inside it divided by that of the clean photograph, which is 1 if detail is neither lost nor added.
     """
     paths = split_photos(list_photos(photos))["test"]
     numbers: dict[str, float] = {}
@@ -303,13 +311,13 @@ def measure_scale(remover: Remover, photos: str | Path, marks: int = 12) -> dict
 
 
 def mosaic(paths: Sequence[Path], n: int) -> np.ndarray:
-    """n x n photographs beside each other, (n * SIDE, n * SIDE, 3) uint8."""
+    """A mosaic of n x n photographs, (n * SIDE, n * SIDE, 3) RGB uint8."""
     tiles = [resize_and_crop(read_image(path), SIDE) for path in paths]
     return np.concatenate([np.concatenate(tiles[row * n : (row + 1) * n], axis=1) for row in range(n)])
 
 
 def enlarged(seed: int, n: int) -> Mark:
-    """One line of text over a mosaic, the same for every n but for its size."""
+    """One line of text over a mosaic; for other n only its size differs."""
     mark = draw_mark(np.random.default_rng(seed), SIDE, SIDE, load_fonts(), (), PLAIN)
     size = (SIDE * n, SIDE * n)
     alpha = cv2.resize(mark.alpha, size, interpolation=cv2.INTER_CUBIC).clip(0.0, 1.0)
@@ -317,13 +325,13 @@ def enlarged(seed: int, n: int) -> Mark:
 
 
 def psnr_inside(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
-    """dB over the pixels of a mask (H, W)."""
+    """PSNR over the pixels of a mask (H, W), dB."""
     views, where = (to_tensor(view)[None] for view in (image, clean)), torch.from_numpy(mask > 0)[None, None]
     return psnr(*views, where).clamp_max(PSNR_CAP).item()
 
 
 def gradient_energy(image: np.ndarray, mask: np.ndarray) -> float:
-    """Sum of the squared differences of neighbours inside a mask."""
+    """Sum of the squared differences between neighbouring pixels inside a mask."""
     x = image.astype(np.float32)
     squared = np.square(np.diff(x, axis=1)[:-1]).sum(-1) + np.square(np.diff(x, axis=0)[:, :-1]).sum(-1)
     return float(squared[mask[:-1, :-1] > 0].sum())

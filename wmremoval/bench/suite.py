@@ -1,8 +1,8 @@
-"""A fixed benchmark of removers: marks of one kind, opacity, size and colour a cell, and the scores of each photograph.
+"""The suite, a fixed benchmark of removers. All marks of a cell have one kind, alpha, size and colour.
 
-The cells of one kind take the same photographs, and the same draw from (seed, kind, index) decides their marks: of one
-size and arrangement they differ in alpha and colour alone, of others in the phrase or logo not at all. A new cell
-therefore changes no other.
+Cells of one kind share their photographs. The random numbers of a mark depend on (seed, kind, index) alone, so that
+cells of one kind also share the phrase or logo, and cells of one size and arrangement differ only in alpha and colour.
+A new cell therefore does not change the others.
 """
 
 import zlib
@@ -25,13 +25,13 @@ from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
 from wmremoval.restore.remover import Result
 
 ALPHAS = (0.3, 0.5, 0.7, 1.0)
-KINDS = ("text", "shape", "logo", "unmarked")  # each begins at another quarter of the photographs
-SPLIT_SEED = 0  # of the photographs; training's default, so that nobody is tested on what they were trained on
-LEAST_SHARE = 0.003  # of the view that the faintest mark must change; less is a speck that no score is about
-MOST_TRIES = 50  # marks drawn for one photograph; on a blank white one no white mark ever shows
-TELEA_RADIUS, TELEA_REACH = 3, 1  # pixels; neighbourhood it paints from, and how far the true mask is widened for it
+KINDS = ("text", "shape", "logo", "unmarked")  # each kind starts at another quarter of the photographs
+SPLIT_SEED = 0  # seed of the photographs' split; the default of training, so that test photographs are not trained on
+LEAST_SHARE = 0.003  # share of the view that the faintest mark must change; smaller marks are specks. Not measured.
+MOST_TRIES = 50  # marks drawn for one photograph at most: on a white photograph no white mark shows. Not measured.
+TELEA_RADIUS, TELEA_REACH = 3, 1  # pixels; radius of the inpainting, and widening of the true mask. Not measured.
 
-# No property is left to chance; alpha and colour are replaced afterwards.
+# Settings without random properties; alpha and colour are replaced afterwards.
 PLAIN = WatermarkConfig(
     shape_share=0.0,
     logo_share=0.0,
@@ -43,24 +43,24 @@ PLAIN = WatermarkConfig(
     jitter_share=0.0,
     opaque_share=1.0,
 )
-# Shares of the view's side, within what training draws.
+# Shares of the view's side, within the range of training. Chosen, not measured.
 TEXT_HEIGHT = {"small": (0.06, 0.08), "middle": (0.11, 0.15), "large": (0.20, 0.26)}
 LOGO_LENGTH = {"small": (0.15, 0.2), "middle": (0.3, 0.4), "large": (0.5, 0.6)}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What the marks of one cell have in common."""
+    """The common properties of all marks of one cell."""
 
     kind: str  # one of KINDS
-    alpha: float = 0.5  # of the whole mark, but for its anti-aliased edge; constant, as the blending equation has it
-    size: str = "middle"  # small, middle or large; of shapes the middle is any
+    alpha: float = 0.5  # constant over the mark except its anti-aliased edge, as in the blending equation
+    size: str = "middle"  # small, middle or large; for shapes, middle means any size
     tiled: bool = False  # repeated over the whole photograph
-    colour: str = "white"  # or "colour": one saturated colour a mark; or "own colours", of a logo
+    colour: str = "white"  # "white"; "colour": one saturated colour per mark; "own colours": those of the logo
 
     @property
     def name(self) -> str:
-        """Kind, alpha and what differs from the plain cells: "text 0.5 small"."""
+        """Kind, alpha and the differences from a plain cell, for example "text 0.5 small"."""
         if self.kind == "unmarked":
             return self.kind
         variants = (self.size != "middle" and self.size, self.tiled and "tiled", self.colour != "white" and self.colour)
@@ -68,42 +68,44 @@ class Cell:
 
     @property
     def plain(self) -> bool:
-        """Whether the cell counts for the gains by alpha: middle-sized, single, white."""
+        """True for cells of middle-sized, single, white marks; only these count for the gains by alpha."""
         return self.kind != "unmarked" and self == Cell(self.kind, self.alpha)
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """Which photographs are marked, and how many."""
+    """The choice and number of photographs."""
 
-    seed: int = 0  # of the marks
-    part: str = "test"  # of the photographs; "val" to tune on, with the logos of training
-    side: int = 256  # pixels; of the square view: small enough for hundreds of them, large enough for small type
-    per_cell: int = 24  # photographs; four kinds take 96 different ones, about what a split of a thousand has
+    seed: int = 0  # seed of the marks
+    part: str = "test"  # part of the split; "val" for tuning, with the logos of training
+    side: int = (
+        256  # pixels; side of the square views, small enough for hundreds of them and large enough for small type
+    )
+    per_cell: int = 24  # photographs; four kinds use 96, about the test part of a thousand
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A photograph of a cell."""
+    """A photograph under a mark of a cell."""
 
     cell: Cell
     file: str
     clean: np.ndarray  # (side, side, 3) RGB uint8
-    watermarked: np.ndarray  # the same
-    mask: np.ndarray  # (side, side) uint8, 1 where the mark changed anything
+    watermarked: np.ndarray  # (side, side, 3) RGB uint8
+    mask: np.ndarray  # (side, side) uint8, 1 on every pixel that the mark changed
 
 
 @dataclass(frozen=True)
 class Suite:
-    """The photographs, logos and letters that a suite is built from."""
+    """The photographs, logos and fonts of a suite."""
 
-    paths: Sequence[Path]  # photographs of the part, in the order of the split
+    paths: Sequence[Path]  # photographs, in the order of the split
     logos: Sequence[np.ndarray]  # (h, w, 4) RGBA uint8; empty: no logo cells
     fonts: FontBook
     config: SuiteConfig = SuiteConfig()
 
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell, in the order of the tables."""
+        """All cells, in the order of the tables."""
         marked = [kind for kind in KINDS[:3] if kind != "logo" or len(self.logos)]
         return (
             *(Cell(kind, alpha) for kind in marked for alpha in ALPHAS),
@@ -117,13 +119,13 @@ class Suite:
         )
 
     def views(self) -> list[tuple[str, int]]:
-        """(kind, index) of every photograph that is marked, none twice within a kind."""
+        """(kind, index) of every photograph, none twice within a kind."""
         count = min(self.config.per_cell, len(self.paths))
         kinds = dict.fromkeys(cell.kind for cell in self.cells())
         return [(kind, index) for kind in kinds for index in range(count)]
 
     def samples(self, kind: str, index: int) -> Iterator[Sample]:
-        """The photograph number `index` of a kind in every cell of it, less those in which no mark shows on it."""
+        """Photograph number `index` of a kind, in each cell of that kind; cells without a visible mark are skipped."""
         start = KINDS.index(kind) * len(self.paths) // len(KINDS)
         path = self.paths[(start + index) % len(self.paths)]
         clean = resize_and_crop(read_image(path), self.config.side)
@@ -136,10 +138,11 @@ class Suite:
                     yield Sample(cell, path.name, clean, *blend(clean, mark))
 
     def draw(self, cell: Cell, index: int, clean: np.ndarray) -> Mark | None:
-        """The mark of a cell for one photograph: constant alpha on its full coverage, one colour unless it is a logo's own.
+        """Draw the mark of a cell for one photograph; None if none of `MOST_TRIES` marks is visible.
 
-        Redrawn from the next key until it changes at least `LEAST_SHARE` of the view at the faintest alpha, so that
-        the cells of all alphas share one mark; None where `MOST_TRIES` marks did not.
+        The mark has constant alpha on fully covered pixels, and one colour unless a logo keeps its own. Marks are drawn
+        until one changes at least `LEAST_SHARE` of the view at the faintest alpha. The test uses the faintest alpha in
+        every cell, so that cells of all alphas share one mark.
         """
         config = replace(
             PLAIN,
@@ -165,7 +168,7 @@ class Suite:
 
 
 def saturated(rng: np.random.Generator) -> np.ndarray:
-    """A colour of random hue, saturation and value 1: (3,) RGB float32 in [0, 1]."""
+    """A colour of random hue with saturation and value of 1; (3,) RGB float32 in [0, 1]."""
     hue = np.float32(rng.uniform(0.0, 360.0))
     return cv2.cvtColor(np.float32([[[hue, 1.0, 1.0]]]), cv2.COLOR_HSV2RGB)[0, 0]
 
@@ -176,17 +179,17 @@ def open_suite(
     config: SuiteConfig = SuiteConfig(),
     fonts: FontBook | None = None,
 ) -> Suite:
-    """The suite of a folder of photographs and, if given, one of logos.
+    """Build the suite of a folder of photographs.
 
     Args:
-        photos: the folder that is split as for training.
-        logos: the folder of logos; None: no logo cells.
+        photos: folder of photographs, split as for training.
+        logos: folder of RGBA logos; None leaves out the logo cells.
         config: see `SuiteConfig`.
-        fonts: who writes the marks; None: the packaged faces, as in all published tables. `load_fonts(which="kept_out")`
-            gives faces that no network has been trained on.
+        fonts: fonts of the text marks; None for the packaged faces, as in all published tables.
+            `load_fonts(which="kept_out")` gives faces that no network has been trained on.
 
     Raises:
-        ValueError: too few photographs, no logos of the part, or settings that make no sense.
+        ValueError: too few photographs, no logos in this part, no fonts, or an invalid setting.
     """
     if config.part not in ("val", "test"):
         raise ValueError(f"the suite is built from part test or val, got {config.part!r}")
@@ -201,24 +204,28 @@ def open_suite(
 
 
 def telea(watermarked: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Telea 2004 inpainting, (H, W, 3) uint8, given the true mask (H, W), which no user has: an oracle."""
-    reach = np.ones((2 * TELEA_REACH + 1, 2 * TELEA_REACH + 1), np.uint8)
-    return cv2.inpaint(watermarked, cv2.dilate(mask, reach), TELEA_RADIUS, cv2.INPAINT_TELEA)
+    """Inpaint a photograph (H, W, 3) uint8 by Telea's method of 2004, with the true mask (H, W).
+
+    The result is an oracle baseline, since users do not have the true mask.
+    """
+    kernel = np.ones((2 * TELEA_REACH + 1, 2 * TELEA_REACH + 1), np.uint8)
+    return cv2.inpaint(watermarked, cv2.dilate(mask, kernel), TELEA_RADIUS, cv2.INPAINT_TELEA)
 
 
 def score_sample(sample: Sample, restored: np.ndarray, found: np.ndarray) -> dict[str, float]:
-    """Score one restored photograph as a user gets it: 8 bits.
+    """Score one restored photograph in 8 bits, the form that users get.
 
     Args:
-        sample: with the clean photograph and the true mask.
+        sample: holds the clean photograph and the true mask.
         restored: (H, W, 3) RGB uint8.
-        found: (H, W) uint8; the remover's mask, 0..255.
+        found: (H, W) uint8, 0 to 255; the remover's mask.
 
     Returns:
-        `psnr`, `masked_psnr` (dB, at most `PSNR_CAP`), `masked_rmse` (grey levels), `ssim`, `changed_outside` (share
-        of the pixels outside the true mask), each also as `input_` (do nothing) and `telea_`; `mask_area`,
-        `mask_iou`, `mask_f1`; `untouched`, 1 where not a bit of an unmarked photograph has changed. NaN where there
-        is nothing to score.
+        scores by name, NaN if undefined:
+        `psnr`, `masked_psnr` (dB, at most `PSNR_CAP`), `masked_rmse` (grey levels), `ssim`, and `changed_outside`
+        (changed share of the pixels outside the true mask), each also with the prefix `input_` (the input left as it
+        is) and, for marked photographs, `telea_`; `mask_area`, `mask_iou`, `mask_f1`; and `untouched`: 1 if an
+        unmarked photograph is unchanged bit for bit, else 0.
     """
     marked = bool(sample.mask.any())
     clean, mask = to_tensor(sample.clean)[None], torch.from_numpy(sample.mask)[None, None].float()
@@ -234,9 +241,9 @@ def score_sample(sample: Sample, restored: np.ndarray, found: np.ndarray) -> dic
         scores[f"{prefix}masked_psnr"] = psnr(image, clean, mask).clamp_max(PSNR_CAP).item()
         scores[f"{prefix}masked_rmse"] = rmse(image, clean, mask).item()
         scores[f"{prefix}changed_outside"] = float(changed.mean()) if changed.size else np.nan
-    there = torch.from_numpy(found > 127)[None, None].float()
-    scores["mask_iou"] = mask_iou(there, mask).item() if marked else np.nan
-    scores["mask_f1"] = mask_f1(there, mask).item() if marked else np.nan
+    predicted = torch.from_numpy(found > 127)[None, None].float()
+    scores["mask_iou"] = mask_iou(predicted, mask).item() if marked else np.nan
+    scores["mask_f1"] = mask_f1(predicted, mask).item() if marked else np.nan
     scores["untouched"] = np.nan if marked else float(np.array_equal(restored, sample.clean))
     return scores
 
@@ -245,8 +252,8 @@ def score_suite(remover: Callable[[np.ndarray], Result], suite: Suite) -> tuple[
     """Run a remover over every sample.
 
     Returns:
-        rows, one a photograph and cell, in the order of the cells; and of each cell, by name, its first sample with
-        the restored photograph and its row.
+        the scores, one row per photograph and cell, in the order of the cells; and an example of each cell by name:
+        its first sample, the restored photograph and the row.
     """
     rows: list[dict] = []
     examples: dict[str, tuple[Sample, np.ndarray, dict]] = {}
@@ -263,7 +270,7 @@ def score_suite(remover: Callable[[np.ndarray], Result], suite: Suite) -> tuple[
 
 
 def summarise_cells(rows: Sequence[dict]) -> list[dict]:
-    """Means over the photographs of each cell, NaN left out: a row a cell."""
+    """One row per cell: the mean of each score over the photographs, without NaN."""
     groups: dict[str, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["cell"], []).append(row)
@@ -280,11 +287,11 @@ def _means(rows: Sequence[dict]) -> dict[str, float]:
 
 
 def gains(rows: Sequence[dict]) -> dict[str, dict[str, float]]:
-    """What restoring gains, by alpha and over all, in dB: over the plain cells of text, shape and logo.
+    """Mean gains of the restoration over the plain cells, in dB, by alpha and over all.
 
     Returns:
-        of "0.3", ... and "all": `photographs`, `psnr` and `masked_psnr` over the input left as it is, and
-        `masked_psnr_telea` over Telea's inpainting with the true mask.
+        for "0.3", ... and "all": the number of `photographs`; the gains `psnr` and `masked_psnr` over the unrestored
+        input; the gain `masked_psnr_telea` over Telea's inpainting with the true mask.
     """
     plain = [row for row in rows if row["plain"]]
     groups = {str(alpha): [row for row in plain if row["alpha"] == alpha] for alpha in ALPHAS} | {"all": plain}

@@ -1,4 +1,4 @@
-"""Run the benchmark of `suite` and leave its results: JSON, CSV, one picture and a printed table."""
+"""Run the benchmark of `suite` and write its results: JSON, CSV, one picture and a printed table."""
 
 import hashlib
 import math
@@ -33,9 +33,9 @@ from wmremoval.restore.solve import STEPS
 from wmremoval.training.checkpoints import BEST_MODEL, SHIPPED_WEIGHTS, load_model
 from wmremoval.training.run_folder import environment
 
-PANEL = 2.2  # inches; the views are shown at their own size, at 120 pixels an inch
+PANEL = 2.2  # inches; 256 px at 120 pixels per inch, so that views are not resampled
 CELLS_A_ROW = 2
-COLUMNS = {  # of the printed table: its head, the score, its decimals
+COLUMNS = {  # columns of the printed table: heading, then score and decimals
     "PSNR in": ("input_psnr", 2),
     "restored": ("psnr", 2),
     "Telea*": ("telea_psnr", 2),
@@ -49,13 +49,13 @@ COLUMNS = {  # of the printed table: its head, the score, its decimals
 NOTES = [
     "Scores are means of per-photograph values on 8-bit images; a photograph reproduced exactly counts as 100 dB.",
     "input_* scores the watermarked photograph left as it is: the baseline of doing nothing.",
-    "telea_* is OpenCV's Telea inpainting, radius 3, given the true mask widened by 1 px: an oracle, since a user without "
-    "a mask does not have it.",
-    "masked_* counts only the pixels the mark changed; masked_rmse is in grey levels of 0..255. mask_iou and mask_f1 "
-    "compare the remover's mask (over 127 of 255) with them; changed_outside is the share of all other pixels changed.",
-    "The cells of a kind take the same photographs, those of all alphas the same marks too; untouched is the share of unmarked photographs "
-    "given back bit for bit.",
-    f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is drawn anew.",
+    "telea_* is OpenCV's Telea inpainting, radius 3, with the true mask widened by 1 px: an oracle, since users do not have it.",
+    "The true mask is the set of pixels that the mark changed; masked_* counts only these. masked_rmse is in grey levels, "
+    "0 to 255. mask_iou and mask_f1 compare the remover's mask (over 127 of 255) with the true mask.",
+    "changed_outside is the changed share of the pixels outside the true mask; untouched is the share of unmarked photographs "
+    "that are unchanged bit for bit.",
+    "The cells of one kind share their photographs; cells that differ only in alpha also share their marks.",
+    f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is replaced by another one.",
 ]
 
 
@@ -70,24 +70,24 @@ def run_suite(
     bare: bool = False,
     without: Sequence[str] = (),
 ) -> dict:
-    """Score a remover over the suite, and leave `suite.json`, `suite.csv` and `suite.png`.
+    """Score a remover over the suite, and write `suite.json`, `suite.csv` and `suite.png`.
 
     Args:
-        photos: folder of photographs, of which the test split is marked.
-        logos: folder of RGBA logos, of which the test brands are used; None: no logo cells.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        photos: folder of photographs; the part `part` of its split is used.
+        logos: folder of RGBA logos, split by brand; None leaves out the logo cells.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
         device: "auto", "cpu" or "cuda".
-        folder: where the files go; None: nowhere.
-        limit: photographs a cell at most; None: the suite's own number.
-        part: "test", or "val" to tune on.
-        bare: the network alone on each whole view, as in training, without search, repainting or limits.
-        without: which of the remover's `STEPS` and `RULES` to leave out, to see what they are worth.
+        folder: folder for the reports; None writes nothing.
+        limit: photographs per cell at most; None for the default of `SuiteConfig`.
+        part: "test", or "val" for tuning.
+        bare: True scores the network alone on each whole view, without the steps of the remover.
+        without: names from `STEPS` and `RULES`; these steps of the remover are left out, for an ablation.
 
     Returns:
-        what `suite.json` holds.
+        the content of `suite.json`.
 
     Raises:
-        ValueError: too few photographs, no logos, no weights, no such step; one line that says what to do.
+        ValueError: too few photographs, no logos, no weights or an unknown step; one line with a remedy.
     """
     if unknown := set(without) - {*STEPS, *RULES}:
         raise ValueError(
@@ -101,7 +101,7 @@ def run_suite(
         remover.without = frozenset(without)
     suite = open_suite(photos, logos, config)
     if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)  # a folder that cannot be written is better known of now
+        Path(folder).mkdir(parents=True, exist_ok=True)  # an invalid folder fails before the long run, not after it
     rows, examples = score_suite(remover, suite)
     results = describe(suite, photos, logos, weights) | {
         "bare": bare,
@@ -117,17 +117,17 @@ def run_suite(
 
 
 def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Result]:
-    """A remover that is the network and nothing else, on (H, W, 3) uint8 arrays; bf16 where the hardware has it."""
-    place = choose_device(device)
-    half = pick_precision("auto", place) == torch.bfloat16
+    """A remover for (H, W, 3) uint8 arrays that only runs the network; in bf16 if the hardware supports it."""
+    torch_device = choose_device(device)
+    half = pick_precision("auto", torch_device) == torch.bfloat16
     net, _ = load_model(weights)
-    net.to(place, memory_format=torch.channels_last).eval()
+    net.to(torch_device, memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def remove(photo: np.ndarray) -> Result:
         started = time.perf_counter()
-        with torch.autocast(place.type, dtype=torch.bfloat16, enabled=half):
-            image, mask_logits = net(to_tensor(photo)[None].to(place))
+        with torch.autocast(torch_device.type, dtype=torch.bfloat16, enabled=half):
+            image, mask_logits = net(to_tensor(photo)[None].to(torch_device))
         restored = to_uint8(image[0].permute(1, 2, 0).cpu().numpy())
         return Result(restored, to_uint8(torch.sigmoid(mask_logits)[0, 0].cpu().numpy()), time.perf_counter() - started)
 
@@ -135,7 +135,7 @@ def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Res
 
 
 def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights: str | Path | None) -> dict:
-    """What was run on what: enough to rebuild the suite, without folder paths."""
+    """The settings and inputs of a suite, sufficient to rebuild it; no folder paths."""
     return {
         "date": datetime.now().isoformat(timespec="seconds"),
         "weights": weights_of(weights),
@@ -149,14 +149,14 @@ def describe(suite: Suite, photos: str | Path, logos: str | Path | None, weights
 
 
 def weights_of(weights: str | Path | None) -> dict[str, str]:
-    """Which weights these are: the file's name and its SHA-256; None: the package's."""
+    """File name and SHA-256 of weights; None for the package's weights."""
     path = Path(weights or SHIPPED_WEIGHTS).expanduser()
     path = path / BEST_MODEL if path.is_dir() else path
     return {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 def suite_table(results: dict) -> str:
-    """The cells as a table, PSNR in dB, and what restoring gains at each alpha as another."""
+    """Two tables as text: the scores of the cells, and the gains by alpha; PSNR in dB."""
     rows = [
         {"cell": cell["cell"], "photos": cell["photographs"]}
         | {head: _number(cell.get(name), digits) for head, (name, digits) in COLUMNS.items()}
@@ -172,8 +172,8 @@ def suite_table(results: dict) -> str:
         [
             format_table(rows),
             "Gain in dB, middle-sized white marks:\n" + format_table(gained),
-            *(f"Unmarked photographs given back bit for bit: {cell['untouched']:.1%}" for cell in untouched),
-            "* is given the true mask, which a user does not have.",
+            *(f"Unmarked photographs unchanged bit for bit: {cell['untouched']:.1%}" for cell in untouched),
+            "* with the true mask, which users do not have.",
         ]
     )
 
@@ -183,7 +183,7 @@ def _number(value: float | None, digits: int) -> str | None:
 
 
 def draw_suite(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
-    """The first photograph of each cell: watermarked, restored, and clean with the outline of the true mask."""
+    """The example of each cell: watermarked, restored, and clean with the outline of the true mask."""
     rows = -(-len(examples) // CELLS_A_ROW)
     first = to_tensor(next(iter(examples.values()))[0].clean)
     figure, panels = image_grid(rows, 3 * CELLS_A_ROW, first, PANEL)

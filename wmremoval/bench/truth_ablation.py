@@ -1,4 +1,4 @@
-"""What the remover would gain if it were told the truth: which of mask, alpha and colour costs most."""
+"""Ablation with true values: the remover's gain if the true mask, alpha or colour replaces its estimate."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -21,7 +21,7 @@ from wmremoval.restore.solve import take_off
 from wmremoval.restore.tiles import TiledNetwork
 from wmremoval.training.run_folder import environment
 
-WAYS = {  # what the remover is told
+WAYS = {  # by name: the estimates that the true values replace
     "as it restores": (),
     "told the mask": ("mask",),
     "told alpha": ("alpha",),
@@ -29,8 +29,8 @@ WAYS = {  # what the remover is told
     "told alpha and colour": ("alpha", "colour"),
     "told mask, alpha and colour": ("mask", "alpha", "colour"),
 }
-LEAST_IOU = 0.4  # of the network's mask: below it the mark counts as missed, and nothing would be restored from it
-PER_CELL = 8  # photographs
+LEAST_IOU = 0.4  # IoU of the network's mask; below it the mark counts as missed and is left out. Not measured.
+PER_CELL = 8  # photographs per cell; not measured
 
 
 def run_truth_ablation(
@@ -42,26 +42,27 @@ def run_truth_ablation(
     limit: int | None = None,
     part: str = "val",
 ) -> dict:
-    """Score the remover over the suite's plain cells with parts of what it works with replaced; leave `truth_ablation.json`.
+    """Score the remover over the suite's plain cells in each of `WAYS`, and write `truth_ablation.json`.
 
     Args:
-        photos, logos, weights, device, folder, part: as of `suite_report.run_suite`.
-        limit: photographs a cell; None: `PER_CELL`.
+        photos, logos, weights, device, folder, part: as for `suite_report.run_suite`.
+        limit: photographs per cell; None for `PER_CELL`.
 
     Returns:
-        what `truth_ablation.json` holds.
+        the content of `truth_ablation.json`.
 
     Raises:
-        ValueError: as `run_suite`, or weights without a mark head.
+        ValueError: as `run_suite`; or the weights have no mark head.
     """
     net = load_remover(weights, device).net
     suite = open_suite(photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if limit is None else limit))
     gains, missed = score_truth_ablation(net, suite)
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
-        "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with parts of "
-        "what it works with replaced by the truth, the mask before its pixels have agreed and the others after, in place of its "
-        f"search for the fewest edges; marks whose mask has an IoU of {LEAST_IOU} at least",
+        "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with some "
+        "estimates replaced by true values. The true mask replaces the predicted one before the fit of a constant mark; true "
+        "alpha and colour replace the result of that fit, and the search for the fewest edges is skipped. Only marks whose "
+        f"predicted mask has an IoU of at least {LEAST_IOU} count.",
         "settings": {"part": part, "per_cell": suite.config.per_cell},
         "marks": len(gains["as it restores"]["all"]),
         "left out, by alpha": missed,
@@ -77,7 +78,7 @@ def run_truth_ablation(
 
 
 def truth_table(results: dict) -> str:
-    """The gains inside the marks as a table, dB, a row a way and a column an alpha."""
+    """The gains inside the marks as text, in dB: one row for each of `WAYS`, one column per alpha."""
     rows = [
         {"": way} | {label: f"{groups[label]:+.1f}" for label in ("all", *map(str, ALPHAS)) if label in groups}
         for way, groups in results["gain inside, dB"].items()
@@ -86,7 +87,7 @@ def truth_table(results: dict) -> str:
 
 
 def score_truth_ablation(net: TiledNetwork, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
-    """Gains inside each mark, dB, by way and alpha ("all" beside); and how many marks were missed, by alpha."""
+    """Gains inside each mark (dB) by way, then by alpha or "all"; and the number of missed marks by alpha."""
     gains: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
     missed = {str(alpha): 0 for alpha in ALPHAS}
     for kind, index in tqdm(suite.views(), desc="Truth ablation", unit="photo", leave=False):
@@ -107,10 +108,10 @@ def score_truth_ablation(net: TiledNetwork, suite: Suite) -> tuple[dict[str, dic
 
 
 def tell(net: TiledNetwork, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
-    """The whole view restored in each of `WAYS`, (h, w, 3) uint8; None: the network misses the mark.
+    """Restore the whole view in each of `WAYS`, (h, w, 3) uint8; None if the network misses the mark.
 
     Raises:
-        ValueError: a network that does not say alpha and colour.
+        ValueError: the network does not predict alpha and colour.
     """
     one, mirrored = net.predict(sample.watermarked), net.predict_mirrored(sample.watermarked)
     if one.trust is None:

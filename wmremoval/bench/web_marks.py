@@ -1,4 +1,4 @@
-"""A remover on watermarks as the web bears them, on photographs of their own size: the marks, their scores, a table and a picture."""
+"""Score a remover on eight watermarks typical of the web, on photographs of full size: marks, scores and tables."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -24,16 +24,18 @@ from wmremoval.restore.remover import Result, load_remover
 from wmremoval.training.run_folder import environment
 
 PANEL = 3.0  # inches; width of a photograph in the picture
-LIFTED = 6.0  # dB inside the mark: of what it did to the photograph a quarter is left, in squares
+LIFTED = 6.0  # dB; PSNR gain inside the mark from which it counts as lifted: a quarter of the squared error is left
 NOTES = [
-    "Every photograph, at its own size, under every mark, and once without one; means of per-photograph values on 8-bit images.",
-    "input_* scores the watermarked photograph left as it is; telea_* OpenCV's inpainting given the true mask, which no user has.",
-    "masked_* counts only the pixels the mark changed; changed_outside is the share of all others changed; lifted is the share of "
-    f"photographs that gain {LIFTED:g} dB or more inside the mark; untouched the share of unmarked ones given back bit for bit.",
-    "The folder's photographs must not be those the weights were trained on; scikit-image's are not.",
+    "Each photograph is scored at its own size under each mark, and once without a mark. Scores are means of per-photograph "
+    "values on 8-bit images.",
+    "input_* scores the watermarked photograph left as it is; telea_* OpenCV's inpainting with the true mask, which users do not have.",
+    "masked_* counts only the pixels that the mark changed; changed_outside is the changed share of all other pixels.",
+    f"lifted is the share of photographs that gain {LIFTED:g} dB or more inside the mark; untouched is the share of unmarked "
+    "photographs that are unchanged bit for bit.",
+    "The weights must not be trained on the folder's photographs; the package's weights are not trained on scikit-image's.",
 ]
-FINER = 2  # times the photograph's size at which covers are drawn, so that their edges are smooth
-SANS, BOLD, ITALIC, MONO = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif-Italic", "DejaVuSansMono-Bold"  # of matplotlib
+FINER = 2  # factor of supersampling: covers are drawn at twice the size, so that their edges are smooth. Not measured.
+SANS, BOLD, ITALIC, MONO = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif-Italic", "DejaVuSansMono-Bold"  # matplotlib's
 WHITE, GREY, BLACK, ORANGE = (1.0, 1.0, 1.0), (0.35, 0.35, 0.35), (0.08, 0.08, 0.08), (1.0, 0.5, 0.12)  # RGB in [0, 1]
 
 
@@ -44,20 +46,20 @@ def run_web_marks(
     folder: str | Path | None,
     limit: int | None = None,
 ) -> dict:
-    """Score a remover, and leave `web_marks.json`, `web_marks.csv` and `web_marks.png`.
+    """Score a remover, and write `web_marks.json`, `web_marks.csv` and `web_marks.png`.
 
     Args:
-        photos: folder of photographs; None: those that ship with scikit-image.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None: the package's.
+        photos: folder of photographs; None for those that ship with scikit-image.
+        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
         device: "auto", "cpu" or "cuda".
-        folder: where the files go; None: nowhere.
-        limit: photographs at most.
+        folder: folder for the reports; None writes nothing.
+        limit: number of photographs at most.
 
     Returns:
-        what `web_marks.json` holds.
+        the content of `web_marks.json`.
 
     Raises:
-        ValueError: no photographs, no weights, or a limit below 1.
+        ValueError: there are no photographs or no weights, or the limit is below 1.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit must be 1 or more, got {limit}")
@@ -87,14 +89,14 @@ def run_web_marks(
 
 
 def web_samples(file: str, clean: np.ndarray) -> Iterator[Sample]:
-    """A photograph, (H, W, 3) RGB uint8, under each web mark, and last without one."""
+    """A photograph, (H, W, 3) RGB uint8, under each web mark, and finally without a mark."""
     for name in WEB_MARKS:
         yield Sample(Cell(name), file, clean, *blend(clean, web_mark(name, *clean.shape[:2])))
     yield Sample(Cell("unmarked"), file, clean, clean, np.zeros(clean.shape[:2], np.uint8))
 
 
 def web_table(results: dict) -> str:
-    """The marks as a table, PSNR in dB."""
+    """The scores of the marks as text, PSNR in dB."""
     heads = {"PSNR in": "input_psnr", "restored": "psnr", "inside: in": "input_masked_psnr", "restored ": "masked_psnr"}
     heads |= {"Telea*": "telea_masked_psnr"}
     rows = []
@@ -107,18 +109,18 @@ def web_table(results: dict) -> str:
         }
         row["lifted"] = f"{mark['lifted']:.0%}" if marked else ""
         rows.append(row | {"changed outside": f"{mark['changed_outside']:.2%}"})
-    given_back = results["marks"][-1]["untouched"]
+    untouched = results["marks"][-1]["untouched"]
     return "\n\n".join(
         [
             format_table(rows),
-            f"Unmarked photographs given back bit for bit: {given_back:.1%}",
-            "* is given the true mask, which a user does not have.",
+            f"Unmarked photographs unchanged bit for bit: {untouched:.1%}",
+            "* with the true mask, which users do not have.",
         ]
     )
 
 
 def draw_web_marks(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
-    """A photograph under each mark, and restored."""
+    """One photograph per mark, watermarked and restored."""
     widest = max(
         (sample.clean for sample, _, _ in examples.values()), key=lambda photo: photo.shape[1] / photo.shape[0]
     )
@@ -132,7 +134,12 @@ def draw_web_marks(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figu
 
 
 def _score(remover: Callable[[np.ndarray], Result], opened: list) -> tuple[list[dict], dict[str, tuple]]:
-    """Rows by mark, and of each mark one sample with the restored photograph and its row, of another photograph if there is one."""
+    """Score all photographs under all marks.
+
+    Returns:
+        one row per mark and photograph, sorted by mark; and an example of each mark by name: the sample, the restored
+        photograph and the row. The examples use different photographs as far as there are enough.
+    """
     rows, examples = [], {}
     for number, (file, read) in enumerate(tqdm(opened, desc="Web marks", unit="photo", leave=False)):
         clean = np.ascontiguousarray(read())
@@ -151,10 +158,12 @@ def _score(remover: Callable[[np.ndarray], Result], opened: list) -> tuple[list[
 
 
 class Canvas:
-    """A layer as large as a photograph, on which covers are laid one over the other.
+    """A layer of the photograph's size, on which covers are laid one over the other.
+
+    A cover is (H, W) float32 in [0, 1]: the covered share of each pixel.
 
     Args:
-        width, height: of the photograph, pixels.
+        width, height: size of the photograph, pixels.
     """
 
     def __init__(self, width: int, height: int):
@@ -162,31 +171,31 @@ class Canvas:
         self.layer = np.zeros((height, width, 4), np.float32)  # RGBA, premultiplied
 
     def lay(self, cover: np.ndarray, colour: tuple[float, float, float], alpha: float) -> None:
-        """Put a cover (H, W) in [0, 1] over what is there, in one colour, RGB in [0, 1], and one opacity."""
+        """Lay a cover over the layer, in one colour, RGB in [0, 1], and with one opacity `alpha`."""
         stamp = cover[..., None] * np.float32(alpha) * np.append(np.float32(colour), np.float32(1.0))
         self.layer = over(stamp, self.layer)
 
     def cover(self, draw: Callable[[ImageDraw.ImageDraw], None], size: tuple[int, int] | None = None) -> np.ndarray:
-        """What `draw` draws white on a black sheet of the canvas's size, in finer pixels: (H, W) float32 in [0, 1]."""
+        """The cover that `draw` draws in white on black; its coordinates are those of the photograph times `FINER`."""
         width, height = size or (self.width, self.height)
         sheet = Image.new("L", (FINER * width, FINER * height))
         draw(ImageDraw.Draw(sheet))
         return cv2.resize(np.asarray(sheet), (width, height), interpolation=cv2.INTER_AREA) / np.float32(255.0)
 
     def text(self, x: float, y: float, text: str, em: float, face: str, anchor: str, stroke: float = 0.0) -> np.ndarray:
-        """The cover of a line of text; place and size in pixels of the photograph, `anchor` as Pillow has it."""
+        """The cover of a line of text; position and size in pixels of the photograph, `anchor` as in Pillow."""
         font = _font(face, em)
         place, width = (FINER * x, FINER * y), round(FINER * stroke)
         return self.cover(lambda pen: pen.text(place, text, fill=255, font=font, anchor=anchor, stroke_width=width))
 
     def mark(self) -> Mark:
-        """All that was laid, as one mark."""
+        """All covers together as one mark."""
         alpha = self.layer[..., 3]
         return Mark(alpha, self.layer[..., :3] / np.maximum(alpha, 1e-6)[..., None])
 
 
 def signature(canvas: Canvas) -> None:
-    """A photographer's name in italics with a soft shadow, bottom right."""
+    """A photographer's name in italics with a soft shadow, at the bottom right."""
     em = 0.075 * canvas.side
     x, y = canvas.width - 0.6 * em, canvas.height - 0.7 * em
     shadow = cv2.GaussianBlur(canvas.text(x + em / 15, y + em / 15, "Anna Weber", em, ITALIC, "rd"), (0, 0), em / 20)
@@ -195,7 +204,7 @@ def signature(canvas: Canvas) -> None:
 
 
 def preview(canvas: Canvas) -> None:
-    """A faint word repeated over the whole photograph, turned by 30 degrees."""
+    """A faint word, rotated by 30 degrees and repeated over the whole photograph."""
     em, sheet = 0.05 * canvas.side, 2 * max(canvas.width, canvas.height)
     font = _font(SANS, em)
 
@@ -213,13 +222,13 @@ def preview(canvas: Canvas) -> None:
 
 
 def date(canvas: Canvas) -> None:
-    """The date that a camera burns in: opaque, orange, bottom right."""
+    """A camera's date stamp: opaque, orange, at the bottom right."""
     em = 0.06 * canvas.side
     canvas.lay(canvas.text(canvas.width - em, canvas.height - em, "'26 11 26", em, MONO, "rd"), ORANGE, 1.0)
 
 
 def word(canvas: Canvas) -> None:
-    """One large translucent word with a thin outline over the middle."""
+    """One large translucent word with a thin outline, in the middle."""
     em = min(0.22 * canvas.side, canvas.width / 5.0)
     place = canvas.width / 2, canvas.height / 2, "SAMPLE", em, BOLD, "mm"
     canvas.lay(canvas.text(*place, stroke=em / 50), GREY, 0.35)
@@ -237,7 +246,7 @@ def caption(canvas: Canvas) -> None:
 
 
 def crossed(canvas: Canvas) -> None:
-    """Lines from corner to corner and a ring with a name in the middle."""
+    """Two lines from corner to corner, and a ring with a name in the middle."""
     right, bottom = FINER * (canvas.width - 1), FINER * (canvas.height - 1)
     x, y, radius, em = right / 2, bottom / 2, FINER * 0.16 * canvas.side, 0.085 * canvas.side
     thin, thick = round(FINER * 0.007 * canvas.side), round(FINER * 0.018 * canvas.side)
@@ -253,13 +262,13 @@ def crossed(canvas: Canvas) -> None:
 
 
 def credit(canvas: Canvas) -> None:
-    """A small line with a © and an address, bottom left."""
+    """A small credit line with a © and a web address, at the bottom left."""
     em = 0.045 * canvas.side
     canvas.lay(canvas.text(em, canvas.height - em, "© 2026 www.example.com", em, SANS, "ld"), WHITE, 0.6)
 
 
 def emblem(canvas: Canvas) -> None:
-    """A translucent emblem of ring, peak and name, top right."""
+    """A translucent emblem of ring, peak and name, at the top right."""
     size = FINER * canvas.side / 6.0
     x, y = FINER * canvas.width - 1.3 * size, 0.2 * size
 

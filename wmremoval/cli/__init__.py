@@ -1,1 +1,1 @@
-"""What users run: remove, train, evaluate, download, publish."""
+"""The users' commands: remove, train, evaluate, download, publish."""

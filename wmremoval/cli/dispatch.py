@@ -10,19 +10,19 @@ from wmremoval.files import first_line
 
 
 def dispatch(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
-    """Parse and run.
+    """Parse the command line and run the command.
 
     Args:
-        parser: each of its commands sets `run`, a function from the arguments to the exit status.
-        argv: the command line; None takes the program's own.
+        parser: each of its commands sets `run`, a function of the arguments that returns the exit status.
+        argv: the command line; None for the process's own.
 
     Returns:
-        the exit status: 0 if all went well, 1 with one line on standard error if not, 130 if interrupted.
+        the exit status of the command; 1 after an error, with one line on standard error; 130 after an interruption.
     """
     arguments = parser.parse_args(argv)
     log_to(sys.stdout)
     try:
-        with warnings.catch_warnings():  # also restores the way warnings are shown
+        with warnings.catch_warnings():  # restores showwarning at the end
             warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
             return arguments.run(arguments)
     except KeyboardInterrupt:

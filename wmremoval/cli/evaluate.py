@@ -6,7 +6,7 @@ from wmremoval.files import from_root
 
 
 def add_evaluate(commands: argparse._SubParsersAction) -> None:
-    """The command's options."""
+    """Add the command with its options."""
     evaluate = commands.add_parser("evaluate", help="score a run over its test photographs")
     evaluate.add_argument("run_folder", metavar="RUN", help="folder of a run")
     evaluate.add_argument("--photos", help="folder of the run's photographs, if it has moved")
@@ -15,7 +15,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
 
 
 def run_evaluate(arguments: argparse.Namespace) -> int:
-    """Score a finished run over its own test photographs, or those of the same names in another folder."""
+    """Score a run over its test photographs, in their own folder or another one; returns the exit status."""
     from wmremoval.data.loaders import fixed_loader
     from wmremoval.training.evaluate import score
     from wmremoval.training.run_folder import read_run, run_photos, write_changelog
@@ -33,7 +33,7 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
 
 
 def print_scores(summary: dict) -> None:
-    """The document's three test lines, each beside doing nothing."""
+    """Print the document's three test lines, each with the score of the unrestored input (doing nothing)."""
     mean = {name: value["mean"] for name, value in summary.items() if isinstance(value, dict) and "mean" in value}
     print(f"Test Loss: {mean['loss']:.4f}")
     print(f"Test PSNR: {mean['psnr']:.2f} dB (doing nothing: {mean['input_psnr']:.2f} dB)")

@@ -1,4 +1,4 @@
-"""wmremoval publish: a run's reports and pictures, put into outputs/."""
+"""wmremoval publish: copy a run's reports and pictures into outputs/."""
 
 import argparse
 
@@ -6,15 +6,15 @@ from wmremoval.files import from_root
 
 
 def add_publish(commands: argparse._SubParsersAction) -> None:
-    """The command's options."""
-    publish = commands.add_parser("publish", help="put a run's reports and pictures into outputs/ for the README")
+    """Add the command with its options."""
+    publish = commands.add_parser("publish", help="copy a run's reports and pictures into outputs/ for the README")
     publish.add_argument("run_folder", metavar="RUN", help="folder of a run")
-    publish.add_argument("--output", default="outputs", help="where reports and visuals/ go")
+    publish.add_argument("--output", default="outputs", help="folder for the reports and visuals/")
     publish.set_defaults(run=run_publish)
 
 
 def run_publish(arguments: argparse.Namespace) -> int:
-    """Publish a run."""
+    """Publish a run; returns the exit status."""
     import torch
 
     from wmremoval.report.publish import publish

@@ -1,4 +1,4 @@
-"""wmremoval remove: its options, its lines, its report, and its share of the work among several processes."""
+"""wmremoval remove: options, printed lines, report, and the division of the work among several processes."""
 
 import argparse
 import os
@@ -26,7 +26,7 @@ EXAMPLES = """examples:
 
 
 def add_remove(commands: argparse._SubParsersAction) -> None:
-    """The command's options."""
+    """Add the command with its options."""
     remove = commands.add_parser(
         "remove",
         help="remove watermarks from photographs and folders of them",
@@ -36,20 +36,22 @@ def add_remove(commands: argparse._SubParsersAction) -> None:
     )
     remove.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs and folders: jpg png webp tif bmp")
     remove.add_argument("-o", "--output", required=True, help="a folder, or a file for one photograph")
-    remove.add_argument("--masks", metavar="DIR", help="save what was found as DIR/<name>.png, 8-bit grey")
-    remove.add_argument("--mask", metavar="FILE|DIR", help="change only what is not black here (DIR/<name>.png)")
+    remove.add_argument("--masks", metavar="DIR", help="save the mask of each photograph as DIR/<name>.png, 8-bit grey")
+    remove.add_argument("--mask", metavar="FILE|DIR", help="restrict changes to the non-black pixels (DIR/<name>.png)")
     remove.add_argument(
         "--weights", metavar="FILE", help="a .safetensors, .pth or run's folder; default: the package's"
     )
     remove.add_argument("--device", default="auto", help="auto, cpu or cuda")
     remove.add_argument("--precision", default="auto", help="auto, float32 or bf16")
-    remove.add_argument("--max-memory", type=int, default=2000, metavar="MB", help="on the CPU, default 2000")
-    remove.add_argument("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"default {MAX_PIXELS}")
-    remove.add_argument("--recursive", action="store_true", help="look into sub-folders")
-    remove.add_argument("--overwrite", action="store_true", help="replace outputs that are there already")
-    remove.add_argument("--format", default="keep", choices=("keep", *FORMATS), help="of the outputs, default keep")
+    remove.add_argument("--max-memory", type=int, default=2000, metavar="MB", help="memory on the CPU, default 2000")
+    remove.add_argument(
+        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"largest photograph, default {MAX_PIXELS}"
+    )
+    remove.add_argument("--recursive", action="store_true", help="include sub-folders")
+    remove.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    remove.add_argument("--format", default="keep", choices=("keep", *FORMATS), help="output format, default keep")
     remove.add_argument("--quality", type=_quality, default="keep", metavar="N|keep", help="1 to 100, default keep")
-    remove.add_argument("--report", metavar="FILE.json", help="write what became of every photograph")
+    remove.add_argument("--report", metavar="FILE.json", help="write the outcome of every photograph")
     remove.add_argument("--compare", metavar="DIR", help="save before and after side by side as DIR/<name>.jpg")
     remove.set_defaults(run=run_remove)
 
@@ -61,7 +63,11 @@ def _quality(text: str) -> int | str:
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
-    """Restore everything; 0 if all went well, 1 if some failed, 2 for wrong usage."""
+    """Restore all photographs and return the exit status.
+
+    Returns:
+        0 if all went well, 1 if a photograph failed or none was found, 2 for wrong usage, 130 after an interruption.
+    """
     from wmremoval.restore.batch import Options, Outcome, UsageError, plan_jobs, share_of
     from wmremoval.restore.remover import load_remover
 
@@ -80,7 +86,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
             print(remark, file=sys.stderr)
     options = Options(arguments.max_pixels, arguments.overwrite, arguments.quality)
     started, outcomes, interrupted = time.perf_counter(), [], False
-    with _group(world), _terminated_as_interrupted():
+    with _process_group(world), _terminated_as_interrupted():
         try:
             outcomes = _work(share_of(jobs, rank, world), remover, options, outcomes, rank, world)
         except KeyboardInterrupt:
@@ -90,12 +96,15 @@ def run_remove(arguments: argparse.Namespace) -> int:
         outcomes = [Outcome(**row) for row in sorted(rows, key=lambda row: row["name"])]
         status = _finish(arguments, remover, outcomes, time.perf_counter() - started, rank, world, interrupted)
         if not interrupted:
-            _wait_for_all(world)  # a process that ends in failure would have the others stopped
+            _wait_for_all(world)  # torchrun stops the others as soon as one process ends with an error
     return status if rank == 0 or interrupted else 0
 
 
 def _work(jobs: Sequence, remover, options, outcomes: list, rank: int, world: int) -> list:
-    """Restore the jobs with a bar and a line each; `outcomes` grows as they end, whatever comes between."""
+    """Restore the jobs with a progress bar and one line each.
+
+    Each outcome is added to `outcomes` at once, so that an interruption loses none.
+    """
     from wmremoval.restore.batch import remove_watermarks
 
     label = "Removing watermarks" if world == 1 else f"Process {rank + 1} of {world}"
@@ -115,7 +124,7 @@ def _finish(arguments, remover, outcomes: list, seconds: float, rank: int, world
     if rank == 0 or interrupted:
         print(summary_line(outcomes, seconds))
         if interrupted:
-            print("interrupted; the same command goes on with what is missing", file=sys.stderr)
+            print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
         elif not outcomes:
             print("no photographs found", file=sys.stderr)
     if arguments.report and rank == 0:
@@ -139,17 +148,17 @@ def _report(arguments, remover, outcomes: list, seconds: float, world: int, inte
         "seconds": round(seconds, 2),
         "interrupted": interrupted,
         "summary": {status: sum(outcome.status == status for outcome in outcomes) for status in statuses},
-        "photographs": [_plain(asdict(outcome)) for outcome in outcomes],
+        "photographs": [_json_safe(asdict(outcome)) for outcome in outcomes],
     }
 
 
-def _plain(value: Any) -> Any:
-    """File names that are no UTF-8 cannot stand in JSON: their odd bytes are escaped."""
+def _json_safe(value: Any) -> Any:
+    """Escape the bytes of file names that are not UTF-8, since JSON cannot hold them."""
     if isinstance(value, str):
         return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list) else value
+        return {name: _json_safe(item) for name, item in value.items()}
+    return [_json_safe(item) for item in value] if isinstance(value, list) else value
 
 
 def _path(name: str) -> Path:
@@ -180,7 +189,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does: the file at hand is finished or given up, never left in half."""
+    """Let SIGTERM end the run like Ctrl-C: the current file is either finished or not written at all."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -193,8 +202,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 @contextmanager
-def _group(world: int) -> Iterator[None]:
-    """The processes that `torchrun` started, which meet once, at the end."""
+def _process_group(world: int) -> Iterator[None]:
+    """Connect the processes started by `torchrun`; they exchange data once, at the end."""
     if world == 1:
         yield
         return
@@ -208,14 +217,14 @@ def _group(world: int) -> Iterator[None]:
 
 
 def _gathered(rows: list[dict], rank: int, world: int) -> list[dict]:
-    """The rows of all processes, on the first of them."""
+    """The rows of all processes, on the first process."""
     if world == 1:
         return rows
     import torch.distributed as distributed
 
-    everyone: list[list[dict]] = [[] for _ in range(world)]
-    distributed.gather_object(rows, everyone if rank == 0 else None)
-    return [row for part in everyone for row in part] if rank == 0 else rows
+    parts: list[list[dict]] = [[] for _ in range(world)]
+    distributed.gather_object(rows, parts if rank == 0 else None)
+    return [row for part in parts for row in part] if rank == 0 else rows
 
 
 def _wait_for_all(world: int) -> None:

@@ -1,1 +1,1 @@
-"""Photographs as files: read and write every format and mode with its metadata; knows nothing of watermarks."""
+"""Photographs as files: reading and writing every supported format and mode, metadata included."""

@@ -1,4 +1,4 @@
-"""The bytes of a restored photograph: pixels through Pillow or OpenCV, metadata carried over from the source."""
+"""Encoding of a restored photograph: pixels by Pillow or OpenCV, metadata copied from the source."""
 
 import io
 import struct
@@ -17,22 +17,26 @@ from wmremoval.photofile.png import Chunk
 from wmremoval.photofile.read import restored_strips
 
 Pieces = list[bytes | memoryview]
-LOSSY_QUALITY = 95  # where the source's own quality is not known
-PNG_LEVEL = 4  # of zlib: twice as fast as the usual 6 for files at most a few percent larger
-LONGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # pixels
+LOSSY_QUALITY = 95  # 1 to 100; used if the source's quality is unknown. Chosen, not measured.
+PNG_LEVEL = 4  # zlib level, 0 to 9; twice as fast as level 6, files a few percent larger (the measurement is not kept)
+LONGEST_SIDE = {"JPEG": 65500, "WebP": 16383}  # pixels; limits of libjpeg and of the WebP format
 PREDICTED = ("tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd")  # compressions with a predictor
-LOSSLESS_TIFF = ("raw", "packbits", "tiff_ccitt", "group3", "group4", *PREDICTED)
+LOSSLESS_TIFF = ("raw", "packbits", "tiff_ccitt", "group3", "group4", *PREDICTED)  # Pillow's names
+# Pillow's name of a compression and its number in the TIFF tag, for those that OpenCV writes.
 OPENCV_TIFF = {"raw": 1, "tiff_lzw": 5, "tiff_adobe_deflate": 8, "tiff_deflate": 8, "packbits": 32773, "lzma": 34925}
-PROFILE_SPACES = {"grey": b"GRAY", "rgb": b"RGB ", "palette": b"RGB ", "cmyk": b"CMYK"}
+PROFILE_SPACES = {"grey": b"GRAY", "rgb": b"RGB ", "palette": b"RGB ", "cmyk": b"CMYK"}  # bytes 16 to 19 of a profile
 
 
 def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, quality: int | None) -> Pieces:
-    """The restored photograph as a file, in pieces.
+    """Encode the restored photograph.
 
     Args:
-        photo, restored, mask: as for `restored_strips`.
+        photo, restored, mask: see `restored_strips`.
         name: "JPEG", "PNG", "WebP", or the photograph's own format.
-        quality: of the lossy formats, 1 to 100; None for the source's own.
+        quality: 1 to 100, for lossy formats; None keeps the source's quality.
+
+    Returns:
+        The pieces of the file, in order.
 
     Raises:
         NotSupported: the format cannot hold the photograph.
@@ -44,7 +48,7 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
 
 
 class _Pixels:
-    """The restored samples, as the target kind stores them."""
+    """The restored samples, converted to the pixel kind of the output file."""
 
     def __init__(self, photo: Photo, restored: np.ndarray, mask: np.ndarray, target: PixelKind):
         self.photo, self.restored, self.mask, self.kind = photo, restored, mask, target
@@ -55,7 +59,7 @@ class _Pixels:
             yield rows, strip if same else converted(self.photo.kind, strip, self.kind)
 
     def image(self) -> Image.Image:
-        """A Pillow image, pasted together in strips: no second copy of the whole is made."""
+        """A Pillow image, pasted strip by strip: this avoids a second copy of the whole photograph."""
         width, height = self.photo.size
         image = Image.new(self.kind.mode, (width, height))
         for rows, strip in self.strips():
@@ -74,7 +78,7 @@ class _Pixels:
 
 
 def _target(photo: Photo, name: str) -> PixelKind:
-    """The kind that the format stores; whatever is lost on the way to it is noted."""
+    """The pixel kind of the output file; losses of the conversion are added to the photograph's notes."""
     kind = photo.kind
     if name == photo.format:
         return kind
@@ -95,7 +99,7 @@ def _target(photo: Photo, name: str) -> PixelKind:
 
 
 def _profile(photo: Photo, kind: PixelKind) -> bytes:
-    """The colour profile, if it is one for such pixels."""
+    """The colour profile if it fits the pixel kind, else no bytes."""
     if photo.icc and photo.icc[16:20] != PROFILE_SPACES[kind.colour]:
         photo.note("the colour profile is for other pixels than the new format stores, and is left out")
         return b""
@@ -105,12 +109,12 @@ def _profile(photo: Photo, kind: PixelKind) -> bytes:
 def _saved(image: Image.Image, name: str, **options) -> memoryview:
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
-    return memoryview(buffer.getvalue())  # not getbuffer(): CPython 3.12 crashes if that outlives its buffer
+    return memoryview(buffer.getvalue())  # getbuffer() would crash CPython 3.12 when it outlives its buffer
 
 
 @contextmanager
-def _room(pixels: int) -> Iterator[None]:
-    """Let Pillow's buffer hold a progressive JPEG of any quality: libjpeg writes its last scan in one go."""
+def _larger_buffer(pixels: int) -> Iterator[None]:
+    """Enlarge Pillow's buffer for a progressive JPEG: libjpeg writes the last scan in one piece."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, 6 * pixels + 65536)
     try:
@@ -132,23 +136,23 @@ def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     if details.get("rgb"):
         options |= {"keep_rgb": True, "subsampling": -1}
     progressive = details.get("progressive", False)
-    coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns that few decoders know them
-    room = _room(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
-    with room, quiet_codecs() if coarse else nullcontext():
+    coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns: few decoders read these
+    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
+    with buffer, quiet_codecs() if coarse else nullcontext():
         encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
     segments = details["segments"] if details else _new_segments(photo, pixels.kind)
-    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG without Adobe's marker stays without it
-    return jpeg.transplant(encoded, [_upright(segment) for segment in segments], marked)
+    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
+    return jpeg.transplant(encoded, [_upright_exif(segment) for segment in segments], marked)
 
 
-def _upright(segment: jpeg.Segment) -> jpeg.Segment:
+def _upright_exif(segment: jpeg.Segment) -> jpeg.Segment:
     marker, data = segment
     exif = marker == 0xE1 and data.startswith(jpeg.EXIF)
     return (marker, tiff.upright(data)) if exif else segment
 
 
 def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
-    """Segments for what a photograph of another format says."""
+    """JPEG segments with the metadata of a photograph in another format."""
     across, down = (min(65535, max(1, round(value))) for value in photo.dpi or (72, 72))
     jfif = b"JFIF\0\x01\x01" + bytes([1]) + across.to_bytes(2, "big") + down.to_bytes(2, "big") + b"\0\0"
     segments = [(jpeg.JFIF_MARKER, jfif)] if kind.colour != "cmyk" else []
@@ -173,7 +177,7 @@ def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
     if kind.bits == 16 and kind.colour == "rgb":
         encoded = _opencv(".png", pixels.opencv(), [])
-    elif grey_bits:  # Pillow packs so few bits only for palette images, whose indices these levels then are
+    elif grey_bits:  # Pillow packs 2 or 4 bits only for palette images: the grey levels become palette indices
         image = Image.new("P", photo.size)
         for rows, strip in pixels.strips():
             image.paste(Image.frombytes("P", strip.shape[1::-1], strip.tobytes()), (0, rows.start))
@@ -196,7 +200,7 @@ def _packed(image: Image.Image, bits: int) -> memoryview:
 
 
 def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
-    """Chunks for what a photograph of another format says."""
+    """PNG chunks with the metadata of a photograph in another format."""
     chunks = []
     if icc := _profile(photo, kind):
         chunks.append(Chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
@@ -226,7 +230,7 @@ def _webp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
 def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     if not pixels.kind.alpha:
         return [_saved(pixels.image(), "BMP", dpi=photo.dpi or (0, 0))]
-    encoded = _opencv(".bmp", pixels.opencv(), [])  # Pillow's header would not say that there is an alpha channel
+    encoded = _opencv(".bmp", pixels.opencv(), [])  # Pillow's header would not declare the alpha channel
     per_metre = [min(0x7FFFFFFF, max(0, round(value * 39.3701))) for value in photo.dpi or (0, 0)]
     return [encoded[:38], struct.pack("<2I", *per_metre), encoded[46:]]
 
@@ -245,7 +249,7 @@ def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
 
 
 def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | None) -> memoryview | None:
-    """The pixels as a TIFF, or None where this compression cannot be written."""
+    """The pixels as a TIFF, or None if this compression cannot be written."""
     predictor = photo.details["predictor"] if compression in PREDICTED else 1
     kind = pixels.kind
     if kind.bits == 16 and kind.colour == "rgb":
@@ -262,7 +266,7 @@ def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | Non
         options["tiffinfo"] = {317: 2}
     if compression in ("jpeg", "tiff_jpeg"):
         tables = jpeg.tables_in(photo.details["jpeg_tables"])
-        options["compression"] = "jpeg"  # the old style of JPEG in TIFF is not written any more
+        options["compression"] = "jpeg"  # libtiff no longer writes old-style JPEG
         options["quality"] = quality or (jpeg.jpeg_quality(tables) if tables else LOSSY_QUALITY)
     try:
         with quiet_codecs():

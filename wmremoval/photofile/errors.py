@@ -1,4 +1,4 @@
-"""One clear line for everything that can be wrong with a file, and silence from the decoders."""
+"""Errors of photograph files: one line for each problem, and no messages from the decoders."""
 
 import logging
 import os
@@ -17,12 +17,12 @@ ONE_AT_A_TIME = threading.RLock()
 
 
 def shown(path: str | Path) -> str:
-    """The file's name on one line: control characters and broken encodings are escaped."""
+    """The file's name on one line; control characters and invalid encodings are escaped."""
     return _printable(Path(path).name or str(path))
 
 
 def one_line(error: BaseException, path: str | Path) -> str:
-    """An error's first line without the path in it, or its type where it says nothing."""
+    """The first line of an error's message without the path, at most 200 characters; its type if there is none."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = str(error).replace(str(path), "").replace(repr(str(path)), "")
@@ -36,7 +36,7 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep Pillow's warnings and log lines on odd metadata from the user."""
+    """Suppress Pillow's warnings and log lines about unusual metadata."""
     logger = logging.getLogger("PIL")
     level = logger.level
     with warnings.catch_warnings():
@@ -50,7 +50,10 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def quiet_codecs() -> Iterator[None]:
-    """Send what libtiff and libjpeg write straight to stderr nowhere; Pillow offers no other way. One thread at a time."""
+    """Suppress messages that libtiff and libjpeg write to stderr themselves. One thread at a time.
+
+    The block redirects the process's stderr, since Pillow has no setting for it.
+    """
     with ONE_AT_A_TIME:
         try:
             kept = os.dup(2)
@@ -69,7 +72,7 @@ def quiet_codecs() -> Iterator[None]:
 
 @contextmanager
 def explained(path: str | Path) -> Iterator[Path]:
-    """Turn every way in which a file can be bad into an ImageError of one line."""
+    """Turn every error of reading or decoding a file into an `ImageError` of one line."""
     path = Path(path)
     try:
         with quiet():

@@ -1,4 +1,4 @@
-"""What a photograph's file says besides its pixels, format by format: pixel kind, metadata, how it was encoded."""
+"""The photograph's pixel kind, metadata and encoding settings, read from the file of each format."""
 
 import struct
 from dataclasses import dataclass, field
@@ -14,20 +14,20 @@ from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 @dataclass
 class Photo:
-    """A photograph and what is needed to write it back as it was.
+    """A photograph with everything needed to write it back in its own format.
 
     Attributes:
-        path: the file it came from.
-        rgb: (H, W, 3) uint8, upright, contiguous: transparency over white. A plain RGB or grey photograph is
-            stored nowhere else, so a restoration may be written into it.
-        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", or "" for an image that came from memory.
-        kind: how the file stores a pixel.
-        native: (H, W, C) the file's own samples, upright; None where `rgb` says it all.
-        turn: the EXIF orientation it had, 1 to 8; an image from memory is turned back by it.
-        exif, icc, xmp: those blocks, empty where there are none; the orientation in `exif` is 1.
-        dpi: horizontal and vertical, or None.
-        details: of the format: what its encoder needs, and the metadata to carry over byte for byte.
-        notes: what could not be kept, a sentence each, for the user.
+        path: the source file.
+        rgb: (H, W, 3) RGB uint8, upright, contiguous; transparency is laid over white. A plain RGB or grey
+            photograph has no other copy of its pixels, and a restoration may be written into this array.
+        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", or "" for an image from memory.
+        kind: the pixel kind of the file.
+        native: (H, W, C) samples of the file, upright; None if `rgb` holds all of them.
+        turn: the original EXIF orientation, 1 to 8; `to_pil` turns an image from memory back by it.
+        exif, icc, xmp: metadata blocks, empty if absent; the orientation in `exif` is 1.
+        dpi: horizontal and vertical resolution, or None.
+        details: settings of the format's encoder, and metadata to copy byte for byte.
+        notes: losses to report to the user, one sentence each.
         source: the image from memory, or None.
     """
 
@@ -47,7 +47,7 @@ class Photo:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the pixel mode; 16-bit colour is "RGB;16" or "RGBA;16"."""
+        """Pillow's name of the pixel mode; 16-bit colour, unknown to Pillow, is "RGB;16" or "RGBA;16"."""
         return self.kind.mode
 
     @property
@@ -57,26 +57,26 @@ class Photo:
 
     @property
     def quality(self) -> int | None:
-        """The quality a JPEG was written with, 1 to 100, estimated from its tables; None for other formats."""
+        """Quality of a JPEG, 1 to 100, estimated from its quantisation tables; None for other formats."""
         tables = self.details.get("quantization")
         return jpeg.jpeg_quality(tables) if tables else None
 
     def note(self, text: str) -> None:
-        """Remember, once, what could not be kept."""
+        """Add a note, unless the same note is already there."""
         if text not in self.notes:
             self.notes.append(text)
 
 
 def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
-    """Fill in the kind, the metadata and the details of a photograph.
+    """Fill in the pixel kind, the metadata and the format's details of a photograph.
 
     Args:
-        photo: with its path and format.
-        image: the opened file, decoded: some metadata of a PNG follows its pixels.
+        photo: has its path and format already.
+        image: the opened file. It must be decoded, since some metadata of a PNG follows the pixels.
         file: the same file; its position changes.
 
     Raises:
-        NotSupported: a kind of picture the package does not handle.
+        NotSupported: the pixel kind is not supported.
         ValueError: the metadata is damaged.
     """
     photo.kind = image_kind(image)
@@ -91,10 +91,10 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
 
 def image_kind(image: Image.Image) -> PixelKind:
-    """The kind of a decoded Pillow image.
+    """The pixel kind of a decoded Pillow image.
 
     Raises:
-        NotSupported: no photograph's kind.
+        NotSupported: the image's mode is not supported.
     """
     if image.mode == "P":
         return kind_of("P", palette=palette_of(image))
@@ -107,7 +107,7 @@ def image_kind(image: Image.Image) -> PixelKind:
 
 
 def palette_of(image: Image.Image) -> np.ndarray:
-    """(N, 4) uint8 RGBA, at least one entry, of a decoded Pillow image in mode P, its transparency included."""
+    """The palette of a decoded Pillow image in mode P, (N, 4) uint8 RGBA with N at least 1, transparency included."""
     entries = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
     entries = entries if len(entries) else np.array([[0, 0, 0, 255]], np.uint8)
     transparency = image.info.get("transparency")
@@ -140,7 +140,7 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     if image.mode == "RGB" and transform == 0 and not jfif:
         photo.details["rgb"] = True
     if image.mode == "CMYK" and transform == 2:
-        photo.details["components"] = [photo.details["components"][0]]  # YCCK is written as CMYK, at luminance quality
+        photo.details["components"] = [photo.details["components"][0]]  # YCCK becomes CMYK: all use the luminance table
 
 
 def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
@@ -167,7 +167,7 @@ def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
             lossless = head[:4] == b"VP8L"
             break
         size = int.from_bytes(head[4:], "little")
-        if head[:4] != b"ANMF":  # a frame holds its picture 16 bytes further in
+        if head[:4] != b"ANMF":  # the image chunk of a frame starts 16 bytes later
             file.seek(size + size % 2, 1)
         else:
             file.seek(16, 1)

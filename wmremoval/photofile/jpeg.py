@@ -1,4 +1,4 @@
-"""JPEG segments: metadata carried byte for byte into a new file, and the quality a file was written with."""
+"""JPEG segments: metadata copied byte for byte into a new file, and an estimate of a file's quality."""
 
 import struct
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 EXIF, XMP, ICC, MPF = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
 COMMENT, JFIF_MARKER, ADOBE_MARKER = 0xFE, 0xE0, 0xEE
 LARGEST = 65533  # bytes of data in one segment
-MOST_METADATA = 64 << 20  # bytes held in memory
-# Annex K of the JPEG standard, row by row: what libjpeg scales by the quality.
+MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
+# Luminance table of the JPEG standard, annex K, row by row; libjpeg scales it by the quality.
 LUMINANCE = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,
              14, 17, 22, 29, 51, 87, 80, 62, 18, 22, 37, 56, 68, 109, 103, 77, 24, 35, 55, 64, 81, 104, 113, 92,
              49, 64, 78, 87, 103, 121, 120, 101, 72, 92, 95, 98, 112, 100, 103, 99)  # fmt: skip
@@ -22,7 +22,7 @@ def read_segments(file: BinaryIO) -> list[Segment]:
     """The APPn and COM segments before the pixels, in the file's order.
 
     Raises:
-        ValueError: not laid out as a JPEG, or over 64 MB of metadata.
+        ValueError: the file is not a valid JPEG, or has over 64 MB of metadata.
     """
     file.seek(0)
     segments, total = [], 0
@@ -32,7 +32,7 @@ def read_segments(file: BinaryIO) -> list[Segment]:
         marker = _next_marker(file)
         if marker in (0xDA, 0xD9):  # start of the pixels, end of the file
             return segments
-        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # stand alone
+        if marker == 0x01 or 0xD0 <= marker <= 0xD8:  # markers without data
             continue
         length = int.from_bytes(file.read(2), "big")
         data = file.read(length - 2) if length >= 2 else b""
@@ -46,7 +46,7 @@ def read_segments(file: BinaryIO) -> list[Segment]:
 
 
 def _next_marker(file: BinaryIO) -> int:
-    while byte := file.read(1):  # decoders skip stray bytes between segments, so this does
+    while byte := file.read(1):  # stray bytes between segments are skipped, as decoders do
         if byte != b"\xff":
             continue
         while (byte := file.read(1)) == b"\xff":
@@ -57,26 +57,26 @@ def _next_marker(file: BinaryIO) -> int:
 
 
 def pack(segment: Segment) -> bytes:
-    """A segment as it stands in a file."""
+    """The bytes of a segment in a file."""
     marker, data = segment
     return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
 
 
 def find(segments: Sequence[Segment], marker: int, start: bytes) -> bytes | None:
-    """The data after `start` of the first such segment, or None."""
+    """The data after `start` of the first segment with this marker and start; None if there is none."""
     return next((data[len(start) :] for kind, data in segments if kind == marker and data.startswith(start)), None)
 
 
 def transplant(encoded: memoryview, segments: Sequence[Segment], marked: bool = True) -> list[bytes | memoryview]:
-    """The pixels of one JPEG under the metadata of another.
+    """Combine the pixels of one JPEG with the metadata of another.
 
     Args:
-        encoded: a JPEG as libjpeg writes it, whose tables and pixels are wanted.
-        segments: of the other file. An index of further pictures (MPF) is left out: those pictures are not there.
-        marked: whether the Adobe segment of `encoded` is kept where the other file has none.
+        encoded: a JPEG written by libjpeg; its tables and pixels are used.
+        segments: segments of the other file. An index of further pictures (MPF) is left out with those pictures.
+        marked: if True and the other file has no Adobe segment, the one of `encoded` is kept.
 
     Returns:
-        The new file in pieces, in order. Its Adobe segment names the colour transform of `encoded`.
+        The pieces of the new file, in order. Its Adobe segment names the colour transform of `encoded`.
     """
     position, own_adobe = 2, None
     while 0xE0 <= encoded[position + 1] <= 0xEF or encoded[position + 1] == COMMENT:
@@ -99,11 +99,13 @@ def transplant(encoded: memoryview, segments: Sequence[Segment], marked: bool = 
 
 
 def tables_by_component(quantization: Mapping[int, Sequence[int]], used: Sequence[int]) -> list[list[int]]:
-    """The tables in the order Pillow's encoder hands them to the components: the last one serves all that follow.
+    """Quantisation tables in the order in which Pillow's encoder assigns them to components.
+
+    The encoder uses the last table for all remaining components.
 
     Args:
         quantization: Pillow's `image.quantization`.
-        used: the number of the table each component uses.
+        used: table number of each component.
     """
     order = list(dict.fromkeys(used))
     if [order.index(number) for number in used] == [min(i, len(order) - 1) for i in range(len(used))]:
@@ -112,7 +114,7 @@ def tables_by_component(quantization: Mapping[int, Sequence[int]], used: Sequenc
 
 
 def tables_in(abbreviated: bytes) -> list[list[int]]:
-    """The quantisation tables in a JPEG or in the tables that a TIFF keeps apart from its strips."""
+    """The quantisation tables of a JPEG, or of the JPEGTables tag of a TIFF."""
     tables, position = [], 2
     while position + 4 <= len(abbreviated) and abbreviated[position] == 0xFF:
         length = int.from_bytes(abbreviated[position + 2 : position + 4], "big")
@@ -127,13 +129,13 @@ def tables_in(abbreviated: bytes) -> list[list[int]]:
 
 
 def jpeg_quality(quantization: Mapping[int, Sequence[int]] | Sequence[Sequence[int]]) -> int:
-    """The libjpeg quality, 1 to 100, whose luminance table is nearest to a file's first table.
+    """Estimate the libjpeg quality, 1 to 100: the one whose luminance table is nearest to a file's first table.
 
     Args:
-        quantization: Pillow's `image.quantization`, or a list of tables of 64 values; at least one.
+        quantization: Pillow's `image.quantization`, or a list of at least one table of 64 values.
     """
     tables = [quantization[key] for key in sorted(quantization)] if isinstance(quantization, Mapping) else quantization
-    table = np.sort(np.asarray(tables[0], np.int64))  # sorted: whatever order the 64 values come in
+    table = np.sort(np.asarray(tables[0], np.int64))  # the order of the 64 values differs between sources
     qualities = np.arange(1, 101)
     scale = np.where(qualities < 50, 5000 // qualities, 200 - 2 * qualities)
     scaled = np.clip((np.sort(LUMINANCE)[None] * scale[:, None] + 50) // 100, 1, 255)

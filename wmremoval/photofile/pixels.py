@@ -1,7 +1,7 @@
-"""What a pixel of each kind stores, how it looks as RGB, and how a restored colour goes back into it.
+"""Pixel kinds: their samples, their conversion to RGB, and the restored colours converted back into samples.
 
-A native array is (H, W, C) in the file's own samples: uint8, or uint16 when the kind has 16 bits. Grey has one
-channel, RGB three, CMYK four (0 = no ink), a palette one (the index); transparency adds one.
+A native array is (H, W, C) and holds the samples of the file: uint8, or uint16 if the kind has 16 bits. Grey has one
+channel, RGB three, CMYK four (0 = no ink), a palette one (the index). An alpha channel adds one.
 """
 
 from collections.abc import Iterator
@@ -34,18 +34,23 @@ NOT_SUPPORTED = {
     "YCbCr": "the YCbCr colour space is",
     "HSV": "the HSV colour space is",
 }
-STRIP = 1 << 20  # pixels converted at a time, so that temporary arrays stay at some tens of megabytes
+STRIP = 1 << 20  # pixels converted at a time: temporary arrays take some tens of megabytes. Chosen, not measured.
 
 
 class NotSupported(ValueError):
-    """A kind of picture the package does not handle; the message says which and what to do, without the file name."""
+    """An unsupported kind of picture. The message names the kind and a remedy, not the file."""
 
 
 @dataclass(frozen=True, eq=False)
 class PixelKind:
-    """How pixels are stored: `colour` grey, rgb, cmyk or palette, at 1, 2, 4, 8 or 16 bits a sample.
+    """The storage of a pixel in a file.
 
-    `key` is the one colour, in samples, that counts as transparent; `palette` is (N, 4) uint8 RGBA.
+    Attributes:
+        colour: "grey", "rgb", "cmyk" or "palette".
+        bits: bits per sample: 1, 2, 4, 8 or 16.
+        alpha: True if there is an alpha channel.
+        key: the one colour, in samples, that counts as transparent, or None.
+        palette: (N, 4) uint8 RGBA, or None.
     """
 
     colour: str
@@ -56,34 +61,34 @@ class PixelKind:
 
     @property
     def channels(self) -> int:
-        """Samples a pixel."""
+        """Samples per pixel."""
         return CHANNELS[self.colour] + self.alpha
 
     @property
     def top(self) -> int:
-        """The largest sample."""
+        """The largest value of a sample."""
         return (1 << self.bits) - 1
 
     @property
     def plain(self) -> bool:
-        """Whether the RGB view says all there is: 8-bit RGB or grey without transparency."""
+        """True for 8-bit RGB or grey without transparency: the RGB view then loses nothing."""
         return self.colour in ("rgb", "grey") and self.bits == 8 and not self.alpha and self.key is None
 
     @property
     def transparent(self) -> bool:
-        """Whether some pixels may be transparent."""
+        """True if pixels may be transparent."""
         return (
             self.alpha or self.key is not None or (self.palette is not None and bool((self.palette[:, 3] < 255).any()))
         )
 
     @property
     def dtype(self) -> type[np.unsignedinteger]:
-        """Of the native array."""
+        """The type of the native array."""
         return np.uint16 if self.bits == 16 else np.uint8
 
     @property
     def mode(self) -> str:
-        """Pillow's name for it; 16-bit colour, which Pillow lacks, is "RGB;16" or "RGBA;16"."""
+        """Pillow's name of the mode; 16-bit colour, unknown to Pillow, is "RGB;16" or "RGBA;16"."""
         if self.colour == "palette":
             return "P"
         if self.colour == "cmyk":
@@ -94,10 +99,10 @@ class PixelKind:
 
 
 def kind_of(mode: str, key: tuple[int, ...] | None = None, palette: np.ndarray | None = None) -> PixelKind:
-    """The kind of a Pillow mode.
+    """The pixel kind of a Pillow mode.
 
     Raises:
-        NotSupported: a mode that is no photograph's, such as float.
+        NotSupported: the mode is not supported, for example float.
     """
     if mode not in MODES:
         what = NOT_SUPPORTED.get(mode, f"the pixel mode {mode} is")
@@ -107,19 +112,19 @@ def kind_of(mode: str, key: tuple[int, ...] | None = None, palette: np.ndarray |
 
 
 def strips(height: int, width: int) -> Iterator[slice]:
-    """Rows in groups of about a megapixel, top to bottom."""
+    """Groups of rows of about a megapixel each, from top to bottom."""
     step = max(1, STRIP // max(width, 1))
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
 def luma(rgb: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 RGB to (...) uint8 grey, with Pillow's weights and rounding: grey stays the same grey."""
+    """Convert (..., 3) uint8 RGB to (...) uint8 grey, with Pillow's weights and rounding; grey keeps its level."""
     weighted = rgb[..., 0] * np.uint32(19595) + rgb[..., 1] * np.uint32(38470) + rgb[..., 2] * np.uint32(7471)
     return ((weighted + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint8)
 
 
 def see(kind: PixelKind, native: np.ndarray) -> np.ndarray:
-    """(..., C) native samples to (..., 3) RGB uint8, transparency laid over white."""
+    """Convert (..., C) native samples to (..., 3) RGB uint8; transparency is laid over white."""
     if kind.colour == "palette":
         return _over_white(kind.palette[..., :3], kind.palette[..., 3:], 255)[_indices(kind, native)]
     if kind.colour == "cmyk":
@@ -137,7 +142,7 @@ def see(kind: PixelKind, native: np.ndarray) -> np.ndarray:
 
 
 def see_all(kind: PixelKind, native: np.ndarray) -> np.ndarray:
-    """(H, W, C) native samples to a contiguous (H, W, 3) RGB uint8 array, in strips to save memory."""
+    """Convert (H, W, C) native samples to a contiguous (H, W, 3) RGB uint8 array, in strips to save memory."""
     rgb = np.empty((*native.shape[:2], 3), np.uint8)
     for rows in strips(*native.shape[:2]):
         rgb[rows] = see(kind, native[rows])
@@ -145,9 +150,9 @@ def see_all(kind: PixelKind, native: np.ndarray) -> np.ndarray:
 
 
 def converted(kind: PixelKind, native: np.ndarray, target: PixelKind) -> np.ndarray:
-    """(rows, W, C) native samples of one kind as those of another: 8-bit grey or RGB, with or without alpha.
+    """Convert (rows, W, C) native samples to another kind: 8-bit grey or RGB, with or without alpha.
 
-    Transparency that the target lacks is dropped, not laid over anything.
+    A target without alpha keeps the colours and drops the transparency; nothing is laid over white.
     """
     opaque = kind.palette
     if opaque is not None:
@@ -163,27 +168,27 @@ def converted(kind: PixelKind, native: np.ndarray, target: PixelKind) -> np.ndar
 
 
 def see_through(kind: PixelKind, native: np.ndarray) -> bool:
-    """Whether any of the (H, W, C) native pixels is not fully opaque."""
+    """True if any of the (H, W, C) native pixels is not fully opaque."""
     top = 255 if kind.colour == "palette" else kind.top
     return kind.transparent and any((_alpha(kind, native[rows]) < top).any() for rows in strips(*native.shape[:2]))
 
 
 def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Native samples with the restored colours in them.
+    """Convert the restored colours to native samples.
 
     Args:
-        native: (H, W, C); never changed.
+        native: (H, W, C); the array is not changed.
         restored: (H, W, 3) RGB uint8.
-        mask: (H, W) uint8; where it is 0 the samples stay, bit for bit.
+        mask: (H, W) uint8; pixels of value 0 keep their samples bit for bit.
 
     Returns:
-        (H, W, C): `native` itself when nothing changes. Transparency stays as it is; fully transparent
-        pixels, and those whose restored colour is the colour they had, keep their samples.
+        (H, W, C); `native` itself if nothing changes. Transparency is kept. Fully transparent pixels, and
+        pixels whose RGB colour was not changed, keep their samples.
     """
-    where = mask != 0
-    if not where.any():
+    inside = mask != 0
+    if not inside.any():
         return native
-    old, wanted = native[where], restored[where]
+    old, wanted = native[inside], restored[inside]
     seen = see(kind, old)
     alpha = _alpha(kind, old)
     moved = (seen != wanted).any(axis=-1) & (alpha > 0)
@@ -197,12 +202,12 @@ def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np
         new = _shifted(kind, old[moved], seen[moved], wanted[moved], alpha[moved])
     old[moved] = new
     result = native.copy()
-    result[where] = old
+    result[inside] = old
     return result
 
 
 def _alpha(kind: PixelKind, native: np.ndarray) -> np.ndarray:
-    """(...) opacity, 0 to the kind's largest sample (255 for a palette)."""
+    """Opacity (...) from 0 to the kind's largest sample value (255 for a palette)."""
     if kind.alpha:
         return native[..., -1]
     if kind.colour == "palette":
@@ -222,21 +227,24 @@ def _over_white(colour: np.ndarray, alpha: np.ndarray, top: int) -> np.ndarray:
 
 
 def _shifted(kind: PixelKind, old: np.ndarray, seen: np.ndarray, wanted: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Each sample moved as far as the view moved: 16-bit detail stays, and the colour under transparency is straight."""
+    """Add the change of the RGB view to each sample, scaled to its range and divided by its opacity.
+
+    Adding the change keeps the detail of 16-bit samples below one 8-bit level.
+    """
     count = CHANNELS[kind.colour]
     if count == 1:
         seen, wanted = seen[..., :1], luma(wanted)[..., None]
     moved = (wanted.astype(np.float64) - seen) * (kind.top / 255.0) * (kind.top / alpha[..., None])
     new = old.copy()
     new[..., :count] = np.clip(np.rint(old[..., :count] + moved), 0, kind.top)
-    if kind.key is not None:  # a visible pixel must not turn transparent by taking on the key's colour
+    if kind.key is not None:  # a visible pixel of the key's colour would turn transparent
         hit = (new == np.array(kind.key)).all(axis=-1)
         new[hit, -1] = kind.key[-1] + 1 if kind.key[-1] < kind.top else kind.key[-1] - 1
     return new
 
 
 def _inks(old: np.ndarray, seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """CMY for the wanted colour under the black that is there; less black only where it hides the colour."""
+    """(N, 4) CMYK for the wanted colours; black is kept, and reduced only where the wanted colour needs it."""
     black = np.minimum(old[:, 3], 255 - wanted.max(axis=1))
     paper = 255.0 - black[:, None]
     inks = np.rint((paper - wanted) * 255.0 / np.maximum(paper, 1.0))
@@ -248,7 +256,7 @@ def _inks(old: np.ndarray, seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def _nearest_entries(kind: PixelKind, old: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(N, 1) indices of the entries that look most like the wanted colours, among those equally transparent."""
+    """(N, 1) palette indices: the colour nearest to the wanted one, among entries of the same opacity as before."""
     view = _over_white(kind.palette[:, :3], kind.palette[:, 3:], 255).astype(np.int32)
     opacity = _alpha(kind, old)
     new = old.copy()
@@ -264,19 +272,19 @@ def _nearest_entries(kind: PixelKind, old: np.ndarray, wanted: np.ndarray) -> np
 
 
 def native_strip(image: Image.Image, kind: PixelKind, rows: slice) -> np.ndarray:
-    """(rows, W, C) native samples of a decoded Pillow image, in its own mode."""
+    """(rows, W, C) native samples of a decoded Pillow image."""
     array = np.asarray(image.crop((0, rows.start, image.width, rows.stop)))
     if kind.bits == 16:
-        array = array.astype(np.uint16)  # big-endian images too
+        array = array.astype(np.uint16)  # to the machine's byte order
     elif kind.bits < 8:
         array = array if array.dtype == bool else array // (255 // kind.top)
     return array.astype(kind.dtype, copy=False).reshape(*array.shape[:2], kind.channels)
 
 
 def image_strip(kind: PixelKind, native: np.ndarray, mode: str = "") -> Image.Image:
-    """A Pillow image of (rows, W, C) native samples, not 16-bit colour; 2- and 4-bit grey becomes 8-bit.
+    """A Pillow image of (rows, W, C) native samples. 2- and 4-bit grey becomes 8-bit; 16-bit colour is not supported.
 
-    `mode` chooses among Pillow's names for 16-bit grey.
+    `mode` is Pillow's name of the 16-bit grey mode; empty for "I;16".
     """
     array = native[..., 0] if native.shape[-1] == 1 else native
     size = (native.shape[1], native.shape[0])

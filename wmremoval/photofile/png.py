@@ -1,4 +1,4 @@
-"""PNG chunks: what a file says about its pixels besides them, carried byte for byte into a new file."""
+"""PNG chunks: metadata copied byte for byte into a new file."""
 
 import struct
 import zlib
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-MOST_METADATA = 64 << 20  # bytes of chunks other than pixels that are held in memory
+MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 LEFT_OUT = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iDOT")  # pixels, animation, an index into the pixels
-BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")
+BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")  # as the PNG standard orders
 
 
 class Chunk(NamedTuple):
@@ -19,7 +19,7 @@ class Chunk(NamedTuple):
 
 
 class PngHeader(NamedTuple):
-    """The fields of IHDR that matter here."""
+    """Size, bits per sample and colour type from the IHDR chunk."""
 
     width: int
     height: int
@@ -31,7 +31,7 @@ def read_header(start: bytes) -> PngHeader:
     """The header from a file's first 26 bytes.
 
     Raises:
-        ValueError: the file does not begin as a PNG must.
+        ValueError: the file does not begin with a PNG header.
     """
     if len(start) < 26 or start[:8] != SIGNATURE or start[12:16] != b"IHDR":
         raise ValueError("no PNG header")
@@ -39,11 +39,11 @@ def read_header(start: bytes) -> PngHeader:
 
 
 def read_chunks(file: BinaryIO) -> list[Chunk]:
-    """Every chunk but the header, the pixels, the end and what belongs to an animation, in the file's order.
+    """The metadata chunks in the file's order: all but header, pixels, animation and end.
 
     Raises:
-        ValueError: a chunk is cut short, unknown and needed, or its checksum is wrong; the end is missing; or all
-            of them are over 64 MB.
+        ValueError: a chunk is cut short, or critical and unknown, or has a wrong checksum; the end is missing; or
+            the chunks are over 64 MB together.
     """
     file.seek(len(SIGNATURE))
     chunks, total = [], 0
@@ -77,21 +77,22 @@ def _walk(png: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def pack(chunk: Chunk) -> bytes:
-    """A chunk as it stands in a file."""
+    """The bytes of a chunk in a file."""
     checksum = zlib.crc32(chunk.name + chunk.data)
     return struct.pack(">I", len(chunk.data)) + chunk.name + chunk.data + struct.pack(">I", checksum)
 
 
 def transplant(encoded: memoryview, chunks: list[Chunk], grey_bits: int = 0) -> list[bytes | memoryview]:
-    """The pixels of one PNG under the metadata of another.
+    """Combine the pixels of one PNG with the metadata of another.
 
     Args:
-        encoded: a PNG whose header and pixels are wanted.
-        chunks: of the other file; its palette and transparency replace those of `encoded`.
-        grey_bits: if not 0, the indices in `encoded`, of so many bits, are grey levels: its palette is dropped.
+        encoded: a PNG; its header and pixels are used.
+        chunks: chunks of the other file; its palette and transparency replace those of `encoded`.
+        grey_bits: if not 0, the palette indices of `encoded` are grey levels of this many bits, and its palette
+            is dropped.
 
     Returns:
-        The new file in pieces, in order. Chunks that must stand before the palette do, the others follow it.
+        The pieces of the new file, in order. `BEFORE_PALETTE` lists the chunks before the palette; the others follow.
     """
     header, pixels = b"", []
     own: list[bytes] = []

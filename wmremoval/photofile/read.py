@@ -1,4 +1,4 @@
-"""A photograph as its file stores it: read with all it says besides the pixels, and a restoration put back into it."""
+"""Reading a photograph with its metadata, and restored samples in the form in which the file stores them."""
 
 import stat
 import sys
@@ -26,7 +26,7 @@ from wmremoval.photofile.pixels import (
     strips,
 )
 
-MAX_PIXELS = 250_000_000  # pixels: 750 MB as RGB
+MAX_PIXELS = 250_000_000  # pixels; 750 MB as RGB. Chosen, not measured.
 ENDINGS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -37,7 +37,7 @@ ENDINGS = {
     ".bmp": "BMP",
 }
 USUAL_ENDING = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
-# Called directly: Image.open would apply a limit on the size that is global to the process and lower than ours.
+# Called directly, since Image.open applies a lower size limit, which is global to the process.
 READERS = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -52,15 +52,15 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a photograph with everything needed to write it back.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF or BMP whose ending says so, in any case.
-        max_pixels: width times height above which the file is refused before it is decoded.
+        path: a JPEG, PNG, WebP, TIFF or BMP file with the ending of its format, in upper or lower case.
+        max_pixels: the largest accepted width times height; larger files are refused before decoding.
 
     Returns:
         The photograph, upright.
 
     Raises:
-        ImageError: one line that names the file and the reason: missing, no regular file, unreadable, empty,
-            damaged, too large, of several pictures, of a kind that is not supported, or of the wrong ending.
+        ImageError: one line that names the file and the reason: missing, not a regular file, unreadable, empty,
+            damaged, too large, several pictures, an unsupported pixel kind, or a wrong ending.
     """
     with explained(path) as path:
         _check_regular(path)
@@ -79,7 +79,7 @@ def _check_regular(path: Path) -> None:
 
 
 def content_format(start: bytes) -> str | None:
-    """The format that a file's first 12 bytes announce, or None."""
+    """The format according to the first 12 bytes of a file, or None."""
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
         return "WebP"
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -117,17 +117,17 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
         image.load()
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
         describe(photo, image, file)
-        stored = _stored(image, photo.kind)
-        image.close()  # and the file; leaving the block alone would keep Pillow's own copy of the pixels
+        samples = _samples(image, photo.kind)
+        image.close()  # frees Pillow's copy of the pixels; the end of the block alone would not
     if photo.kind.bits == 16 and photo.kind.colour == "rgb":
-        stored <<= np.uint16(8)
-        stored |= _low_bytes(photo)
-    _keep(photo, stored)
+        samples <<= np.uint16(8)
+        samples |= _low_bytes(photo)
+    _set_pixels(photo, samples)
     return photo
 
 
-def _stored(image: Image.Image, kind: PixelKind) -> np.ndarray:
-    """(H, W, C) samples of a decoded image: the high bytes where it has 16-bit colour."""
+def _samples(image: Image.Image, kind: PixelKind) -> np.ndarray:
+    """(H, W, C) samples of a decoded image; of 16-bit colour only the high bytes."""
     array = np.empty((image.height, image.width, kind.channels), kind.dtype)
     for rows in strips(image.height, image.width):
         array[rows] = native_strip(image, kind, rows)
@@ -135,11 +135,14 @@ def _stored(image: Image.Image, kind: PixelKind) -> np.ndarray:
 
 
 def _low_bytes(photo: Photo) -> np.ndarray:
-    """(H, W, C) low bytes of 16-bit colour: Pillow keeps each sample's high byte, so it is told the wrong byte order."""
+    """(H, W, C) low bytes of 16-bit colour.
+
+    Pillow keeps only the high byte of a sample. A second decoding with the byte order swapped gives the low byte.
+    """
     with photo.path.open("rb") as file, READERS[photo.format](file) as image:
         image.tile = [_swapped(tile) for tile in image.tile]
         image.load()
-        low = _stored(image, photo.kind)
+        low = _samples(image, photo.kind)
         image.close()
         return low
 
@@ -154,9 +157,9 @@ def _swapped(tile: tuple) -> tuple:
     return type(tile)(codec, extents, offset, new) if hasattr(tile, "_fields") else (codec, extents, offset, new)
 
 
-def _keep(photo: Photo, stored: np.ndarray) -> None:
-    """Turn the samples upright and keep them, and what they look like, once."""
-    upright = np.ascontiguousarray(_turned(stored, photo.turn))
+def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
+    """Turn the samples upright, and store them and their RGB view without a second copy."""
+    upright = np.ascontiguousarray(_turned(samples, photo.turn))
     if photo.kind.plain and photo.kind.colour == "rgb":
         photo.rgb = upright
         return
@@ -165,7 +168,7 @@ def _keep(photo: Photo, stored: np.ndarray) -> None:
 
 
 def _turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarray:
-    """A view of (H, W, C) as the EXIF orientation puts it upright, or, with `back`, the way it was before."""
+    """A view of (H, W, C) turned upright by its EXIF orientation; with `back`, turned the opposite way."""
     if back:
         orientation = {6: 8, 8: 6}.get(orientation, orientation)
     if orientation in (5, 7):
@@ -177,15 +180,18 @@ def _turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarr
 
 
 def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """The photograph's samples, (rows, W, C) at a time from top to bottom, with the restoration in them.
+    """Yield the restored samples of a photograph in strips from top to bottom, with the rows of each.
 
     Args:
         photo: the photograph.
-        restored: (H, W, 3) uint8, upright; may be `photo.rgb` itself, changed.
-        mask: (H, W); where it is 0 the samples stay as they were.
+        restored: (H, W, 3) RGB uint8, upright; may be `photo.rgb` itself after a change in place.
+        mask: (H, W); pixels of value 0 keep their samples.
+
+    Yields:
+        the rows, and their samples (rows, W, C).
 
     Raises:
-        ValueError: the arrays do not have the photograph's size.
+        ValueError: a shape or type differs from the photograph's.
     """
     height, width = photo.rgb.shape[:2]
     if restored.shape != (height, width, 3) or restored.dtype != np.uint8 or mask.shape != (height, width):
@@ -202,10 +208,10 @@ def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Ite
 
 
 def from_pil(image: Image.Image) -> Photo:
-    """The photograph in a Pillow image, which is not changed.
+    """The photograph of a Pillow image; the image is not changed.
 
     Raises:
-        ImageError: a mode that is not supported, such as float, or an image without pixels.
+        ImageError: the mode is not supported, for example float, or the image has no pixels.
     """
     with explained("image"):
         _check_size(*image.size, Path("image"), sys.maxsize)
@@ -216,24 +222,27 @@ def from_pil(image: Image.Image) -> Photo:
         photo.turn = turn if turn in range(1, 9) else 1
         exif, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
         photo.exif = tiff.upright(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else b""
-        _keep(photo, _stored(image, photo.kind))
+        _set_pixels(photo, _samples(image, photo.kind))
         return photo
 
 
 def _orientation(image: Image.Image) -> int:
     try:
         return image.getexif().get(ORIENTATION, 1)
-    except DAMAGED:  # the pixels are fine without it
+    except DAMAGED:  # damaged EXIF does not affect the pixels
         return 1
 
 
 def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
-    """A new Pillow image of the mode, size, orientation and metadata of the one given to `from_pil`.
+    """A new Pillow image with the mode, size, orientation and metadata of the source image.
 
     Args:
         photo: from `from_pil`.
-        restored: (H, W, 3) uint8, upright.
-        mask: (H, W); where it is 0 the pixels stay as they were.
+        restored: (H, W, 3) RGB uint8, upright.
+        mask: (H, W); pixels of value 0 stay as in the source.
+
+    Raises:
+        ValueError: the photograph came from a file, or an array has the wrong shape or type.
     """
     if photo.source is None:
         raise ValueError("the photograph came from a file: write_photo writes it")
@@ -246,17 +255,17 @@ def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
 
 
 def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """The user's own mask: white where the watermark is.
+    """Read a user's mask: white on the watermark, black elsewhere.
 
     Args:
-        path: a picture in any format `read_photo` reads; colours become grey.
-        size: width and height of the photograph, upright.
+        path: a file that `read_photo` reads; colours become grey.
+        size: width and height of the upright photograph, pixels.
 
     Returns:
         (H, W) uint8, 0 to 255.
 
     Raises:
-        ImageError: as `read_photo`; also where the size differs or parts of the picture are transparent.
+        ImageError: as `read_photo`; or the size differs from the photograph's, or pixels are transparent.
     """
     photo = read_photo(path)
     if photo.size != tuple(size):

@@ -1,4 +1,4 @@
-"""TIFF tags: the orientation in a block of EXIF, and descriptive tags carried into a new TIFF or EXIF block."""
+"""TIFF tags: the orientation in an EXIF block, and descriptive tags copied into a new TIFF or EXIF block."""
 
 import io
 import struct
@@ -8,10 +8,11 @@ from typing import BinaryIO
 
 ORIENTATION, XMP, ICC = 0x0112, 700, 34675
 SHORT, LONG = 3, 4
-SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes a value, by type
-SWAPPED = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}  # bytes a number, by type
+SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}  # bytes per value, by type
+# Bytes per number, by type: a change of the byte order reverses this many. A rational (5, 10) is two numbers.
+SWAPPED = {3: 2, 4: 4, 5: 4, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, 13: 4}
 POINTERS = (34665, 34853, 40965)  # to the EXIF, GPS and interoperability directories
-# What describes how the pixels are stored, which the new file says itself, or points at what is not carried over.
+# Tags of the pixel storage, which the new file writes itself, and tags that point at data that is not copied.
 STORAGE = frozenset(
     (254, 255, 256, 257, 258, 259, 262, 263, 266, 273, 277, 278, 279, 280, 281, 284, 288, 289, 290, 291, 292, 293, 297,
      301, 317, 318, 319, 320, 322, 323, 324, 325, 326, 327, 328, 330, 332, 333, 334, 336, 338, 339, 340, 341, 342, 343,
@@ -19,12 +20,12 @@ STORAGE = frozenset(
      34025, 34026, 34027, 34028, 34029, 34030, 37724)
 )  # fmt: skip
 PHOTOSHOP_LAYERS = 37724
-MOST_METADATA = 64 << 20  # bytes of values held in memory
+MOST_METADATA = 64 << 20  # bytes of values held in memory; chosen, not measured
 
 
 @dataclass(frozen=True)
 class Tag:
-    """One tag: number, type, count, and its values in little-endian bytes; or the directory it points to."""
+    """One tag: number, type, count and little-endian values, or the tags of the directory it points to (`inside`)."""
 
     number: int
     type: int
@@ -39,12 +40,13 @@ def short(number: int, *values: int) -> Tag:
 
 
 def read_tags(file: BinaryIO) -> list[Tag]:
-    """The tags of the first directory of a TIFF or an EXIF block, those inside its EXIF and GPS directories included.
+    """Read the descriptive tags of a TIFF or an EXIF block: first directory, with its EXIF and GPS directories.
 
-    Classic and BigTIFF, of either byte order. A tag whose values lie outside the file is left out.
+    Classic TIFF and BigTIFF of either byte order are read. `STORAGE` tags, and tags with values outside the file,
+    are left out.
 
     Raises:
-        ValueError: not a TIFF, or over 64 MB of values.
+        ValueError: the file is not a TIFF, or has over 64 MB of values.
     """
     file.seek(0)
     head = file.read(16)
@@ -81,7 +83,7 @@ def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[
                 tags += [Tag(number, LONG, 1, b"", tuple(inside))] if inside else []
             continue
         if number == PHOTOSHOP_LAYERS:
-            tags.append(Tag(number, kind, 0, b""))  # only that it is there
+            tags.append(Tag(number, kind, 0, b""))  # records only that layers exist
             continue
         data = place[:size] if size <= word else _values(file, pointer, size, budget)
         if len(data) == size:
@@ -108,7 +110,7 @@ def _little(data: bytes, kind: int, order: str) -> bytes:
 
 
 def pack(tags: Iterable[Tag], offset: int) -> bytes:
-    """A little-endian directory that will stand at `offset` (even) in its file, with its values after it."""
+    """The bytes of a little-endian directory at the even file position `offset`, followed by its values."""
     tags = sorted(tags, key=lambda tag: tag.number)
     values_at = offset + 2 + 12 * len(tags) + 4
     entries, values = [], b""
@@ -128,22 +130,22 @@ def pack(tags: Iterable[Tag], offset: int) -> bytes:
 
 
 def exif_block(tags: Sequence[Tag]) -> bytes:
-    """The tags as a block of EXIF (without the letters `Exif`), or nothing where there are none."""
+    """The tags as an EXIF block without the leading `Exif`; no bytes for no tags."""
     return b"II*\0\x08\0\0\0" + pack(tags, 8) if tags else b""
 
 
 def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryview]:
-    """The pixels of one little-endian classic TIFF under the descriptive tags of another.
+    """Combine the pixels of one little-endian classic TIFF with the descriptive tags of another.
 
     Args:
-        encoded: the file whose pixels, and tags on how they are stored, are wanted.
-        tags: what else the new file says; a tag of `encoded` with the same number gives way.
+        encoded: a TIFF; its pixels and its `STORAGE` tags are used.
+        tags: the other tags of the new file; they replace tags of `encoded` with the same number.
 
     Returns:
-        The new file in pieces, in order.
+        The pieces of the new file, in order.
 
     Raises:
-        ValueError: `encoded` is no such TIFF, or the result would be over 4 GB.
+        ValueError: `encoded` is not a little-endian classic TIFF, or the result would be over 4 GB.
     """
     if bytes(encoded[:4]) != b"II*\0":
         raise ValueError("not a little-endian TIFF")
@@ -166,7 +168,7 @@ def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryv
 
 
 def _orientation_at(exif: bytes) -> tuple[int, str] | None:
-    """Where in a block of EXIF the orientation stands, and its byte order."""
+    """Byte position of the orientation in an EXIF block, and the byte order; None if there is no valid orientation."""
     start = 6 if exif.startswith(b"Exif\0\0") else 0
     order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
     if order is None or len(exif) < start + 10:
@@ -183,14 +185,14 @@ def _orientation_at(exif: bytes) -> tuple[int, str] | None:
 
 
 def orientation(exif: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it is damaged."""
+    """The EXIF orientation, 1 to 8; 1 if it is missing or damaged."""
     found = _orientation_at(exif)
     value = struct.unpack_from(found[1] + "H", exif, found[0])[0] if found else 1
     return value if 1 <= value <= 8 else 1
 
 
 def upright(exif: bytes) -> bytes:
-    """The same block with its orientation, where it has one, set to 1; every other byte stays."""
+    """The same EXIF block with an orientation of 1; all other bytes are kept. A missing orientation is not added."""
     found = _orientation_at(exif)
     if found is None:
         return exif
@@ -198,5 +200,5 @@ def upright(exif: bytes) -> bytes:
 
 
 def numbers(tags: Iterable[Tag]) -> Mapping[int, Tag]:
-    """The tags by their number."""
+    """The tags by number."""
     return {tag.number: tag for tag in tags}

@@ -1,4 +1,4 @@
-"""Writing a restored photograph in its own format or another, whole or not at all."""
+"""Writing a restored photograph, in its own format or converted; the file appears whole or not at all."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -20,19 +20,19 @@ FORMATS = {"png": ("PNG", ".png"), "jpeg": ("JPEG", ".jpg"), "webp": ("WebP", ".
 
 
 def output_suffix(path: str | Path, format: str = "keep") -> str:
-    """The file ending for `format`: the path's own for "keep", or where it already says that format.
+    """The file ending for `format`; the path's own ending is kept for "keep", and if it already names the format.
 
     Example:
         >>> output_suffix("a/Photo.JPEG", "keep"), output_suffix("photo.JPEG", "jpeg"), output_suffix("a.tif", "png")
         ('.JPEG', '.JPEG', '.png')
     """
     suffix = Path(path).suffix
-    if format == "keep" or ENDINGS.get(suffix.lower()) == _known(format)[0]:
+    if format == "keep" or ENDINGS.get(suffix.lower()) == _format_and_ending(format)[0]:
         return suffix
     return FORMATS[format][1]
 
 
-def _known(format: str) -> tuple[str, str]:
+def _format_and_ending(format: str) -> tuple[str, str]:
     if format not in FORMATS:
         raise ValueError(f"the format must be keep, {', '.join(FORMATS)}, not {format!r}")
     return FORMATS[format]
@@ -46,24 +46,26 @@ def write_photo(
     format: str = "keep",
     quality: int | str = "keep",
 ) -> None:
-    """Write a photograph with its restoration in it; the file appears whole or not at all.
+    """Write a restored photograph; the file appears whole or not at all.
 
     Args:
-        photo: from `read_photo`. What cannot be kept is added to `photo.notes`.
-        restored: (H, W, 3) uint8, upright; may be `photo.rgb` itself, changed where the mask is not 0.
-        mask: (H, W) uint8; pixels where it is 0 are the input's bit for bit, unless the format is lossy.
-        path: where to; an existing file is replaced.
-        format: "keep" for the photograph's own, with its mode and metadata; "png", "jpeg" or "webp" to convert.
-        quality: 1 to 100 for the lossy formats. With "keep" a JPEG keeps its quantisation tables; a lossy WebP,
-            whose quality is not known, and a conversion to JPEG use 95; a conversion to WebP loses nothing unless
-            the photograph is a JPEG. A lossless WebP stays lossless whatever the quality.
+        photo: from `read_photo`. Losses of the output format are added to `photo.notes`.
+        restored: (H, W, 3) RGB uint8, upright; may be `photo.rgb` itself, changed only inside the mask.
+        mask: (H, W) uint8; pixels of value 0 stay bit for bit as in the input, unless the format is lossy.
+        path: the output file; an existing file is replaced.
+        format: "keep" for the photograph's own format with its mode and metadata; "png", "jpeg" or "webp".
+        quality: 1 to 100 for lossy formats, or "keep". With "keep":
+            a JPEG keeps its quantisation tables;
+            a lossy WebP, whose quality cannot be read, and a conversion to JPEG use 95;
+            a conversion to WebP is lossless, unless the photograph is a JPEG.
+            A lossless WebP stays lossless with any quality.
 
     Raises:
         ImageError: one line: the format cannot hold the photograph, or the file cannot be written.
-        ValueError: arrays, format or quality that are none.
+        ValueError: the arrays do not fit the photograph, or the format or quality is unknown.
     """
     path = Path(path)
-    name = photo.format if format == "keep" else _known(format)[0]
+    name = photo.format if format == "keep" else _format_and_ending(format)[0]
     if not name:
         raise ValueError("an image from memory has no format to keep: use to_pil, or name a format")
     if quality != "keep" and not (isinstance(quality, int) and 1 <= quality <= 100):

@@ -1,1 +1,1 @@
-"""What people look at: plots, diagrams, tables, the gallery, the upload box, publishing."""
+"""Results for people to look at: plots, diagrams, tables, the gallery, the upload box, publishing."""

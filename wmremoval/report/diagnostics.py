@@ -1,7 +1,7 @@
-"""Pictures of the network from inside: activations, attention gates, kernels and gradients.
+"""Pictures of the network's inside: activations, attention gates, kernels and gradients.
 
-An image is (1, 3, H, W) RGB float32 in [0, 1]. The network is left as it was found: modes, gradients,
-BatchNorm statistics and hooks.
+An image is (1, 3, H, W) RGB float32 in [0, 1]. No function changes the network: modes, gradients, BatchNorm
+statistics and hooks stay the same.
 """
 
 import copy
@@ -34,11 +34,11 @@ BLOCKS = ("enc1", "enc2", "enc3", "bottleneck", "attention", "dec1", "dec2", "de
 
 
 def activations(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Outputs of the seven stages and the three gate maps for one forward pass in eval mode.
+    """Outputs of the seven stages and of the three attention gates, from one forward pass in eval mode.
 
     Returns:
-        enc1 .. dec3, (1, C, h, w), and gate1 .. gate3, (1, 1, h, w) in (0, 1), gate3 the finest; on the
-        CPU in float32. Sides are those of the image padded to a multiple of 8, divided by 1, 2, 4 or 8.
+        "enc1" to "dec3", (1, C, h, w), and "gate1" to "gate3", (1, 1, h, w) in (0, 1), "gate3" being the finest;
+        float32 on the CPU. h and w are the sides of the padded image (multiples of 8), divided by 1, 2, 4 or 8.
     """
     found = {}
 
@@ -69,11 +69,11 @@ def _evaluating(net: nn.Module) -> Iterator[None]:
         yield
     finally:
         for module, mode in modes.items():
-            module.training = mode  # module by module: part of the network may have been frozen
+            module.training = mode  # module by module, since the modes may differ
 
 
 def _at_image_size(maps: dict[str, Tensor], name: str, image: Tensor, mode: str) -> np.ndarray:
-    """A (1, 1, h, w) map resized to the padded image and cropped to the image, (H, W)."""
+    """Resize a (1, 1, h, w) map to the padded image and crop it to the image, (H, W)."""
     height, width = image.shape[-2:]
     return F.interpolate(maps[name], size=maps["enc1"].shape[-2:], mode=mode)[0, 0, :height, :width].numpy()
 
@@ -84,7 +84,13 @@ def _strength(maps: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def watermark_attention(net: nn.Module, image: Tensor, mask: Tensor | None = None) -> Figure:
-    """The photograph and each attention gate over it, on its own scale; with a (1, 1, H, W) mask also its outline."""
+    """The photograph, and each attention gate laid over it on a scale of its own.
+
+    Args:
+        net: the network; see the module for the image.
+        image: the watermarked photograph.
+        mask: (1, 1, H, W), 1 inside the watermark; if given, its outline and the mean gate inside and outside appear.
+    """
     maps = activations(net, image)
     figure, panels = image_grid(2, 2, image[0], 4.0, bars=2)
     image_panel(panels[0], image[0], "photograph" if mask is None else "photograph, outline of the true mask")
@@ -102,7 +108,7 @@ def watermark_attention(net: nn.Module, image: Tensor, mask: Tensor | None = Non
 
 
 def multi_layer_activation(net: nn.Module, image: Tensor) -> Figure:
-    """Mean |activation| over the channels of each of the seven stages, each on its own percentile scale."""
+    """Mean |activation| over the channels of each of the seven stages, each on a percentile scale of its own."""
     maps = activations(net, image)
     strengths = _strength(maps)
     figure, panels = image_grid(2, 4, image[0], 3.0, bars=4)
@@ -114,7 +120,7 @@ def multi_layer_activation(net: nn.Module, image: Tensor) -> Figure:
 
 
 def decoder_focus(net: nn.Module, image: Tensor) -> Figure:
-    """The photograph, and the mean |activation| of dec3 with its 1st and 99th percentiles as 0 and 1."""
+    """The photograph, and the mean |activation| of dec3, scaled so that its 1st and 99th percentiles are 0 and 1."""
     maps = activations(net, image)
     strength = _at_image_size(_strength(maps), "dec3", image, "nearest")
     low, high = percentile_limits(strength)
@@ -127,7 +133,12 @@ def decoder_focus(net: nn.Module, image: Tensor) -> Figure:
 
 
 def kernels(net: nn.Module, count: int = 24) -> Figure:
-    """Kernels of the first convolution as RGB tiles, each on its own range, and the spread of every layer's weights."""
+    """Kernels of the first convolution as RGB tiles, and the standard deviation of every layer's weights.
+
+    Args:
+        net: the network.
+        count: number of kernels shown, each on a range of its own.
+    """
     first = net.enc1.layers[0].weight.detach().float().cpu()  # (48, 3, 3, 3)
     figure, (tiles, bars) = new_figure(1, 2, 11.0, 6.4)
     count = min(count, len(first))
@@ -150,10 +161,10 @@ def kernels(net: nn.Module, count: int = 24) -> Figure:
 
 
 def _mosaic(weights: Tensor) -> Tensor:
-    """(N, 3, h, w) kernels as one white-gapped image, (3, rows (h + 1) - 1, columns (w + 1) - 1) in [0, 1]."""
+    """(N, 3, h, w) kernels as one image with white gaps, (3, rows (h + 1) - 1, columns (w + 1) - 1) in [0, 1]."""
     low, high = weights.amin((1, 2, 3), keepdim=True), weights.amax((1, 2, 3), keepdim=True)
     n, c, h, w = weights.shape
-    columns = max(round((0.7 * n) ** 0.5), 1)  # a little higher than wide, as the panel is
+    columns = max(round((0.7 * n) ** 0.5), 1)  # slightly higher than wide, like the panel
     rows = -(-n // columns)
     cells = torch.ones(rows * columns, c, h + 1, w + 1)
     cells[:n, :, :h, :w] = (weights - low) / (high - low).clamp_min(1e-12)
@@ -162,15 +173,21 @@ def _mosaic(weights: Tensor) -> Tensor:
 
 
 def gradients(net: nn.Module, image: Tensor, target: Tensor) -> Figure:
-    """|d loss / d input| over the photograph and the gradient norm of each block, for the L1 loss to `target`."""
-    twin = copy.deepcopy(net).eval().requires_grad_(True)
-    device = next(twin.parameters()).device
+    """|d loss / d input| over the photograph, and the gradient norm of each block, for the L1 loss to `target`.
+
+    Args:
+        net: the network.
+        image: the watermarked photograph.
+        target: the clean photograph, same shape.
+    """
+    copied = copy.deepcopy(net).eval().requires_grad_(True)
+    device = next(copied.parameters()).device
     with torch.enable_grad():
         leaf = image.detach().clone().to(device).requires_grad_(True)
-        loss = F.l1_loss(twin(leaf)[0], target.to(device))
+        loss = F.l1_loss(copied(leaf)[0], target.to(device))
         loss.backward()
     saliency = leaf.grad.abs().mean(1)[0].cpu().numpy()  # (H, W)
-    norms = [torch.cat([p.grad.flatten() for p in twin.get_submodule(b).parameters()]).norm().item() for b in BLOCKS]
+    norms = [torch.cat([p.grad.flatten() for p in copied.get_submodule(b).parameters()]).norm().item() for b in BLOCKS]
     figure, (left, right) = new_figure(1, 2, 11.0, 4.8)
     _grey_photograph(left, image)
     title = "where a change of the input would change the loss"
@@ -188,7 +205,7 @@ def gradients(net: nn.Module, image: Tensor, target: Tensor) -> Figure:
 
 
 def _grey_photograph(axes: Axes, image: Tensor) -> None:
-    """The photograph in dim grey, so that the colours laid over it show."""
+    """Draw the photograph in dim grey, so that colours laid over it stay visible."""
     axes.imshow(image[0].mean(0).cpu().numpy(), cmap="gray", vmin=0, vmax=1.6)
 
 

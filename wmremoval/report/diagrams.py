@@ -1,4 +1,4 @@
-"""Diagrams drawn from the real thing: the network's plan, and what its loss compares."""
+"""Diagrams drawn from the modules themselves: the network's architecture and the terms of the loss."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ PALE = {BLUE: "#DCEBF5", ORANGE: "#FBE3D3", GREEN: "#D6EFE6", GREY: "#EDEDED"}
 
 
 def architecture(net: nn.Module) -> Figure:
-    """The plan of the network, with channels and parameter counts read off its modules."""
+    """The architecture of the network; channels and parameter counts are read from its modules."""
     total = sum(p.numel() for p in net.parameters())
     figure, axes = _canvas(12.0, 10.0, f"{type(net).__name__}: {total:,} parameters")
     levels = (72, 47, 22)  # heights of full, half and quarter resolution
@@ -61,7 +61,7 @@ def _encoder(axes: Axes, net: nn.Module, i: int, y: float) -> None:
 
 
 def _decoder(axes: Axes, net: nn.Module, i: int, y: float) -> None:
-    """Stage dec(3 - i) beside encoder i + 1; from below: transpose convolution, skip and gate, convolutions."""
+    """Draw stage dec(3 - i) beside encoder i + 1; from bottom to top: transpose convolution, gate, convolutions."""
     stage = net.get_submodule(f"dec{3 - i}")
     gate, convs = _convs(stage.gate), _convs(stage.conv)
     _box(axes, 77, y, 45, 20, f"dec{3 - i} · {SIZES[i]} · {_count(stage)}", "", GREY)
@@ -84,7 +84,7 @@ def _convs(block: nn.Module) -> list[nn.Module]:
 
 
 def _route(*convs: nn.Module) -> str:
-    """Kernel size and channels of convolutions in a row, such as 3×3 conv 3→48→48."""
+    """Kernel size and channels of consecutive convolutions, for example 3×3 conv 3→48→48."""
     channels = "→".join(str(n) for n in (convs[0].in_channels, *(conv.out_channels for conv in convs)))
     sizes = dict.fromkeys("×".join(map(str, conv.kernel_size)) for conv in convs)
     return f"{', '.join(sizes)} conv {channels}"
@@ -95,7 +95,11 @@ def _count(module: nn.Module) -> str:
 
 
 def loss_diagram(weights: dict[str, float]) -> Figure:
-    """What each term of the loss compares, and its weight in the total; terms of weight 0 are left out."""
+    """The terms of the loss with their inputs and weights.
+
+    Args:
+        weights: weight of each term by name, as in `ColorAwareLoss.weights`; terms of weight 0 are left out.
+    """
     weights = {key: weight for key, weight in weights.items() if weight}
     figure, axes = _canvas(11.0, 1.2 + 0.95 * max(len(weights), 3), f"Loss: weighted sum of {len(weights)} terms")
     inputs = {"P": ("prediction P", BLUE), "T": ("target T", GREEN), "M": ("mask M\n(1 = watermark)", ORANGE)}
@@ -123,7 +127,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, text: str, colour: str) -> None:
-    """A rounded box centred on (x, y), its bold head line on top."""
+    """Draw a rounded box centred on (x, y), with a bold heading at its top."""
     style = {"boxstyle": "round,pad=0,rounding_size=1", "facecolor": PALE[colour], "edgecolor": colour}
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **style))
     top = y + height / 2
@@ -136,7 +140,7 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str,
 
 
 def _arrow(axes: Axes, start, end, text: str = "", colour: str = GREY, width: float = 1.4) -> None:
-    """An arrow with its label in the middle."""
+    """Draw an arrow with its label in the middle."""
     axes.annotate(
         "",
         end,

@@ -1,4 +1,4 @@
-"""The README's gallery: what the package's weights make of photographs that come with scikit-image, good and bad."""
+"""The README's picture: photographs of scikit-image restored with the package's weights, successes and failures."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +14,27 @@ from wmremoval.metrics import psnr
 from wmremoval.report.style import finish_panel, image_panel, new_figure, save_figure
 from wmremoval.restore.remover import Remover, Result
 
-VIEW = (288, 432)  # height and width of each photograph's upper left part, pixels: as it is, at its native grain
-MARKS_EACH = 4  # marks on each photograph; the shown ones are chosen by rank alone
-SEED = 20  # of the first mark, each other taking the next
-RANKS = {"good": (0.0, 0.09, 0.17, 0.26), "middling": (0.45, 0.6), "failure": (0.96, 1.0)}  # of the gains, best first
+VIEW = (288, 432)  # pixels; height and width of each photograph's upper left part, which is used without shrinking
+MARKS_EACH = 4  # marks drawn on each photograph
+SEED = 20  # seed of the first mark; each further mark adds 1
+# Examples shown, as quantiles of all examples sorted by gain, best first. The rank alone decides, not the look.
+RANKS = {"good": (0.0, 0.09, 0.17, 0.26), "middling": (0.45, 0.6), "failure": (0.96, 1.0)}
 
 
 @dataclass(frozen=True)
 class Example:
-    """A photograph under a mark, and what became of it."""
+    """A photograph under a mark, restored."""
 
     scene: str
     clean: np.ndarray  # (H, W, 3) RGB uint8
-    watermarked: np.ndarray  # the same
+    watermarked: np.ndarray  # (H, W, 3) RGB uint8
     result: Result
-    before: float  # PSNR inside the mark, dB
-    after: float  # the same, restored
+    before: float  # PSNR inside the mark before restoration, dB
+    after: float  # PSNR inside the mark after restoration, dB
 
 
 def restore_examples(remover: Remover) -> list[Example]:
-    """Every photograph under every fixed mark, best gain inside the mark first."""
+    """Restore every photograph under each of its marks; sorted by the gain inside the mark, best first."""
     examples, fonts = [], load_fonts()
     scenes = [(name, scene) for name, scene in sample_scenes().items() if name != "hubble"]
     for i, (name, scene) in enumerate(scenes):
@@ -52,7 +53,7 @@ def restore_examples(remover: Remover) -> list[Example]:
 
 
 def choose_examples(examples: list[Example]) -> list[tuple[str, int, Example]]:
-    """(label, rank from 1, example) of the eight that are shown: by rank, whatever they look like."""
+    """(label, rank from 1, example) of the eight examples shown, chosen by rank alone."""
     last = len(examples) - 1
     return [
         (label, round(share * last) + 1, examples[round(share * last)])
@@ -62,7 +63,7 @@ def choose_examples(examples: list[Example]) -> list[tuple[str, int, Example]]:
 
 
 def draw_gallery(remover: Remover, path: str | Path) -> Path:
-    """Eight of the examples, four good, two middling, two failures: before, after, mask."""
+    """Draw eight examples (four good, two middling, two failures) before and after, with the mask; save as PNG."""
     examples = restore_examples(remover)
     chosen = choose_examples(examples)
     figure, panels = new_figure(len(chosen), 3, 9.0, 2.1 * len(chosen), "compressed")

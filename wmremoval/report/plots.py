@@ -1,9 +1,9 @@
-"""Pictures of results: training curves, restored photographs, and where and how much they differ from the clean ones.
+"""Plots of results: training curves, restored photographs and their errors.
 
 A batch is a dict of CPU tensors: `watermarked`, `reference`, `clean` and `restored`, (B, 3, H, W) RGB
-float32 in [0, 1], and `mask`, (B, 1, H, W) with 1 where the watermark is. A history is one dict per main
-epoch; a value that is None or not finite leaves a gap. Residuals are |difference| averaged over RGB, in
-[0, 1]. Each function returns a `Figure`: nothing is shown, written or kept by pyplot.
+float32 in [0, 1], and `mask`, (B, 1, H, W) with 1 inside the watermark. A history is one dict per main
+epoch; a value that is None or not finite leaves a gap. A residual is |difference| averaged over RGB, in
+[0, 1]. Each function returns a `Figure`; pyplot neither shows nor stores it.
 """
 
 import math
@@ -36,34 +36,34 @@ from wmremoval.report.style import (
     percentile_limits,
 )
 
-GREY_LEVEL = 1 / 255  # a scale narrower than what 8 bits hold would show rounding as error
-VISIBLE_DB = 50.0  # above, the error is under one grey level; untouched regions would take the whole scale
+GREY_LEVEL = 1 / 255  # one 8-bit level on the scale [0, 1]; a narrower colour scale would show rounding as error
+VISIBLE_DB = 50.0  # dB; upper end of the PSNR scale, since the error is under one grey level from 48.1 dB on
 
 
 def training_progress(history: list[dict]) -> Figure:
-    """Train and val loss, and train and val PSNR in dB, by epoch; the epoch of the lowest val loss is marked."""
+    """Train and val loss, and train and val PSNR (dB), by epoch; a line marks the epoch of the lowest val loss."""
     return _curves(history, {"loss": "Loss", "psnr": "PSNR (dB)"})
 
 
 def loss_psnr_ssim(history: list[dict]) -> Figure:
-    """Loss, PSNR in dB and SSIM by epoch, for train and val; the epoch of the lowest val loss is marked."""
+    """Train and val loss, PSNR (dB) and SSIM by epoch; a line marks the epoch of the lowest val loss."""
     return _curves(history, {"loss": "Loss", "psnr": "PSNR (dB)", "ssim": "SSIM"})
 
 
 def learning_rate(history: list[dict], scheduled: list[float] | None = None) -> Figure:
-    """The learning rate after each epoch, over the planned rates of epochs 1, 2, ... if given."""
+    """The learning rate after each epoch, and if given the planned rates of epochs 1, 2, ..."""
     figure, (axes,) = new_figure(1, 1, 8.0, 4.2)
     rates = _column(history, "lr")
     planned = np.array(scheduled or [], dtype=float)
     if planned.size:
         axes.plot(np.arange(1, planned.size + 1), planned, "--", color=GREY, label="planned")
     axes.plot(_column(history, "epoch"), rates, "o-", color=BLUE, markersize=5, label="used")
-    known = np.concatenate([rates, planned])
-    known = known[np.isfinite(known) & (known > 0)]
+    positive = np.concatenate([rates, planned])
+    positive = positive[np.isfinite(positive) & (positive > 0)]
     title = "Learning rate after each epoch"
-    if known.size:
-        axes.set_yscale("log" if known.max() > 50 * known.min() else "linear")
-        title += f": {known.min():.2g} to {known.max():.2g}"
+    if positive.size:
+        axes.set_yscale("log" if positive.max() > 50 * positive.min() else "linear")
+        title += f": {positive.min():.2g} to {positive.max():.2g}"
     _finish_curve(axes, title, "learning rate")
     return figure
 
@@ -94,7 +94,7 @@ def _finish_curve(axes: Axes, title: str, ylabel: str) -> None:
         axes.set_xlim(first - 0.5, last + 0.5)
     axes.tick_params(labelsize=SMALL)
     axes.grid(alpha=0.3)
-    # below the axes, where it hides no point
+    # below the axes, so that it hides no point
     axes.legend(fontsize=SMALL, loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=3, frameon=False)
 
 
@@ -109,7 +109,7 @@ def _best_row(history: list[dict]) -> int | None:
 
 
 def loss_shares(terms: dict[str, float]) -> Figure:
-    """Each weighted loss term as a bar with its value and its share of the total."""
+    """Each weighted term of the loss as a bar, with its value and its share of the total."""
     figure, (axes,) = new_figure(1, 1, 8.0, 1.4 + 0.45 * len(terms))
     names, values = [TERM_NAMES.get(key, key) for key in terms], [float(value) for value in terms.values()]
     total = sum(values)
@@ -127,12 +127,12 @@ def loss_shares(terms: dict[str, float]) -> Figure:
 
 
 def local_psnr_map(batch: dict[str, Tensor], index: int = 0) -> Figure:
-    """Input and restored photograph of item `index`, each beside its PSNR around every pixel, in dB on one scale."""
+    """Input and restored photograph of item `index`, each beside its map of local PSNR (dB), both on one scale."""
     return _local_maps(batch, index, psnr_map, "local PSNR", "dB", VISIBLE_DB)
 
 
 def local_ssim_map(batch: dict[str, Tensor], index: int = 0) -> Figure:
-    """Input and restored photograph of item `index`, each beside its SSIM around every pixel, on one scale."""
+    """Input and restored photograph of item `index`, each beside its map of local SSIM, both on one scale."""
     return _local_maps(batch, index, ssim_map, "local SSIM", "", 1.0)
 
 
@@ -152,7 +152,7 @@ def _local_maps(batch: dict[str, Tensor], index: int, measure, name: str, unit: 
 
 
 def residual_histogram(batch: dict[str, Tensor]) -> Figure:
-    """Distribution of |restored - clean|, everywhere and inside the mask, with |watermarked - clean| as an outline."""
+    """Histograms of |restored - clean| (filled) and |watermarked - clean| (outline), everywhere and inside the mask."""
     errors = {key: (batch[key] - batch["clean"]).abs() for key in ("restored", "watermarked")}
     inside = (batch["mask"] > 0.5).expand_as(batch["clean"])
     edges = np.linspace(0, max(GREY_LEVEL, *(float(error.max()) for error in errors.values())), 65)
@@ -165,7 +165,7 @@ def residual_histogram(batch: dict[str, Tensor]) -> Figure:
         if not restored.numel():
             axes.set_title(f"{where}: the masks are empty", fontsize=TITLE)
             continue
-        floor = 50 / restored.numel()  # half of one value, in percent: where a log axis can start
+        floor = 50 / restored.numel()  # percent; the share of half a value, as the start of the log axis
         shares = [np.histogram(e.numpy(), edges)[0] * 100 / e.numel() for e in (restored, nothing)]
         axes.stairs(shares[0], edges, fill=True, baseline=floor, color=BLUE, alpha=0.75, label="restored")
         axes.stairs(
@@ -181,7 +181,7 @@ def residual_histogram(batch: dict[str, Tensor]) -> Figure:
 
 
 def side_by_side(batch: dict[str, Tensor], rows: int = 4) -> Figure:
-    """Watermarked, restored, clean and the residual of the restored, a photograph a row, all residuals on one scale."""
+    """One photograph per row: watermarked, restored, clean, and the residual; all residuals share one scale."""
     rows = min(rows, len(batch["clean"]))
     errors = [_residual(batch["restored"][i], batch["clean"][i]) for i in range(rows)]
     limits = _error_limits(np.stack(errors))
@@ -197,7 +197,7 @@ def side_by_side(batch: dict[str, Tensor], rows: int = 4) -> Figure:
 
 
 def batch_processing(batch: dict[str, Tensor], columns: int = 8) -> Figure:
-    """Inputs, references and predictions of up to `columns` items, in three rows."""
+    """Three rows: inputs, references and predictions of up to `columns` items."""
     columns = min(columns, len(batch["watermarked"]))
     figure, panels = image_grid(3, columns, batch["watermarked"][0], 1.9 if columns > 2 else 3.0)
     rows = {"watermarked": "input", "reference": "reference", "restored": "predicted"}
@@ -210,7 +210,7 @@ def batch_processing(batch: dict[str, Tensor], columns: int = 8) -> Figure:
 
 
 def watermark_residual(batch: dict[str, Tensor], index: int = 0, threshold: float = 0.1) -> Figure:
-    """What remains, |restored - clean|; where that exceeds `threshold`; what was removed, |watermarked - restored|."""
+    """The residual |restored - clean|; its pixels over `threshold`; the removed part |watermarked - restored|."""
     restored, clean = batch["restored"][index], batch["clean"][index]
     left, removed = _residual(restored, clean), _residual(batch["watermarked"][index], restored)
     figure, panels = image_grid(1, 3, clean, 3.8, bars=2)
@@ -222,7 +222,7 @@ def watermark_residual(batch: dict[str, Tensor], index: int = 0, threshold: floa
 
 
 def residual_error(batch: dict[str, Tensor], index: int = 0, threshold: float = 0.1) -> Figure:
-    """|restored - clean|; where it exceeds `threshold`; both photographs overlaid in grey, differences in colour."""
+    """The residual |restored - clean|; its pixels over `threshold`; both photographs overlaid, errors in colour."""
     restored, clean = batch["restored"][index], batch["clean"][index]
     residual = _residual(restored, clean)
     figure, panels = image_grid(1, 3, clean, 3.8, bars=2)
@@ -240,7 +240,7 @@ def residual_error(batch: dict[str, Tensor], index: int = 0, threshold: float = 
 
 def _mask_panel(axes: Axes, exceeds: np.ndarray, threshold: float, watermark: Tensor) -> None:
     axes.imshow(exceeds, cmap="gray", vmin=0, vmax=1)
-    outline(axes, watermark)  # without it a good restoration would be a black square
+    outline(axes, watermark)  # a good restoration would otherwise be a black square
     finish_panel(axes, f"residual > {threshold:g}: {exceeds.mean():.2%} of pixels")
 
 

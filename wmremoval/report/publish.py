@@ -1,4 +1,4 @@
-"""Every picture of a run under the document's file names, and `publish`: a run's reports and pictures for the README."""
+"""All pictures of a run under the document's file names, and `publish`, which puts a run's results into `outputs/`."""
 
 import copy
 import shutil
@@ -23,20 +23,20 @@ from wmremoval.training.schedule import planned_rates
 from wmremoval.training.trainer import Training
 
 COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "test_results.json", "CHANGELOG.md")
-# Keys the marks on the published sample photographs, the same for every run. The first seed under which every mark can
-# be seen (inside it the input is under 17 dB, on 2 to 25% of the pixels): chosen by the inputs alone.
+# Seed of the marks on the published sample photographs, the same for every run. It is the first seed under which every
+# mark is visible: PSNR of the input under 17 dB inside the mark, 2 to 25% of the pixels marked. No restored image was used.
 PUBLISHED_SEED = 149
 
 
 def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -> dict[str, Callable[[], Figure]]:
-    """How to draw each picture, by file name: the document's names, plus kernels and gradients.
+    """A function for each picture, by file name: the document's names, and kernels and gradients.
 
     Args:
-        training: network and criterion.
-        history: rows of `fit`.
+        training: network and loss.
+        history: one row per epoch, from `fit`.
         batch: from `restore_samples`.
     """
-    net = copy.deepcopy(training.net).cpu().eval()  # the training's own stays on its device
+    net = copy.deepcopy(training.net).cpu().eval()  # the original stays on its device
     image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
     weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
     scheduled = planned_rates(training.config, training.steps_per_epoch, history)
@@ -63,13 +63,13 @@ def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -
 
 
 def draw_visuals(training: Training, history: list[dict], batch: dict[str, Tensor], folder: str | Path) -> list[Path]:
-    """Draw every picture into `visuals/` of a folder."""
+    """Draw all pictures into `visuals/` of a folder; returns their paths."""
     drawn = figures(training, history, batch).items()
     return [save_figure(draw(), Path(folder) / "visuals" / name) for name, draw in drawn]
 
 
 def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
-    """Fixed marks on whole sample scenes of the given names, restored: pictures that may be shown to anyone."""
+    """Restore the named sample scenes under fixed marks; these photographs may be published."""
     config = training.config
     with tempfile.TemporaryDirectory() as folder:
         scenes = {name: image for name, image in sample_scenes().items() if name in sources}
@@ -81,12 +81,13 @@ def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
 
 
 def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
-    """Put a run's reports into `outputs/` and its pictures, redrawn on unseen sample photographs, into `outputs/visuals/`.
+    """Copy a run's reports into `outputs/`, and redraw its pictures into `outputs/visuals/`.
 
-    Others' photographs are not ours to publish, so no picture shows one; reports hold bare file names.
+    The pictures show sample photographs that the run was not trained on, since the run's own photographs may not
+    be free to publish. The reports contain file names without folders.
 
     Raises:
-        ValueError: the run is incomplete; the message names what is missing.
+        ValueError: the run is incomplete; the message names the missing file.
     """
     run, outputs = Path(run), Path(outputs)
     training, result, about = read_run(run, device)
@@ -112,7 +113,7 @@ def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
 
 
 def _without_folders(report: dict[str, Any]) -> dict[str, Any]:
-    """A report with bare file names: no sources, and of every path its last part."""
+    """A report without folders: no sources, and only the file name of every path."""
     report = {key: value for key, value in report.items() if key != "sources"}
     if "train" in report:
         train = TrainConfig.from_dict(report["train"])

@@ -1,4 +1,4 @@
-"""The look of the pictures: colours, grids, panels; saving a figure."""
+"""Style of the pictures: colours, grids and panels; saving a figure."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from wmremoval.files import atomic_path
 from wmremoval.images import to_image
 
-# Okabe and Ito's palette and matplotlib's perceptual maps: told apart by colour-blind readers and in grey print.
+# Okabe and Ito's palette and matplotlib's perceptual maps: distinguishable for colour-blind readers and in grey print.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
 ERROR_MAP, QUALITY_MAP, SIGNED_MAP = "inferno", "viridis", "PuOr_r"
 TITLE, TEXT, SMALL = 11, 10, 9  # points
@@ -34,7 +34,7 @@ def new_figure(
 
 
 def image_grid(rows: int, columns: int, image: Tensor, width: float, bars: int = 0) -> tuple[Figure, np.ndarray]:
-    """Panels `width` inches wide, as high as a (3, H, W) photograph needs; room for titles and colour bar columns."""
+    """Panels for a (3, H, W) photograph, `width` inches wide, with room for titles and `bars` colour bars per row."""
     height = width * min(max(image.shape[-2] / image.shape[-1], 0.4), 2.0)
     return new_figure(rows, columns, columns * width + 0.8 * bars, rows * (height + 0.35), "compressed")
 
@@ -55,7 +55,7 @@ def heat_panel(
 ) -> None:
     low, high = limits or percentile_limits(values)
     picture = axes.imshow(values, cmap=cmap, vmin=low, vmax=high, alpha=opacity)
-    slack = 1e-3 * (high - low)  # float noise is not "beyond the scale"
+    slack = 1e-3 * (high - low)  # float noise must not count as beyond the scale
     below, above = bool((values < low - slack).any()), bool((values > high + slack).any())
     extend = ("neither", "min", "max", "both")[below + 2 * above]
     bar = axes.figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.02, extend=extend)
@@ -65,7 +65,7 @@ def heat_panel(
 
 
 def outline(axes: Axes, mask: Tensor) -> None:
-    """Draw the border of a (1, H, W) mask."""
+    """Draw the outline of a (1, H, W) mask."""
     inside = mask[0].cpu().numpy() > 0.5
     if 0 < inside.mean() < 1:
         axes.contour(inside, levels=[0.5], colors="#56B4E9", linewidths=0.8)
@@ -78,14 +78,17 @@ def finish_panel(axes: Axes, title: str) -> None:
 
 
 def percentile_limits(values: np.ndarray, low: float = 1, high: float = 99) -> tuple[float, float]:
-    """Percentiles, so that a single corner does not blacken the rest; never an empty range."""
+    """The `low` and `high` percentiles of the finite values, as a range that is never empty.
+
+    Percentiles keep a few extreme pixels from darkening the rest of the picture.
+    """
     finite = values[np.isfinite(values)]
     bottom, top = np.percentile(finite, [low, high]) if finite.size else (0.0, 1.0)
     return (float(bottom), float(top)) if top > bottom else (float(bottom) - 1e-6, float(top) + 1e-6)
 
 
 def save_figure(figure, path: str | Path) -> Path:
-    """Save a Matplotlib figure as PNG, whole or not at all."""
+    """Save a Matplotlib figure as PNG; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
     return Path(path)

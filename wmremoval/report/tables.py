@@ -4,7 +4,7 @@ from typing import Any
 
 
 def format_table(rows: list[dict]) -> str:
-    """Rows as an aligned text table under the keys of the first; floats with three significant decimals, None as a dash."""
+    """An aligned text table with the keys of the first row as headings; floats have three decimals, None is a dash."""
     cells = [list(rows[0])] + [[_cell(row.get(name)) for name in rows[0]] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
     return "\n".join(
@@ -19,7 +19,11 @@ def _cell(value: Any) -> str:
 
 
 def score_table(summary: dict[str, Any]) -> str:
-    """The test scores of a network beside doing nothing, over all photographs and by size of the mark."""
+    """The test scores of a network and of the unrestored input, for all photographs and by the area of the mark.
+
+    Args:
+        summary: the scores that `evaluate` returns.
+    """
     groups = {"all": summary} | summary["by_mask_area"]
     names = ("psnr", "ssim", "rmse", "masked_psnr", "masked_rmse", "mask_iou", "mask_f1")
     rows = []

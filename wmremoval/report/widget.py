@@ -1,4 +1,4 @@
-"""The notebook's upload box: a photograph in, before and after and the mask to look at, and a link to download."""
+"""The notebook's upload box: upload a photograph, look at before, after and mask, download the result."""
 
 import base64
 import html
@@ -19,13 +19,13 @@ from wmremoval.photofile.write import write_mask, write_photo
 from wmremoval.report.style import BLUE, finish_panel, heat_panel, new_figure
 from wmremoval.restore.remover import Remover, Result
 
-LINK_MOST = 20_000_000  # bytes; as base64 27 MB, and Firefox follows a link of at most 32
-UPLOAD_NOTE = (  # under the button: nothing tells Python that a message was dropped
-    "Up to 10 MB: Jupyter drops a larger file unsaid, and the button is dead until the cell is run again. "
-    "For those: <code>wmremoval remove photo.png -o clean/</code>"
+LINK_MOST = 20_000_000  # bytes; 27 MB as base64. Firefox follows links of at most 32 MB.
+UPLOAD_NOTE = (  # shown under the button, since Python is not notified of a dropped upload
+    "Up to 10 MB: Jupyter drops larger files without a message, and the button then needs a new run of the cell. "
+    "For larger files: <code>wmremoval remove photo.png -o clean/</code>"
 )
-WIDTH = 14.0  # inches; of the picture of before, after and mask
-SHOWN_SIDE = 1200  # pixels; of the views in the picture
+WIDTH = 14.0  # inches; width of the picture with before, after and mask
+SHOWN_SIDE = 1200  # pixels; longer side of the three views, at most
 MARKED_SAMPLE = WatermarkConfig(
     shape_share=0.0, tiled_share=0.0, distorted_share=0.0, occluded_share=0.0, opaque_share=0.0
 )
@@ -33,7 +33,7 @@ MARKED_SAMPLE_SEED = 2  # "All Rights Reserved", white, across the cup
 
 
 def removal_figure(before: np.ndarray, result: Result) -> Figure:
-    """Before, after and the mask side by side; before (H, W, 3) uint8 as the result's image."""
+    """Before, after and the mask side by side; `before` is (H, W, 3) RGB uint8, like the result's image."""
     step = max(1, -(-max(before.shape[:2]) // SHOWN_SIDE))
     ratio = min(max(before.shape[0] / before.shape[1], 0.3), 2.0)
     figure, axes = new_figure(1, 3, WIDTH, WIDTH / 3 * ratio + 0.5, "compressed")
@@ -47,16 +47,16 @@ def removal_figure(before: np.ndarray, result: Result) -> Figure:
 
 
 def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> Path:
-    """Restore one file into a folder and show it.
+    """Restore one file into a folder and show the result.
 
-    Leaves `<name>` and its mask `<name>_mask.png` in `folder`; for a file of that folder itself, which is never
-    written over, `<name>_restored`.
+    The folder gets the restored photograph under the name of the source, and its mask as `<name>_mask.png`. A source
+    in the same folder is not overwritten: the restored photograph is named `<name>_restored`.
 
     Returns:
-        the restored file.
+        the path of the restored photograph.
 
     Raises:
-        ImageError: a file that cannot be read; one line that names it.
+        ImageError: the file cannot be read; one line that names it.
     """
     photo, target = read_photo(path), Path(folder) / Path(path).name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -72,31 +72,34 @@ def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> P
 
 
 def download_link(path: Path) -> str:
-    """HTML that holds the file itself, so that it works wherever the notebook's page is looked at."""
+    """HTML of a download link that contains the file, so that it works on any page that shows the notebook.
+
+    A file over `LINK_MOST` gets a sentence with its folder instead.
+    """
     name = html.escape(path.name)
     if path.stat().st_size > LINK_MOST:
-        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it lies in {html.escape(str(path.parent))}"
+        return f"{name} is {path.stat().st_size / 1e6:.0f} MB: it is in {html.escape(str(path.parent))}"
     content = base64.b64encode(path.read_bytes()).decode()
-    style = f"color: {BLUE}; text-decoration: underline"  # inside a widget links look like plain text
+    style = f"color: {BLUE}; text-decoration: underline"  # widgets show links as plain text
     data = f"data:application/octet-stream;base64,{content}"
     return f'<a style="{style}" download="{name}" href="{data}">Download {name}</a>'
 
 
 def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipywidgets.VBox:
-    """An upload button that restores what is chosen; until then, and where there is no browser, a sample photograph.
+    """An upload button that restores the chosen photographs, below the result for a sample photograph.
 
     Args:
         remover: from `load_remover`.
-        folder: where uploads and results go.
-        sample: a photograph to begin with.
+        folder: folder for uploads and results.
+        sample: the photograph that is restored first, without an upload.
     """
     folder = Path(folder)
     button = ipywidgets.FileUpload(accept=",".join(ENDINGS), description="Choose a photograph")
     button.layout.width = "16em"
     results = ipywidgets.Output()
-    link = ipywidgets.HTML()  # not in `results`, which the browser sends back: over 10 MB Jupyter would drop it
+    link = ipywidgets.HTML()  # not in `results`: the browser sends that back, and Jupyter drops it over 10 MB
 
-    def chosen(change: dict) -> None:
+    def restore_uploads(change: dict) -> None:
         if not change["new"]:
             return
         button.disabled, button.description = True, "Restoring ..."
@@ -109,16 +112,16 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
             except ImageError as error:
                 print(error)
             finally:
-                button.value = ()  # so that the same file can be chosen again
+                button.value = ()  # allows choosing the same file again
                 button.disabled, button.description = False, "Choose a photograph"
 
-    button.observe(chosen, names="value")
+    button.observe(restore_uploads, names="value")
     display(HTML(download_link(remove_and_show(remover, sample, folder))))
     return ipywidgets.VBox([button, ipywidgets.HTML(UPLOAD_NOTE), results, link])
 
 
 def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
-    """Keep an upload in `folder/uploads`, whatever folders its name speaks of, and restore it."""
+    """Save an upload in `folder/uploads`, without the folders in its name, and restore it."""
     given = folder / "uploads" / Path(upload["name"].replace("\\", "/")).name
     given.parent.mkdir(parents=True, exist_ok=True)
     with explained(given):
@@ -127,7 +130,7 @@ def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
 
 
 def marked_sample(path: str | Path) -> Path:
-    """Write one of scikit-image's photographs under a fixed synthetic mark, to try a remover on; gives the path."""
+    """Write a photograph of scikit-image under a fixed synthetic mark, to try a remover on; returns the path."""
     photo = sample_scenes()["coffee"]
     mark = draw_mark(np.random.default_rng(MARKED_SAMPLE_SEED), *photo.shape[:2], load_fonts(), (), MARKED_SAMPLE)
     path = Path(path)
