@@ -19,7 +19,7 @@ from wmremoval.images import read_image
 
 KEYS = ("watermarked", "reference", "clean", "mask", "reference_mask", "alpha", "colour")
 FIXED = SampleConfig(image_size=64, augment=False)
-RANDOM = SampleConfig(image_size=64, unmarked_share=0, degraded_share=0)
+RANDOM = SampleConfig(image_size=64, unmarked=0, degraded=0)
 SMALL = TrainConfig(image_size=64, batch_size=4)
 
 
@@ -90,14 +90,14 @@ def test_each_part_has_its_own_logos_and_only_training_other_marks(photos):
     loaders = make_loaders(split, replace(SMALL, marks="varied"), logos, system_fonts=False)
     for part, loader in loaders.items():
         assert loader.dataset.logos is logos[part]
-        assert loader.dataset.config.watermarks == MARKS["varied" if part == "train" else "standard"]
+        assert loader.dataset.config.marks == MARKS["varied" if part == "train" else "standard"]
 
 
 def test_only_training_marks_use_the_system_s_fonts_and_the_configured_faces(photos, fonts, monkeypatch):
     asked = []
 
-    def load(system=False, which="packaged"):
-        asked.append((system, which))
+    def load(system=False, faces="packaged"):
+        asked.append((system, faces))
         return FontBook({"en": fonts.faces["en"]}) if system else fonts
 
     monkeypatch.setattr(loaders_module, "load_fonts", load)
@@ -122,8 +122,8 @@ def test_places_are_read_for_training_alone(photos, tmp_path):
     write_json(file, [{"file": photos[1].name, "box": [0.1, 0.2, 0.5, 0.6], "pixels": 90}])
     config = replace(SMALL, hard=0.5, hard_places=str(file))
     loaders = make_loaders({"train": photos[:4], "val": photos[8:]}, config, system_fonts=False)
-    assert loaders["train"].dataset.config.places == (Place(photos[1], (0.1, 0.2, 0.5, 0.6)),)
-    assert loaders["val"].dataset.config.places == ()
+    assert loaders["train"].dataset.config.hard_places == (Place(photos[1], (0.1, 0.2, 0.5, 0.6)),)
+    assert loaders["val"].dataset.config.hard_places == ()
 
 
 def test_validation_and_test_samples_do_not_depend_on_the_training_photographs(photos):
@@ -233,16 +233,16 @@ def test_another_sample_seed_gives_other_training_samples_and_the_same_fixed_one
 
 def test_every_kind_of_marks_is_a_setting():
     for name in MARKS:
-        assert sample_config(TrainConfig(marks=name), training=True).watermarks == MARKS[name]
+        assert sample_config(TrainConfig(marks=name), training=True).marks == MARKS[name]
 
 
 def test_what_samples_are_made_with_comes_from_the_settings():
     config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, hard=0.1, seed=4, image_size=96)
     made, fixed = sample_config(config, training=True), sample_config(config, training=False)
-    assert (made.degraded_share, made.collage_share, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
-    assert (made.unmarked_share, made.sharp_share, made.hard_share) == (0.2, 0.3, 0.1)
+    assert (made.degraded, made.collage, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
+    assert (made.unmarked, made.sharp, made.hard) == (0.2, 0.3, 0.1)
     assert made.augment and not fixed.augment
-    assert (fixed.seed, fixed.image_size, fixed.watermarks) == (4, 96, MARKS["standard"])
+    assert (fixed.seed, fixed.image_size, fixed.marks) == (4, 96, MARKS["standard"])
 
 
 # Photographs that stay decoded

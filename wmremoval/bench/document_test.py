@@ -29,7 +29,7 @@ NOTES = [
 
 def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDataset:
     """Test photographs as the document's test loader has them: augmented and marked at random, but always alike."""
-    config = SampleConfig(image_size=SIDE, fixed=True, unmarked_share=0.0, degraded_share=0.0)
+    config = SampleConfig(image_size=SIDE, fixed=True, unmarked=0.0, degraded=0.0)
     return WatermarkDataset(paths[:limit], config)
 
 

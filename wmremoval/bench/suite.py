@@ -182,7 +182,7 @@ def open_suite(
         photos: the folder that is split as for training.
         logos: the folder of logos; None: no logo cells.
         config: see `SuiteConfig`.
-        fonts: who writes the marks; None: the packaged faces, as in all published tables. `load_fonts(which="kept_out")`
+        fonts: who writes the marks; None: the packaged faces, as in all published tables. `load_fonts(faces="kept_out")`
             gives faces that no network has been trained on.
 
     Raises:

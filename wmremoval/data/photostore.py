@@ -1,4 +1,4 @@
-"""Photographs that stay decoded in memory from epoch to epoch, as many as a budget holds."""
+"""`PhotoStore`: photographs stay decoded in memory from epoch to epoch, up to a limit."""
 
 import os
 from collections.abc import Iterable
@@ -12,13 +12,13 @@ from wmremoval.images import read_image
 
 
 class PhotoStore:
-    """Gives photographs by their path: from memory if they are there, else decoded, and kept while there is room.
+    """Decoded photographs by their path, kept in memory while there is room.
 
-    Loader processes that are forked after `fill` share what it holds; each would else keep a part of its own.
+    Loader processes that are forked after `fill` share the photographs. Without it each process keeps its own.
 
     Args:
         shrink_to: pixels; see `read_image`.
-        megabytes: room for decoded photographs; 0: none are kept.
+        megabytes: memory for decoded photographs; 0: none are kept.
     """
 
     def __init__(self, shrink_to: int, megabytes: float):
@@ -26,7 +26,7 @@ class PhotoStore:
         self.held: dict[Path, np.ndarray] = {}
 
     def __getitem__(self, path: Path) -> np.ndarray:
-        """(H, W, 3) RGB uint8, not to be written to.
+        """A photograph, (H, W, 3) RGB uint8, read-only if it is kept.
 
         Raises:
             ImageError: see `read_image`.
@@ -34,7 +34,11 @@ class PhotoStore:
         return self.held[path] if path in self.held else self._keep(path, self._decode(path))
 
     def fill(self, paths: Iterable[Path]) -> "PhotoStore":
-        """Decode photographs on all cores until there is no room left; what does not fit is decoded when it is asked for."""
+        """Decode photographs on all cores until the memory is full; the others are decoded for every sample.
+
+        Raises:
+            ImageError: see `read_image`.
+        """
         if not self.room:
             return self
         paths, step = list(paths), 4 * (os.cpu_count() or 1)
@@ -46,7 +50,7 @@ class PhotoStore:
                 bar.update(len(some))
                 if not self.held.keys() >= set(some):
                     break
-        self.room = 0  # what the processes would keep beyond this, each would keep for itself
+        self.room = 0  # a loader process keeps no more, since it could not share it
         return self
 
     def _decode(self, path: Path) -> np.ndarray:

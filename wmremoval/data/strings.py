@@ -1,4 +1,4 @@
-"""What marks say beside the phrases: names, domains, numbers, dates, credits and © lines, made up at random."""
+"""Random texts of marks beside the phrases: names, domains, numbers, dates, credits and © lines."""
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def surname(rng: np.random.Generator) -> str:
 
 
 def random_string(rng: np.random.Generator) -> str:
-    """A line as marks bear it, of 2 to about 40 letters, all of them in `fonts.LETTERS` or a blank.
+    """A random line of a mark, of 2 to about 40 characters, each a blank or one of `fonts.LETTERS`.
 
     Example:
         >>> random_string(np.random.default_rng(10))
@@ -78,7 +78,7 @@ def random_string(rng: np.random.Generator) -> str:
 
 
 def numeric_date(rng: np.random.Generator, year: int) -> str:
-    """A date in figures, sometimes with the time of day, as cameras and agencies write it."""
+    """A date in digits as cameras and agencies write it, sometimes with the time of day."""
     month, day, hour, minute = (int(rng.integers(*ends)) for ends in ((1, 13), (1, 29), (0, 24), (0, 60)))
     forms = (
         f"{year}-{month:02d}-{day:02d}",
