@@ -19,7 +19,8 @@ from wmremoval.data.photos import sample_scenes
 from wmremoval.report import publish
 from wmremoval.training import loop
 from wmremoval.training.checkpoints import load_model
-from wmremoval.training.run_folder import compare_runs, read_config, read_run
+from wmremoval.training.reports import compare_runs
+from wmremoval.training.run_folder import read_config, read_run
 
 TINY = [
     "--image-size",

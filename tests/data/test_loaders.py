@@ -1,6 +1,6 @@
 """The order of samples and the loaders of a run: keyed orders, crops of mixed size, and what each part is made of."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -253,8 +253,12 @@ def test_photographs_stay_decoded_up_to_a_budget_and_are_decoded_again_beyond(ph
     store = PhotoStore(128, (sizes[0] + sizes[1]) / 1e6)
     for path in photos[:4] + photos[:4]:
         np.testing.assert_array_equal(store[path], read_image(path, shrink_to=128))
-    assert sum(photo.nbytes for photo in store.held.values()) <= sizes[0] + sizes[1]
-    assert store[photos[0]] is store[photos[0]] and set(photos[:2]) <= set(store.held) and photos[3] not in store.held
+    assert sum(photo.nbytes for photo in store.decoded.values()) <= sizes[0] + sizes[1]
+    assert (
+        store[photos[0]] is store[photos[0]]
+        and set(photos[:2]) <= set(store.decoded)
+        and photos[3] not in store.decoded
+    )
     with pytest.raises(ValueError, match="read-only"):
         store[photos[0]][0, 0] = 0
 
@@ -283,3 +287,8 @@ def test_a_resumed_epoch_gets_the_batches_it_has_not_had(photos, fonts, skipped)
     dataset.skipped = skipped
     assert list(order) == whole[skipped:] and len(order) == 11
     assert list(sized) == batches[-(-skipped // 4) :] and len(sized) == 3
+
+
+def test_a_setting_of_samples_has_the_name_that_it_has_in_the_run_s_settings():
+    own = {field.name for field in fields(SampleConfig)} - {field.name for field in fields(TrainConfig)}
+    assert own == {"augment", "fixed"}

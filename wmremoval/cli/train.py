@@ -15,7 +15,9 @@ def add_train(commands: argparse._SubParsersAction) -> None:
     """Add the train command: options of its own, and one for each field of `TrainConfig`."""
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
     files = train.add_argument_group("files")
-    files.add_argument("--photos", metavar="DIR", default="data/clean_images", help="folder of photographs")
+    files.add_argument(
+        "--photos", metavar="DIR", default="data/clean_images", help="folder of photographs (default data/clean_images)"
+    )
     files.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
     files.add_argument("--logos", metavar="DIR", help="folder of RGBA logos that serve as watermarks too")
     files.add_argument(
@@ -59,13 +61,13 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 
 def _option(setting: Setting) -> dict[str, Any]:
-    """Type, values and help of an option, from the description of its setting."""
+    """Arguments of `add_argument` for a setting: type, values and help."""
     limits = ", ".join(filter(None, (setting.unit, setting.range.removeprefix("of "))))
     default = setting.none if setting.default is None else _word(setting.default)
     help = f"{setting.help} ({'; '.join(filter(None, (limits, f'default {default}')))})"
     words = [value for value in setting.choices if isinstance(value, str)]
     if setting.kind is not bool:
-        # A wrong word is an error of `TrainConfig`, in one line like all others.
+        # No `choices`: `TrainConfig` reports a wrong word, in one line as for every other error.
         metavar = setting.metavar or (
             f"{{{','.join(words)}}}" if words else {int: "N", float: "X", str: "TEXT"}[setting.kind]
         )
@@ -87,7 +89,9 @@ def run_train(arguments: argparse.Namespace) -> int:
     from wmremoval.report.publish import draw_visuals
     from wmremoval.training.evaluate import restore_samples, score
     from wmremoval.training.loop import fit
-    from wmremoval.training.run_folder import describe, open_loaders, start_run, write_changelog, write_training_reports
+    from wmremoval.training.reports import write_changelog, write_training_reports
+    from wmremoval.training.run_folder import open_loaders, start_run
+    from wmremoval.training.run_info import describe
     from wmremoval.training.trainer import Training, pick_device
 
     if arguments.cooldown_now and not arguments.resume:

@@ -32,8 +32,8 @@ FIXED_EPOCH = 2**31  # epoch in the random keys of fixed samples; no training ru
 def get_augmentations(image_size: int = 256) -> A.Compose:
     """The document's augmentations: geometric, photometric, then noise and artefacts.
 
-    They change the photograph before any mark is drawn, so that their result is the clean target. Those that destroy
-    detail are rare and mild: a network that has to repaint noise learns to blur.
+    They change the photograph before any mark is drawn, so that their result is the clean target. Operations that
+    destroy detail are rare and mild: a network that has to repaint noise learns to blur.
 
     Args:
         image_size: side of the square result, pixels.
@@ -115,7 +115,7 @@ def shrink_to(config: SampleConfig, image_size: int = 0) -> int:
 
     Args:
         config: of the samples.
-        image_size: side of the largest samples, pixels, where it is more than that of `config`.
+        image_size: side of the largest samples, pixels, if they are larger than those of `config`.
     """
     return 2 * round(max(image_size, config.image_size) * (config.zoom if config.augment else 1))
 

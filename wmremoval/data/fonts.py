@@ -14,6 +14,7 @@ import numpy as np
 from fontTools.ttLib import TTCollection, TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont, features
 
+# Usual texts of watermarks, by language code.
 PHRASES: dict[str, tuple[str, ...]] = {
     "en": (
         "SAMPLE",
@@ -34,13 +35,14 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "ar": ("عينة", "ممنوع النسخ", "جميع الحقوق محفوظة", "مسودة"),
     "hi": ("नमूना", "प्रतिलिपि न करें", "सर्वाधिकार सुरक्षित", "गोपनीय"),
 }
-RIGHT_TO_LEFT = ("ar",)
+RIGHT_TO_LEFT = ("ar",)  # languages
+# Languages whose letters join or reorder, and their OpenType scripts.
 SHAPED = {
     "ar": ("arab",),
     "hi": ("deva", "dev2"),
-}  # languages whose letters join or reorder, and their OpenType scripts
+}
 CJK_FACES = {"zh": "SC", "ja": "JP", "ko": "KR"}  # the face of a pan-CJK collection that draws each language's forms
-FONT_PACKAGES = (
+FONT_PACKAGES = (  # modules with font files, all of them in the requirements
     "manimgx_fonts",
     "manimgx_fonts_cjk",
     "fontpkg_bebas_neue",
@@ -58,7 +60,7 @@ KEPT_OUT = ("DejaVu", "Bitstream Vera", "Playfair", "Caveat")
 FACES = ("packaged", "installed", "kept_out")  # sets of faces that `load_fonts` gives
 # Characters of names, domains, numbers and dates.
 LETTERS = frozenset(string.ascii_letters + string.digits + "©@#&'.,:/-_|")
-FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")
+FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")  # suffixes
 MAX_SYSTEM_FILES = 48  # font files of the system at most; the character tables of hundreds would take minutes to read
 WEIGHTS = (400.0, 700.0)  # OpenType weights taken from a variable font: regular and bold
 MOST_SHARED = 50  # characters; a glyph that stands for so many is a placeholder. Not measured.

@@ -11,6 +11,7 @@ from wmremoval.data.marks import MARKS, WatermarkConfig
 KIND_SIDE = 192  # pixels; side of the samples, as in the validation tables of earlier trainings
 _ONCE = replace(WatermarkConfig(), shape_share=0.0, logo_share=0.0, tiled_share=0.0)
 
+# Kinds of marks by name.
 KINDS = {
     "text": _ONCE,
     "shape": replace(_ONCE, shape_share=1.0, lattice_share=0.2),

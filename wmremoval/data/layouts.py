@@ -33,12 +33,13 @@ LEAST_EM = 9.0  # pixels; smallest em of all other letters
 LARGEST_EM_SHARE = 0.34  # largest em of all other letters, as a share of the photograph's shorter side
 LINE_WIDTHS = (1, 2, 3)  # pixels; of crossing lines and of those between tiled words
 LARGEST_RING = 110.0  # pixels; largest radius of a drawn ring stamp; larger ones are enlarged from it, for speed
+# RGB in [0, 1]; of the dates of cameras.
 DATE_COLOURS = (
     (1.0, 0.55, 0.1),
     (1.0, 0.75, 0.2),
     (1.0, 0.25, 0.1),
     (0.5, 1.0, 0.3),
-)  # RGB in [0, 1]; of the dates of cameras
+)
 
 
 @dataclass

@@ -25,6 +25,7 @@ SEGMENTS = {
     "f": (0, 0, 0, 1),
     "g": (0, 1, 1, 1),
 }
+# Lit segments of each character.
 DIGIT_SEGMENTS = {
     "0": "abcdef",
     "1": "bc",

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 LOGO_FILES = (".png", ".webp")  # formats with transparency
 LOGO_SIDE = 256  # pixels; longer side of a logo at most
 TEST_PERCENT = 15  # percent of the brands; these are for test only
+# Words for the variants of a logo at the end of a file name.
 VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
 
 

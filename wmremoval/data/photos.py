@@ -34,7 +34,7 @@ SAMPLE_SPLIT = {
     "chelsea": "test",
 }
 SAMPLE_TILES_MOST = 12  # tiles of a scene; without the limit the deep sky would fill half of the set
-DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")
+DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")  # public sets of torchvision
 
 
 @dataclass(frozen=True)

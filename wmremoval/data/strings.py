@@ -2,9 +2,10 @@
 
 import numpy as np
 
-FIRST = (
+FIRST_NAMES = (
     "Anna Ben Carla David Elena Felix Greta Hugo Ines Jonas Kira Leo Maria Noah Olga Paul Rosa Sven Tara Wim".split()  # noqa: SIM905
 )
+# Parts of random surnames.
 SYLLABLES = "al bel cor dan el fin gar hal ir jun kel lo mar nor ov pa ri san tor ul ven wes yor zan".split()  # noqa: SIM905
 ENDINGS = ("", "", "s", "er", "son", "man", "berg", "ova", "ini", "ez")
 TRADES = (
@@ -21,7 +22,9 @@ TRADES = (
     "Design",
     "Press",
 )
+# Repeated entries are drawn more often.
 DOMAINS = (".com", ".com", ".net", ".org", ".de", ".co.uk", ".photo", ".io", ".ru", ".fr")
+# Single words that marks consist of.
 WORDS = (
     "SAMPLE",
     "PREVIEW",
@@ -51,7 +54,7 @@ def random_string(rng: np.random.Generator) -> str:
         >>> random_string(np.random.default_rng(10))
         '© Yorgarelova Stock'
     """
-    name, first, trade = surname(rng), FIRST[rng.integers(len(FIRST))], TRADES[rng.integers(len(TRADES))]
+    name, first, trade = surname(rng), FIRST_NAMES[rng.integers(len(FIRST_NAMES))], TRADES[rng.integers(len(TRADES))]
     year, number = int(rng.integers(1998, 2031)), int(rng.integers(10, 10**9))
     domain = name.lower() + (trade.lower() if rng.random() < 0.5 else "") + DOMAINS[rng.integers(len(DOMAINS))]
     kinds = (

@@ -11,8 +11,8 @@ from torch import nn
 from wmremoval.files import atomic_path, first_line
 from wmremoval.model import HeterogeneousUNet
 
-BEST_MODEL = "wm_best_model.pth"
-BEST_WEIGHTS = "wm_best_model.safetensors"
+BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
+BEST_WEIGHTS = "wm_best_model.safetensors"  # file in a run's folder: bare weights
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # these come with the package
 STATE = "training_state.pt"  # only while a run is unfinished
 
@@ -127,7 +127,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
 
 
 def _read_safetensors(path: Path) -> dict:
-    """The weights and the config of a safetensors file, in the form of a `.pth`; the config has what the metadata tell."""
+    """The weights and the config of a safetensors file, in the form of a `.pth`; the config is that of the metadata."""
     if not path.is_file():
         raise ValueError(f"no weights {path}; name a .safetensors, a .pth or a run's folder")
     try:

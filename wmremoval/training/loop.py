@@ -102,7 +102,7 @@ def fit(
             _one_pass(books, loaders, part)
     except KeyboardInterrupt:
         result.stopped = "interrupted"
-        logger.info(f"Interrupted after {result.epochs} epochs; what was trained is kept in {result.folder.name}.")
+        logger.info(f"Interrupted after {result.epochs} epochs; its weights are kept in {result.folder.name}.")
     result.seconds = books.seconds()
     logger.info(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
     if not (result.folder / BEST_MODEL).exists():
@@ -248,6 +248,7 @@ def _is_better(row: dict, result: TrainResult, config: TrainConfig) -> bool:
 
 
 def _log(row: dict) -> None:
+    """Log the scores of a row."""
     logger.info(
         f"Epoch {row['epoch']}: Train Loss={row['train_loss']:.4f}, Train PSNR={row['train_psnr']:.2f}, "
         f"Train SSIM={row['train_ssim']:.4f} , Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, "
@@ -273,7 +274,7 @@ def _inputs(loader: DataLoader) -> Iterator[Tensor]:
 
 
 def _timed(after_step: Callable[[float], object]) -> Callable[[], None]:
-    """A function that calls `after_step` with the seconds since its last call; the first time, since it was made."""
+    """A function without arguments that calls `after_step` with the seconds since its last call, or since this one."""
     last = time.monotonic()
 
     def call() -> None:
