@@ -41,9 +41,7 @@ class WatermarkConfig:
     even: bool = False  # one opacity over the whole mark; False: the opacity of every second mark varies
     boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
     overlay_share: float = 0.0  # of all marks: drawn with the changes of `overlay` to the shares above
-    layout_share: float = (
-        0.0  # of all marks: one of the web's layouts, for which only opacities and `faint_share` count
-    )
+    layout_share: float = 0.0  # of all marks: a layout of the web; of the settings above only the opacities count
     faint_share: float = 0.0  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
     modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
 
