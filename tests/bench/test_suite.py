@@ -483,5 +483,5 @@ def test_gallery_examples_are_ordered_by_gain_and_measured_inside_the_mark(monke
 
 def test_the_suite_takes_the_packaged_faces_unless_others_are_given(photos, fonts):
     assert open_suite(photos[0].parent, None, CONFIG).fonts == fonts
-    kept = load_fonts(which="kept_out")
+    kept = load_fonts(faces="kept_out")
     assert open_suite(photos[0].parent, None, CONFIG, kept).fonts == kept != fonts

@@ -19,7 +19,8 @@ from wmremoval.data.photos import sample_scenes
 from wmremoval.report import publish
 from wmremoval.training import loop
 from wmremoval.training.checkpoints import load_model
-from wmremoval.training.run_folder import compare_runs, read_config, read_run
+from wmremoval.training.reports import compare_runs
+from wmremoval.training.run_folder import read_config, read_run
 
 TINY = [
     "--image-size",
@@ -114,10 +115,10 @@ def test_evaluate_gives_the_same_scores_again(run, capsys):
 def test_an_interrupted_run_is_resumed_to_the_unbroken_runs_result(folder, run, tmp_path, monkeypatch, capsys):
     one_pass = loop._one_pass
 
-    def interrupt(keeper, loaders, part):
+    def interrupt(books, loaders, part):
         if part.label == "Epoch 2":
             raise KeyboardInterrupt
-        one_pass(keeper, loaders, part)
+        one_pass(books, loaders, part)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "_one_pass", interrupt)

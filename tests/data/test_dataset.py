@@ -20,7 +20,7 @@ from wmremoval.data.places import Place
 KEYS = {"watermarked": 3, "reference": 3, "clean": 3, "mask": 1, "reference_mask": 1, "alpha": 1, "colour": 3}
 KEYS |= {"reference_alpha": 1, "reference_colour": 3}
 FIXED = SampleConfig(image_size=64, augment=False)
-RANDOM = SampleConfig(image_size=64, unmarked_share=0, degraded_share=0)
+RANDOM = SampleConfig(image_size=64, unmarked=0, degraded=0)
 
 
 def same(first, second):
@@ -75,7 +75,7 @@ def test_the_two_views_carry_different_marks_of_the_same_photograph(photos, font
 
 def test_where_alpha_is_one_the_photograph_cannot_be_seen(photos):
     """The alpha given out is the one that was blended: at 1, two photographs look the same."""
-    config = replace(FIXED, watermarks=WatermarkConfig(opaque_share=1, occluded_share=0, distorted_share=0))
+    config = replace(FIXED, marks=WatermarkConfig(opaque_share=1, occluded_share=0, distorted_share=0))
     hidden = 0
     for i in range(0, 12, 2):
         one, other = (WatermarkDataset(paths, config, FontBook({}))[i] for paths in (photos, photos[::-1]))
@@ -94,7 +94,7 @@ def test_logos_reach_the_marks(photos):
     logo = np.zeros((40, 40, 4), np.uint8)
     logo[5:35, 5:35] = (255, 0, 0, 255)
     watermarks = WatermarkConfig(shape_share=0, logo_share=1, opaque_share=1, jitter_share=0, occluded_share=0)
-    drawn = samples(WatermarkDataset(photos, replace(FIXED, watermarks=watermarks), FontBook({}), [logo]))
+    drawn = samples(WatermarkDataset(photos, replace(FIXED, marks=watermarks), FontBook({}), [logo]))
     away = [(s["watermarked"] - torch.tensor([1.0, 0, 0])[:, None, None]).abs().amax(dim=0) for s in drawn]
     assert sum((distance < 0.02).sum() > 50 for distance in away) > 3
 
@@ -119,7 +119,7 @@ def test_fixed_samples_differ_by_index_and_seed(photos, fonts):
 
 
 def test_fixed_samples_are_always_marked_and_show_the_plain_view(photos, fonts):
-    config = replace(FIXED, unmarked_share=1, degraded_share=1)  # of augmented samples
+    config = replace(FIXED, unmarked=1, degraded=1)  # of augmented samples
     for path, sample in zip(photos, samples(WatermarkDataset(photos, config, fonts)), strict=True):
         assert sample["alpha"].any()
         view = resize_and_crop(np.asarray(Image.open(path)), 64)
@@ -145,7 +145,7 @@ def test_random_samples_are_keyed_by_seed_epoch_and_index(photos, fonts):
 
 
 def test_the_process_wide_generators_play_no_part(photos, fonts):
-    dataset = WatermarkDataset(photos, SampleConfig(image_size=64, degraded_share=1), fonts)
+    dataset = WatermarkDataset(photos, SampleConfig(image_size=64, degraded=1), fonts)
     drawn = []
     for seed in (0, 1):
         np.random.seed(seed)  # noqa: NPY002
@@ -159,7 +159,7 @@ def test_the_process_wide_generators_play_no_part(photos, fonts):
 
 
 def test_unmarked_samples_have_nothing_to_remove_but_a_marked_reference(photos, fonts):
-    for sample in samples(WatermarkDataset(photos, replace(RANDOM, unmarked_share=1), fonts)):
+    for sample in samples(WatermarkDataset(photos, replace(RANDOM, unmarked=1), fonts)):
         assert torch.equal(sample["watermarked"], sample["clean"])
         assert not sample["mask"].any() and not sample["alpha"].any()
         assert torch.equal(sample["reference_mask"], changed(sample, "reference"))
@@ -168,7 +168,7 @@ def test_unmarked_samples_have_nothing_to_remove_but_a_marked_reference(photos, 
 
 
 def test_about_as_many_samples_are_unmarked_as_configured(photos):
-    dataset = WatermarkDataset(photos, replace(RANDOM, image_size=32, unmarked_share=0.3), FontBook({}))
+    dataset = WatermarkDataset(photos, replace(RANDOM, image_size=32, unmarked=0.3), FontBook({}))
     unmarked = []
     for epoch in range(25):
         dataset.epoch = epoch
@@ -178,7 +178,7 @@ def test_about_as_many_samples_are_unmarked_as_configured(photos):
 
 def test_a_degradation_is_shared_by_all_views_and_changes_the_clean_one(photos, fonts):
     plain = WatermarkDataset(photos, RANDOM, fonts)
-    degraded = WatermarkDataset(photos, replace(RANDOM, degraded_share=1), fonts)
+    degraded = WatermarkDataset(photos, replace(RANDOM, degraded=1), fonts)
     altered = blurred = 0
     for epoch in range(3):
         plain.epoch = degraded.epoch = epoch
@@ -204,7 +204,7 @@ def test_a_degradation_is_shared_by_all_views_and_changes_the_clean_one(photos, 
 
 
 def test_unmarked_degraded_samples_stay_without_a_mark(photos, fonts):
-    for sample in samples(WatermarkDataset(photos, replace(RANDOM, unmarked_share=1, degraded_share=1), fonts)):
+    for sample in samples(WatermarkDataset(photos, replace(RANDOM, unmarked=1, degraded=1), fonts)):
         assert torch.equal(sample["watermarked"], sample["clean"]) and not sample["mask"].any()
 
 
@@ -216,7 +216,7 @@ def test_a_mark_is_never_mirrored_while_its_photograph_is(tmp_path, monkeypatch)
     alpha[10:50, 5:10], alpha[10:15, 5:25] = 1, 1  # the upper half of an F
 
     monkeypatch.setattr(dataset_module, "draw_mark", lambda *a, **k: Mark(alpha, np.ones((64, 64, 3), np.float32)))
-    dataset = WatermarkDataset([tmp_path / "a.png"] * 60, replace(RANDOM, degraded_share=0.3), FontBook({}))
+    dataset = WatermarkDataset([tmp_path / "a.png"] * 60, replace(RANDOM, degraded=0.3), FontBook({}))
     flipped = 0
     for sample in samples(dataset):
         kept = sample["alpha"][0].numpy()
@@ -341,7 +341,7 @@ def test_a_view_of_the_same_size_is_the_image():
 
 
 def test_zoomed_samples_are_windows_of_larger_marks_and_keep_the_blending_equation(photos, fonts):
-    config = SampleConfig(image_size=48, zoom=4, unmarked_share=0, degraded_share=0)
+    config = SampleConfig(image_size=48, zoom=4, unmarked=0, degraded=0)
     dataset = WatermarkDataset(photos * 4, config, fonts)
     drawn = samples(dataset)
     for sample in drawn:
@@ -357,10 +357,10 @@ def test_zoomed_samples_are_windows_of_larger_marks_and_keep_the_blending_equati
 
 
 def test_sharp_windows_have_the_larger_mark_over_the_photograph_as_it_is_without_a_zoom(photos, fonts):
-    config = SampleConfig(image_size=48, zoom=4, unmarked_share=0, degraded_share=0)
+    config = SampleConfig(image_size=48, zoom=4, unmarked=0, degraded=0)
     groups = {
         name: samples(WatermarkDataset(photos * 6, replace(config, **options), fonts))
-        for name, options in {"sharp": {"sharp_share": 1.0}, "zoomed": {}, "plain": {"zoom": 1.0}}.items()
+        for name, options in {"sharp": {"sharp": 1.0}, "zoomed": {}, "plain": {"zoom": 1.0}}.items()
     }
     for sample in groups["sharp"]:
         mark = (1 - sample["alpha"]) * sample["clean"] + sample["alpha"] * sample["colour"]
@@ -369,7 +369,7 @@ def test_sharp_windows_have_the_larger_mark_over_the_photograph_as_it_is_without
     area = {name: np.mean([s["mask"].mean() for s in group]) for name, group in groups.items()}
     assert slope["sharp"] > 0.9 * slope["plain"] and slope["zoomed"] < 0.8 * slope["plain"]
     assert area["sharp"] > 1.3 * area["plain"]
-    some = samples(WatermarkDataset(photos * 6, replace(config, sharp_share=0.5), fonts))
+    some = samples(WatermarkDataset(photos * 6, replace(config, sharp=0.5), fonts))
     assert 0.75 * slope["plain"] < np.mean([s["clean"].diff(dim=2).abs().mean() for s in some]) < slope["sharp"]
 
 
@@ -388,7 +388,7 @@ def test_collages_are_made_of_the_photographs_of_the_set(tmp_path, fonts):
     paths = [tmp_path / f"{i}.png" for i in range(3)]
     for path, colour in zip(paths, colours, strict=True):
         Image.new("RGB", (80, 60), colour).save(path)
-    config = replace(RANDOM, collage_share=1.0, watermarks=WatermarkConfig(opacity=(0.2, 0.3), opaque_share=0.0))
+    config = replace(RANDOM, collage=1.0, marks=WatermarkConfig(opacity=(0.2, 0.3), opaque_share=0.0))
     dataset = WatermarkDataset(paths * 4, config, fonts)
     mixed = 0
     for sample, again in zip(samples(dataset), samples(dataset), strict=True):
@@ -404,7 +404,7 @@ def test_collages_are_made_of_the_photographs_of_the_set(tmp_path, fonts):
 
 def test_marks_laid_by_other_modes_say_that_alpha_and_colour_do_not_tell_what_they_did(photos, fonts):
     marks = WatermarkConfig(modes_share=0.5, opacity=(0.6, 0.9), distorted_share=0)
-    config, explained = replace(RANDOM, watermarks=marks), {0.0: [], 1.0: []}
+    config, explained = replace(RANDOM, marks=marks), {0.0: [], 1.0: []}
     for sample in samples(WatermarkDataset(photos * 12, config, fonts)):
         by_alpha = (1 - sample["alpha"]) * sample["clean"] + sample["alpha"] * sample["colour"]
         error = (sample["watermarked"] - by_alpha).abs().max().item()
@@ -415,13 +415,13 @@ def test_marks_laid_by_other_modes_say_that_alpha_and_colour_do_not_tell_what_th
 
 
 def test_each_view_has_its_own_mode(photos, fonts):
-    config = replace(RANDOM, watermarks=WatermarkConfig(modes_share=0.5))
+    config = replace(RANDOM, marks=WatermarkConfig(modes_share=0.5))
     drawn = samples(WatermarkDataset(photos * 4, config, fonts))
     assert len({(sample["plain"].item(), sample["reference_plain"].item()) for sample in drawn}) == 4
 
 
 def test_without_a_mark_alpha_is_known_whatever_the_mode(photos, fonts):
-    config = replace(RANDOM, unmarked_share=1, watermarks=WatermarkConfig(modes_share=1))
+    config = replace(RANDOM, unmarked=1, marks=WatermarkConfig(modes_share=1))
     for sample in samples(WatermarkDataset(photos, config, fonts)):
         assert sample["plain"].item() == 1 and sample["reference_plain"].item() == 0
 
@@ -430,7 +430,7 @@ def test_without_a_mark_alpha_is_known_whatever_the_mode(photos, fonts):
 
 
 def test_hard_samples_are_unmarked_and_as_many_as_configured(photos, fonts):
-    config = replace(RANDOM, hard_share=0.3)
+    config = replace(RANDOM, hard=0.3)
     drawn = samples(WatermarkDataset(photos * 30, config, fonts))
     hard = [sample for sample in drawn if not sample["alpha"].any()]
     assert 0.22 < len(hard) / len(drawn) < 0.38
@@ -442,7 +442,7 @@ def test_hard_samples_are_unmarked_and_as_many_as_configured(photos, fonts):
 
 
 def test_the_unmarked_share_is_of_the_samples_that_are_not_hard(photos, fonts):
-    config = replace(RANDOM, hard_share=0.5, unmarked_share=0.5)
+    config = replace(RANDOM, hard=0.5, unmarked=0.5)
     drawn = samples(WatermarkDataset(photos * 30, config, fonts))
     assert 0.67 < np.mean([not sample["alpha"].any() for sample in drawn]) < 0.83
 
@@ -451,7 +451,7 @@ def test_half_of_the_hard_samples_are_views_of_known_places(photos, fonts, tmp_p
     """The place is green, and nothing else is."""
     Image.new("RGB", (120, 90), (0, 255, 0)).save(tmp_path / "green.png")
     place = Place(tmp_path / "green.png", (0.2, 0.2, 0.6, 0.7))
-    config = replace(RANDOM, hard_share=1.0, places=(place,))
+    config = replace(RANDOM, hard=1.0, hard_places=(place,))
     drawn = samples(WatermarkDataset(photos * 16, config, fonts))
     green = [torch.equal(s["clean"], torch.tensor([0.0, 1, 0])[:, None, None].expand(3, 64, 64)) for s in drawn]
     assert 0.4 < np.mean(green) < 0.6
@@ -460,6 +460,6 @@ def test_half_of_the_hard_samples_are_views_of_known_places(photos, fonts, tmp_p
 
 def test_settings_that_are_off_draw_nothing(photos, fonts):
     """Samples of settings that know nothing of modes and hard samples are what they were."""
-    off = replace(RANDOM, hard_share=0.0, places=(Place(photos[0], (0, 0, 1, 1)),))
+    off = replace(RANDOM, hard=0.0, hard_places=(Place(photos[0], (0, 0, 1, 1)),))
     plain, other = (samples(WatermarkDataset(photos, config, fonts)) for config in (RANDOM, off))
     assert all(same(one, two) for one, two in zip(plain, other, strict=True))

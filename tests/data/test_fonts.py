@@ -323,7 +323,7 @@ def faces_of(book):
 
 
 def test_kept_out_families_are_never_trained_on_and_only_they_are_kept_out():
-    trained, kept = faces_of(load_fonts(True, "installed")), faces_of(load_fonts(which="kept_out"))
+    trained, kept = faces_of(load_fonts(True, "installed")), faces_of(load_fonts(faces="kept_out"))
     assert not any(family(face).startswith(KEPT_OUT) for face in trained)
     assert all(family(face).startswith(KEPT_OUT) for face in kept)
     assert {face.path for face in trained}.isdisjoint(face.path for face in kept)
@@ -332,7 +332,7 @@ def test_kept_out_families_are_never_trained_on_and_only_they_are_kept_out():
 
 
 def test_a_copy_of_a_kept_out_face_under_another_name_stays_out(monkeypatch, tmp_path):
-    source = next(face.path for face in faces_of(load_fonts(which="kept_out")) if family(face) == "Caveat")
+    source = next(face.path for face in faces_of(load_fonts(faces="kept_out")) if family(face) == "Caveat")
     copy = tmp_path / "Harmless.ttf"
     copy.write_bytes(Path(source).read_bytes())
     monkeypatch.setattr(font_manager, "findSystemFonts", lambda *a, **k: [str(copy)])
@@ -362,7 +362,7 @@ def test_kept_out_faces_give_no_warning_for_the_languages_they_lack():
 
 def test_an_unknown_choice_of_faces_is_an_error_that_names_it():
     with pytest.raises(ValueError, match="faces must be one of packaged, installed, kept_out, got 'all'"):
-        load_fonts(which="all")
+        load_fonts(faces="all")
 
 
 # The cache of rasters

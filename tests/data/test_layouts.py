@@ -16,7 +16,7 @@ EACH = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__na
 
 @pytest.fixture(scope="module")
 def book():
-    return load_fonts(which="installed")
+    return load_fonts(faces="installed")
 
 
 def logo():
@@ -171,7 +171,7 @@ def test_camera_dates_are_in_the_colours_of_displays(book):
         core = layer[layer[..., 3] > 0.8]
         if len(core):
             colour = core[:, :3].mean(axis=0) / core[:, 3].mean()
-            assert min(np.abs(colour - np.array(led)).max() for led in layouts.LED) < 0.05
+            assert min(np.abs(colour - np.array(led)).max() for led in layouts.DATE_COLOURS) < 0.05
 
 
 def test_letters_of_a_large_view_reach_from_tiny_to_two_hundred_pixels(book):

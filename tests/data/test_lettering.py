@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from wmremoval.data.fonts import LETTERS, FontBook, load_fonts, write
-from wmremoval.data.lettering import FIGURES, bend, choose_line, seven_segments, stacked, write_block, write_line
+from wmremoval.data.lettering import DIGIT_SEGMENTS, bend, choose_line, seven_segments, stacked, write_block, write_line
 from wmremoval.data.strings import numeric_date, random_string
 
 
 @pytest.fixture(scope="module")
 def book():
-    return load_fonts(which="installed")
+    return load_fonts(faces="installed")
 
 
 def strings(count):
@@ -130,10 +130,10 @@ def test_a_bent_line_is_read_clockwise():
 
 
 def test_figures_light_the_segments_of_a_display():
-    lit = {figure: seven_segments(figure, 60).sum() for figure in FIGURES}
+    lit = {figure: seven_segments(figure, 60).sum() for figure in DIGIT_SEGMENTS}
     order = sorted("1234567890-", key=lambda figure: lit[figure])
     assert order[0] == "-" and order[1] == "1" and order[2] == "7" and order[-1] == "8"
-    per_segment = [lit[figure] / len(segments) for figure, segments in FIGURES.items()]
+    per_segment = [lit[figure] / len(segments) for figure, segments in DIGIT_SEGMENTS.items()]
     assert max(per_segment) < 1.5 * min(per_segment)
     eight, zero = (seven_segments(figure, 60) for figure in "80")
     rows = slice(len(eight) // 2 - 3, len(eight) // 2 + 3)

@@ -1,6 +1,6 @@
 """The order of samples and the loaders of a run: keyed orders, crops of mixed size, and what each part is made of."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ from wmremoval.images import read_image
 
 KEYS = ("watermarked", "reference", "clean", "mask", "reference_mask", "alpha", "colour")
 FIXED = SampleConfig(image_size=64, augment=False)
-RANDOM = SampleConfig(image_size=64, unmarked_share=0, degraded_share=0)
+RANDOM = SampleConfig(image_size=64, unmarked=0, degraded=0)
 SMALL = TrainConfig(image_size=64, batch_size=4)
 
 
@@ -90,14 +90,14 @@ def test_each_part_has_its_own_logos_and_only_training_other_marks(photos):
     loaders = make_loaders(split, replace(SMALL, marks="varied"), logos, system_fonts=False)
     for part, loader in loaders.items():
         assert loader.dataset.logos is logos[part]
-        assert loader.dataset.config.watermarks == MARKS["varied" if part == "train" else "standard"]
+        assert loader.dataset.config.marks == MARKS["varied" if part == "train" else "standard"]
 
 
 def test_only_training_marks_use_the_system_s_fonts_and_the_configured_faces(photos, fonts, monkeypatch):
     asked = []
 
-    def load(system=False, which="packaged"):
-        asked.append((system, which))
+    def load(system=False, faces="packaged"):
+        asked.append((system, faces))
         return FontBook({"en": fonts.faces["en"]}) if system else fonts
 
     monkeypatch.setattr(loaders_module, "load_fonts", load)
@@ -122,8 +122,8 @@ def test_places_are_read_for_training_alone(photos, tmp_path):
     write_json(file, [{"file": photos[1].name, "box": [0.1, 0.2, 0.5, 0.6], "pixels": 90}])
     config = replace(SMALL, hard=0.5, hard_places=str(file))
     loaders = make_loaders({"train": photos[:4], "val": photos[8:]}, config, system_fonts=False)
-    assert loaders["train"].dataset.config.places == (Place(photos[1], (0.1, 0.2, 0.5, 0.6)),)
-    assert loaders["val"].dataset.config.places == ()
+    assert loaders["train"].dataset.config.hard_places == (Place(photos[1], (0.1, 0.2, 0.5, 0.6)),)
+    assert loaders["val"].dataset.config.hard_places == ()
 
 
 def test_validation_and_test_samples_do_not_depend_on_the_training_photographs(photos):
@@ -233,16 +233,16 @@ def test_another_sample_seed_gives_other_training_samples_and_the_same_fixed_one
 
 def test_every_kind_of_marks_is_a_setting():
     for name in MARKS:
-        assert sample_config(TrainConfig(marks=name), training=True).watermarks == MARKS[name]
+        assert sample_config(TrainConfig(marks=name), training=True).marks == MARKS[name]
 
 
 def test_what_samples_are_made_with_comes_from_the_settings():
     config = TrainConfig(degraded=0.5, unmarked=0.2, collage=0.1, zoom=2, sharp=0.3, hard=0.1, seed=4, image_size=96)
     made, fixed = sample_config(config, training=True), sample_config(config, training=False)
-    assert (made.degraded_share, made.collage_share, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
-    assert (made.unmarked_share, made.sharp_share, made.hard_share) == (0.2, 0.3, 0.1)
+    assert (made.degraded, made.collage, made.zoom, made.seed, made.image_size) == (0.5, 0.1, 2, 4, 96)
+    assert (made.unmarked, made.sharp, made.hard) == (0.2, 0.3, 0.1)
     assert made.augment and not fixed.augment
-    assert (fixed.seed, fixed.image_size, fixed.watermarks) == (4, 96, MARKS["standard"])
+    assert (fixed.seed, fixed.image_size, fixed.marks) == (4, 96, MARKS["standard"])
 
 
 # Photographs that stay decoded
@@ -253,8 +253,12 @@ def test_photographs_stay_decoded_up_to_a_budget_and_are_decoded_again_beyond(ph
     store = PhotoStore(128, (sizes[0] + sizes[1]) / 1e6)
     for path in photos[:4] + photos[:4]:
         np.testing.assert_array_equal(store[path], read_image(path, shrink_to=128))
-    assert sum(photo.nbytes for photo in store.held.values()) <= sizes[0] + sizes[1]
-    assert store[photos[0]] is store[photos[0]] and set(photos[:2]) <= set(store.held) and photos[3] not in store.held
+    assert sum(photo.nbytes for photo in store.decoded.values()) <= sizes[0] + sizes[1]
+    assert (
+        store[photos[0]] is store[photos[0]]
+        and set(photos[:2]) <= set(store.decoded)
+        and photos[3] not in store.decoded
+    )
     with pytest.raises(ValueError, match="read-only"):
         store[photos[0]][0, 0] = 0
 
@@ -283,3 +287,8 @@ def test_a_resumed_epoch_gets_the_batches_it_has_not_had(photos, fonts, skipped)
     dataset.skipped = skipped
     assert list(order) == whole[skipped:] and len(order) == 11
     assert list(sized) == batches[-(-skipped // 4) :] and len(sized) == 3
+
+
+def test_a_setting_of_samples_has_the_name_that_it_has_in_the_run_s_settings():
+    own = {field.name for field in fields(SampleConfig)} - {field.name for field in fields(TrainConfig)}
+    assert own == {"augment", "fixed"}

@@ -13,7 +13,7 @@ from skimage import data
 from wmremoval.data import marks as marks_module
 from wmremoval.data.fonts import PHRASES, FontBook, text_raster
 from wmremoval.data.logos import LOGO_SIDE, load_logos
-from wmremoval.data.marks import MARKS, MODES, Mark, WatermarkConfig, blend, draw_mark, draw_mode, overlay
+from wmremoval.data.marks import BLEND_MODES, MARKS, Mark, WatermarkConfig, blend, draw_blend_mode, draw_mark, overlay
 
 NO_FONTS = FontBook({})
 # Marks as they are placed, whole and opaque: their alpha is the coverage itself.
@@ -674,10 +674,10 @@ def test_the_full_mix_holds_more_faint_marks_than_the_web_mix_and_opaque_ones_to
 
 def test_modes_are_drawn_as_often_as_configured_and_off_they_draw_nothing():
     rng = np.random.default_rng(0)
-    drawn = [draw_mode(rng, MARKS["full_web"]) for _ in range(4000)]
-    shares = {mode: drawn.count(mode) / 4000 for mode in ("normal", *MODES)}
+    drawn = [draw_blend_mode(rng, MARKS["full_web"]) for _ in range(4000)]
+    shares = {mode: drawn.count(mode) / 4000 for mode in ("normal", *BLEND_MODES)}
     assert shares["normal"] == pytest.approx(0.95, abs=0.012)
-    assert all(shares[mode] == pytest.approx(0.05 / 3, abs=0.008) for mode in MODES)
+    assert all(shares[mode] == pytest.approx(0.05 / 3, abs=0.008) for mode in BLEND_MODES)
     for name in ("standard", "varied", "overlays", "web"):
         state = rng.bit_generator.state
-        assert draw_mode(rng, MARKS[name]) == "normal" and rng.bit_generator.state == state
+        assert draw_blend_mode(rng, MARKS[name]) == "normal" and rng.bit_generator.state == state

@@ -317,7 +317,7 @@ def test_a_run_can_use_a_seeded_choice_of_the_photographs(tmp_path, log):
     fill(tmp_path, [f"{i:02d}.jpg" for i in range(30)])
 
     def chosen(seed, most):
-        found = gather_photos(tmp_path, seed=seed, most=most)
+        found = gather_photos(tmp_path, seed=seed, max_photos=most)
         return found.report, sorted(name for part in found.names().values() for name in part)
 
     report, used = chosen(0, 20)
@@ -506,4 +506,4 @@ def test_more_photographs_named_like_some_of_val_or_test_are_refused(more, part)
 def test_more_photographs_may_be_named_like_some_of_training(more):
     photos, folder = more
     fill(folder, [photos.split["train"][0].name])
-    assert len(add_photos(photos, folder).more) == 3
+    assert len(add_photos(photos, folder).more_photos) == 3

@@ -14,7 +14,8 @@ from wmremoval.model import HeterogeneousUNet
 from wmremoval.training import checkpoints
 from wmremoval.training import loop as module
 from wmremoval.training.checkpoints import load_model, load_weights
-from wmremoval.training.loop import TrainResult, fit, run_epoch
+from wmremoval.training.loop import TrainResult, fit
+from wmremoval.training.passes import run_epoch
 
 
 def script(monkeypatch, val_losses: list[float]):
@@ -179,7 +180,7 @@ def test_averaged_weights_follow_the_decay_by_hand_and_are_what_is_validated_and
     training.net.eval()
     training.kept.eval()
     x = random_batch()["watermarked"]
-    assert torch.equal(training.restore(x).image, training.kept(x)[0])
+    assert torch.equal(training.predict(x).image, training.kept(x)[0])
     checkpoints.save_best(training, TrainResult(tmp_path))
     assert same(torch.load(tmp_path / BEST, weights_only=True)["model"], kept)
 

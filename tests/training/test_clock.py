@@ -12,6 +12,7 @@ from small import STATE, WEIGHTS, make_loaders, make_training, same, settings, t
 from wmremoval.config import TrainConfig
 from wmremoval.data.dataset import WatermarkDataset
 from wmremoval.training import loop as module
+from wmremoval.training import passes
 from wmremoval.training.loop import TrainResult, fit
 from wmremoval.training.schedule import MOST_STEPS, Clock, ClockSchedule, clock_rate, planned_rates
 from wmremoval.training.trainer import Training, seed_everything
@@ -105,13 +106,13 @@ def ticking(monkeypatch):
     """A clock on which a step takes a second, a batch of validation half of one, and nothing else any time."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(module.time, "monotonic", lambda: clock.now)
-    run = module._run_batch
+    run = passes._run_batch
 
     def run_batch(training, batch, optimizer, place):
         clock.now += 1.0 if optimizer is not None else 0.5
         return run(training, batch, optimizer, place)
 
-    monkeypatch.setattr(module, "_run_batch", run_batch)
+    monkeypatch.setattr(passes, "_run_batch", run_batch)
     return clock
 
 
@@ -145,7 +146,7 @@ def test_no_validation_spends_what_the_rate_needs_to_fall_to_zero():
             schedule.after_step(1.0)
         ends.append(schedule.ends_row())
         if ends[-1]:
-            schedule.about()
+            schedule.row_start()
     assert ends == [False, True, False, True, False, True, False, True, False, True]
     late = make_schedule(validate_minutes=20 / 60)
     for _ in range(91):

@@ -9,9 +9,9 @@ from torch import nn
 
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
 from wmremoval.model import HeterogeneousUNet, Parts
-from wmremoval.training import loop
+from wmremoval.training import passes
 from wmremoval.training import trainer as module
-from wmremoval.training.loop import both_views, run_epoch
+from wmremoval.training.passes import both_views, run_epoch
 
 
 def test_training_changes_weights_and_statistics(loaders):
@@ -127,7 +127,7 @@ def test_both_views_are_inputs_and_each_is_the_others_reference():
 
 def test_an_epoch_tells_its_speed_and_how_much_of_it_waits_for_data(loaders, monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(loop.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(passes.time, "monotonic", lambda: clock.now)
 
     class SlowLoader:
         """Takes three seconds for each batch."""

@@ -7,7 +7,8 @@ import pytest
 import torch
 from small import Batches, make_training, random_batch
 
-from wmremoval.training.loop import NonFiniteLossError, fit, run_epoch
+from wmremoval.training.loop import fit
+from wmremoval.training.passes import NonFiniteLossError, run_epoch
 
 
 def spoil(monkeypatch, training, call: int, value: float):

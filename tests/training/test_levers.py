@@ -12,9 +12,10 @@ from wmremoval.losses import coarse_mask_loss
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.training import compiling
 from wmremoval.training.checkpoints import load_state, save_state
-from wmremoval.training.compiling import FasterWay
-from wmremoval.training.loop import TrainResult, run_epoch
+from wmremoval.training.compiling import CompileTrial
+from wmremoval.training.loop import TrainResult
 from wmremoval.training.optimizers import make_optimizer
+from wmremoval.training.passes import run_epoch
 
 
 def test_soap_without_its_package_is_one_clear_line(monkeypatch):
@@ -73,7 +74,7 @@ def test_coarse_gates_are_taught_with_their_share_of_the_masks_weight():
     training = make_training(coarse_gate_weight=0.5, mask_weight=4.0, iou_weight=0.25)
     batch = random_batch()
     training.net.train()
-    parts = training.restore(batch["watermarked"])
+    parts = training.predict(batch["watermarked"])
     assert [tuple(gate.shape) for gate in parts.gates] == [(2, 1, 8, 8), (2, 1, 16, 16)]
     wanted = 0.0
     for gate, factor in zip(parts.gates, (4, 2), strict=True):
@@ -134,7 +135,7 @@ def test_renewed_statistics_are_those_of_the_batches():
 @pytest.mark.parametrize(("seconds", "chosen"), [({"eager": 2.0, "compiled": 1.0}, "compiled"), ({"eager": 1.0, "compiled": 2.0}, "eager")])  # fmt: skip
 def test_the_faster_way_is_taken_whatever_compiling_itself_takes(monkeypatch, log, seconds, chosen):
     monkeypatch.setattr(compiling, "TRIAL_SECONDS", 3.0)
-    way, ways = FasterWay(lambda x: ("eager", x), lambda x: ("compiled", x)), []
+    way, ways = CompileTrial(lambda x: ("eager", x), lambda x: ("compiled", x)), []
     for step in range(2 * compiling.TRIAL_STEPS):
         ways.append(way(1)[0])
         way.step_took(60.0 if step == compiling.TRIAL_STEPS else seconds[ways[-1]])
@@ -148,7 +149,7 @@ def test_a_compiler_that_fails_leaves_the_network_as_it_is(monkeypatch, log):
     def broken(x):
         raise RuntimeError("no compiler")
 
-    way = FasterWay(lambda x: x, broken)
+    way = CompileTrial(lambda x: x, broken)
     for _ in range(compiling.TRIAL_STEPS):
         way(1)
         way.step_took(1.0)

@@ -9,7 +9,7 @@ from small import Batches, make_training, random_batch, weights_of
 from torch import nn
 
 from wmremoval.losses import mask_bce_loss, mask_iou_loss
-from wmremoval.training.loop import run_epoch
+from wmremoval.training.passes import run_epoch
 
 
 @pytest.mark.parametrize("target", ["clean", "reference"])
@@ -52,7 +52,7 @@ def test_autocast_wraps_the_network_and_nothing_else(monkeypatch):
     run_epoch(training, Batches([batch]), "x", 0, training.optimizer)
     assert training.net.autocast == {True} and seen == [torch.bfloat16]
     assert outside == [False]
-    image, logits = training.restore(batch["watermarked"])[:2]
+    image, logits = training.predict(batch["watermarked"])[:2]
     assert image.dtype == logits.dtype == torch.float32
     assert all(p.dtype == torch.float32 for p in training.net.parameters())
 
@@ -60,7 +60,7 @@ def test_autocast_wraps_the_network_and_nothing_else(monkeypatch):
 def test_the_network_runs_in_float32_when_amp_is_off(monkeypatch):
     training = make_training(amp="off")
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        training.restore(random_batch()["watermarked"])
+        training.predict(random_batch()["watermarked"])
     assert training.net.autocast == {False}
     assert not training.scaler.is_enabled()
 
@@ -72,7 +72,7 @@ def test_a_gate_that_is_sure_and_wrong_still_learns_in_bfloat16():
     nn.init.zeros_(last.weight)
     nn.init.constant_(last.bias, 20.0)
     batch["mask"].zero_()
-    image, logits = training.restore(batch["watermarked"])[:2]
+    image, logits = training.predict(batch["watermarked"])[:2]
     total, _ = training.objective(image, logits, batch)
     total.backward()
     assert last.bias.grad.item() == pytest.approx(training.config.mask_weight, rel=0.05)
@@ -86,7 +86,7 @@ def sgd_step(clip_norm: float, scaled: bool) -> tuple[dict, float, float]:
     optimizer = torch.optim.SGD(training.net.parameters(), lr=1.0)
     before = [p.detach().clone() for p in training.net.parameters()]
     batch = random_batch()
-    loss, _ = training.objective(*training.restore(batch["watermarked"])[:2], batch)
+    loss, _ = training.objective(*training.predict(batch["watermarked"])[:2], batch)
     norm = training.step(loss, optimizer)
     update = torch.cat([(p.detach() - q).flatten() for p, q in zip(training.net.parameters(), before, strict=True)])
     return weights_of(training.net), norm, update.norm().item()
@@ -120,7 +120,7 @@ def test_a_step_forgets_the_gradients_of_the_step_before():
     frozen = torch.optim.SGD(training.net.parameters(), lr=0.0)
     norms = []
     for _ in range(2):
-        loss, _ = training.objective(*training.restore(batch["watermarked"])[:2], batch)
+        loss, _ = training.objective(*training.predict(batch["watermarked"])[:2], batch)
         norms.append(training.step(loss, frozen))
     assert norms[1] == pytest.approx(norms[0])
 

@@ -13,7 +13,8 @@ from wmremoval.config import TrainConfig
 from wmremoval.data.photos import PhotoSet
 from wmremoval.files import write_json
 from wmremoval.training import run_folder
-from wmremoval.training.run_folder import PACKAGES, check_unseen, environment, latest_run, new_run
+from wmremoval.training.environment import PACKAGES, environment
+from wmremoval.training.run_folder import check_unseen, latest_run, new_run
 
 
 def names(folder: Path) -> list[str]:

@@ -11,7 +11,8 @@ from small import CPU, TinyNet, make_training, random_batch, same, weights_of
 
 from wmremoval.config import TrainConfig, learning_rates
 from wmremoval.training import loop as module
-from wmremoval.training.loop import fit, run_epoch
+from wmremoval.training.loop import fit
+from wmremoval.training.passes import run_epoch
 from wmremoval.training.trainer import Training, autocast_dtype, pick_device, seed_everything
 
 
@@ -129,7 +130,7 @@ def test_compiling_keeps_the_plain_network_for_the_checkpoint(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda net, dynamic: compiled.append(net) or (lambda x: ("compiled", net(x))))
     training = make_training(compile=True)
     assert compiled == [training.net.parts]
-    assert training.restore(random_batch()["watermarked"])[0] == "compiled"
+    assert training.predict(random_batch()["watermarked"])[0] == "compiled"
     assert training.net.state_dict().keys() == TinyNet().state_dict().keys()
 
 

@@ -6,8 +6,9 @@ from torch import nn
 
 from wmremoval.config import TrainConfig
 from wmremoval.model import HeterogeneousUNet
-from wmremoval.training import loop as module
-from wmremoval.training.loop import Progress, peak_tflops, throughput, training_flops
+from wmremoval.training import throughput as module
+from wmremoval.training.passes import Progress
+from wmremoval.training.throughput import peak_tflops, throughput, training_flops
 
 
 @pytest.mark.parametrize("decompose", [False, True])

@@ -15,8 +15,8 @@ from wmremoval.images import to_tensor, to_uint8
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
 from wmremoval.restore.remover import load_remover
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
+from wmremoval.training.environment import environment
 from wmremoval.training.evaluate import restore_samples
-from wmremoval.training.run_folder import environment
 
 SIDE = 256  # pixels; side of the document's crops
 DOCUMENT = {"psnr": 28.67, "ssim": 0.7202}  # dB and SSIM of the document's log, on photographs that we do not have
@@ -29,7 +29,7 @@ NOTES = [
 
 def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDataset:
     """Test photographs like those of the document's test loader: augmented and marked at random, with fixed seeds."""
-    config = SampleConfig(image_size=SIDE, fixed=True, unmarked_share=0.0, degraded_share=0.0)
+    config = SampleConfig(image_size=SIDE, fixed=True, unmarked=0.0, degraded=0.0)
     return WatermarkDataset(paths[:limit], config)
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from wmremoval import __version__
 from wmremoval.files import atomic_path, read_json, write_json
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, form_of, load_model
-from wmremoval.training.run_folder import environment
+from wmremoval.training.environment import environment
 
 SCORES = ("psnr", "input_psnr", "ssim", "input_ssim", "masked_psnr", "input_masked_psnr", "masked_rmse", "mask_iou", "mask_f1")  # fmt: skip
 

@@ -186,7 +186,7 @@ def open_suite(
         logos: folder of RGBA logos; None leaves out the logo cells.
         config: see `SuiteConfig`.
         fonts: fonts of the text marks; None for the packaged faces, as in all published tables.
-            `load_fonts(which="kept_out")` gives faces that no network has been trained on.
+            `load_fonts(faces="kept_out")` gives faces that no network has been trained on.
 
     Raises:
         ValueError: too few photographs, no logos in this part, no fonts, or an invalid setting.

@@ -31,7 +31,7 @@ from wmremoval.report.tables import format_table
 from wmremoval.restore.remover import RULES, Result, load_remover, pick_precision
 from wmremoval.restore.solve import STEPS
 from wmremoval.training.checkpoints import BEST_MODEL, SHIPPED_WEIGHTS, load_model
-from wmremoval.training.run_folder import environment
+from wmremoval.training.environment import environment
 
 PANEL = 2.2  # inches; 256 px at 120 pixels per inch, so that views are not resampled
 CELLS_A_ROW = 2

@@ -19,7 +19,7 @@ from wmremoval.restore.prediction import average, disagreement
 from wmremoval.restore.remover import load_remover
 from wmremoval.restore.solve import take_off
 from wmremoval.restore.tiles import TiledNetwork
-from wmremoval.training.run_folder import environment
+from wmremoval.training.environment import environment
 
 WAYS = {  # by name: the estimates that the true values replace
     "as it restores": (),

@@ -21,7 +21,7 @@ from wmremoval.images import read_image, to_tensor
 from wmremoval.report.style import image_grid, image_panel, save_figure
 from wmremoval.report.tables import format_table
 from wmremoval.restore.remover import Result, load_remover
-from wmremoval.training.run_folder import environment
+from wmremoval.training.environment import environment
 
 PANEL = 3.0  # inches; width of a photograph in the picture
 LIFTED = 6.0  # dB; PSNR gain inside the mark from which it counts as lifted: a quarter of the squared error is left

@@ -18,7 +18,8 @@ def run_evaluate(arguments: argparse.Namespace) -> int:
     """Score a run over its test photographs, in their own folder or another one; returns the exit status."""
     from wmremoval.data.loaders import fixed_loader
     from wmremoval.training.evaluate import score
-    from wmremoval.training.run_folder import read_run, run_photos, write_changelog
+    from wmremoval.training.reports import write_changelog
+    from wmremoval.training.run_folder import read_run, run_photos
     from wmremoval.training.trainer import pick_device
 
     folder = from_root(arguments.run_folder)

@@ -4,86 +4,100 @@ import argparse
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from wmremoval.cli.evaluate import print_scores
 from wmremoval.files import from_root
-
-# Fields of TrainConfig that are options of the train command, with how they are read.
-SETTINGS = dict.fromkeys(("epochs", "image_size", "batch_size", "workers", "seed", "max_photos", "warmup_epochs"), int)
-SETTINGS |= dict.fromkeys(("size_spread", "sample_seed", "early_stop_patience", "validation_photos"), int)
-SETTINGS |= dict.fromkeys(("perceptual_weights", "target", "amp", "marks", "keep", "optimizer"), str)
-SETTINGS |= dict.fromkeys(("faces", "hard_places"), str)
-SETTINGS |= dict.fromkeys(
-    ("learning_rate", "weight_decay", "l1_weight", "mask_weight", "iou_weight", "mark_weight"), float
-)
-SETTINGS |= dict.fromkeys(("alpha", "beta", "gamma", "delta", "zoom", "collage", "degraded", "unmarked"), float)
-SETTINGS |= dict.fromkeys(("ema", "ema_half_life", "sharp", "hard", "faint_weight", "photo_memory"), float)
-SETTINGS |= dict.fromkeys(("coarse_gate_weight", "validate_minutes"), float)
+from wmremoval.settings import Setting, settings_of
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
-    """The defaults are those of `TrainConfig`."""
-    from wmremoval.config import TrainConfig
-
-    defaults = TrainConfig()
+    """Add the train command: options of its own, and one for each field of `TrainConfig`."""
     train = commands.add_parser("train", help="train a network, test it and draw its pictures")
-    train.add_argument("--photos", default="data/clean_images", help="folder of photographs")
-    train.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
-    train.add_argument("--logos", help="folder of RGBA logos to use as watermarks too")
-    train.add_argument("--output", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name>")
-    train.add_argument("--name", default="train", help="name of the run")
-    train.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder, with its own settings")
-    train.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    train.add_argument(
-        "--profile", default="full", help="full (default), document (direct image, no mask term) or quick"
+    files = train.add_argument_group("files")
+    files.add_argument(
+        "--photos", metavar="DIR", default="data/clean_images", help="folder of photographs (default data/clean_images)"
     )
-    for name, kind in SETTINGS.items():
-        train.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"default {getattr(defaults, name)}")
-    train.add_argument(
-        "--start", "--init", metavar="WEIGHTS", help="scratch, shipped, a run's folder, .pth or .safetensors"
+    files.add_argument("--more-photos", metavar="DIR", help="folder of photographs for training only")
+    files.add_argument("--logos", metavar="DIR", help="folder of RGBA logos that serve as watermarks too")
+    files.add_argument(
+        "--output", metavar="DIR", default="outputs", help="the run goes to OUTPUT/runs/<date>_<name> (default outputs)"
     )
-    train.add_argument("--lr-drop-epoch", type=int, help=f"default {defaults.lr_drop_epoch}; 0: never")
-    train.add_argument("--composite", action=argparse.BooleanOptionalAction, help=f"default {defaults.composite}")
-    train.add_argument("--pairs", action=argparse.BooleanOptionalAction, help=f"default {defaults.pairs}")
-    train.add_argument("--decompose", action=argparse.BooleanOptionalAction, help=f"default {defaults.decompose}")
-    train.add_argument("--grow", action=argparse.BooleanOptionalAction, help=f"default {defaults.grow}")
-    train.add_argument(
-        "--compile",
-        nargs="?",
-        const=True,
-        type=_compile,
-        metavar="auto",
-        help="torch.compile the network; auto: if that proves faster in the first half minute",
-    )
-    time = train.add_mutually_exclusive_group()
-    time.add_argument("--hours", type=float, help="train for so long, by a clock that a paused process does not spend")
-    time.add_argument("--minutes", type=float, help="the same in minutes")
-    train.add_argument(
+    files.add_argument("--name", default="train", help="name of the run (default train)")
+    run = train.add_argument_group("run")
+    run.add_argument("--resume", metavar="RUN", help="go on with an interrupted run's folder, with its own settings")
+    run.add_argument(
         "--cooldown-now", action="store_true", help="with --resume: end with a third of the time trained so far"
     )
-    train.add_argument("--no-score", action="store_true", help="do not score the test photographs after training")
-    train.add_argument("--no-pictures", action="store_true", help="draw no pictures after training")
+    run.add_argument("--device", default="auto", help="auto, cpu or cuda (default auto)")
+    run.add_argument("--no-score", action="store_true", help="do not score the test photographs after training")
+    run.add_argument("--no-pictures", action="store_true", help="draw no pictures after training")
+    run.add_argument(
+        "--profile",
+        default="full",
+        help="settings to begin with: full, document (direct image, no mask term) or quick (default full)",
+    )
+    _add_settings(train)
     train.set_defaults(run=run_train)
 
 
-def _compile(value: str) -> str:
-    if value != "auto":
-        raise argparse.ArgumentTypeError(f"give --compile alone or auto, got {value!r}")
-    return value
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add an option for every field of `TrainConfig`, under its group; an option that is not given stays None."""
+    from wmremoval.config import OLD_NAMES, TrainConfig
+
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for setting in settings_of(TrainConfig):
+        if setting.group not in groups:
+            groups[setting.group] = parser.add_argument_group(setting.group)
+        group = groups[setting.group]
+        names = [setting.name, *(old for old, name in OLD_NAMES.items() if name == setting.name)]
+        flags = [f"--{name.replace('_', '-')}" for name in names]
+        if setting.name == "hours":
+            time = group.add_mutually_exclusive_group()
+            time.add_argument(*flags, **_option(setting))
+            time.add_argument("--minutes", type=float, metavar="X", help="the same time in minutes")
+        else:
+            group.add_argument(*flags, **_option(setting))
+
+
+def _option(setting: Setting) -> dict[str, Any]:
+    """Arguments of `add_argument` for a setting: type, values and help."""
+    limits = ", ".join(filter(None, (setting.unit, setting.range.removeprefix("of "))))
+    default = setting.none if setting.default is None else _word(setting.default)
+    help = f"{setting.help} ({'; '.join(filter(None, (limits, f'default {default}')))})"
+    words = [value for value in setting.choices if isinstance(value, str)]
+    if setting.kind is not bool:
+        # No `choices`: `TrainConfig` reports a wrong word, in one line as for every other error.
+        metavar = setting.metavar or (
+            f"{{{','.join(words)}}}" if words else {int: "N", float: "X", str: "TEXT"}[setting.kind]
+        )
+        return {"type": setting.kind, "metavar": metavar, "help": help}
+    if words:  # a switch that has further words
+        return {"nargs": "?", "const": True, "choices": words, "help": help}
+    return {"action": argparse.BooleanOptionalAction, "help": help}
+
+
+def _word(value: Any) -> str:
+    """A default as a user reads it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def run_train(arguments: argparse.Namespace) -> int:
-    """Photographs, loaders, training, reports, test, pictures: the notebook's steps in its order."""
+    """Open photographs and loaders, train, report, test and draw; 0, or 130 after an interruption."""
     from wmremoval.report.publish import draw_visuals
     from wmremoval.training.evaluate import restore_samples, score
     from wmremoval.training.loop import fit
-    from wmremoval.training.run_folder import describe, open_loaders, start_run, write_changelog, write_training_reports
+    from wmremoval.training.reports import write_changelog, write_training_reports
+    from wmremoval.training.run_folder import open_loaders, start_run
+    from wmremoval.training.run_info import describe
     from wmremoval.training.trainer import Training, pick_device
 
     if arguments.cooldown_now and not arguments.resume:
         raise ValueError("--cooldown-now needs --resume RUN")
     device = pick_device(arguments.device)
-    config, photos, logos_dir = _setting(arguments, device)
+    config, photos, logos_dir = _read_arguments(arguments, device)
     loaders = open_loaders(photos, config, device, logos_dir)
     training = Training(config, len(loaders["train"]), device)
     info = describe(training, photos, loaders, logos_dir)
@@ -91,10 +105,10 @@ def run_train(arguments: argparse.Namespace) -> int:
         folder = from_root(arguments.resume)
     else:
         folder = start_run(from_root(arguments.output), arguments.name, info)
-    with _sigterm_noted() as stop:
+    with _termination_requests() as stop:
         result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
     write_training_reports(result, info)
-    if not (stop or arguments.no_score):  # what ends a process waits for little
+    if not (stop or arguments.no_score):  # a process that is asked to end has little time
         _, summary = score(training, loaders["test"], folder)
         print_scores(summary)
     write_changelog(folder)
@@ -106,8 +120,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     return 130 if result.stopped == "interrupted" else 0
 
 
-def _setting(arguments: argparse.Namespace, device) -> tuple:
-    """The settings, photographs and folder of logos of a run that is resumed, or of a new one."""
+def _read_arguments(arguments: argparse.Namespace, device) -> tuple:
+    """Settings, photographs and folder of logos: of the run to resume, or of a new one."""
     from wmremoval.config import TrainConfig
     from wmremoval.data.photos import open_photos
     from wmremoval.training.profiles import choose_config
@@ -126,11 +140,11 @@ def _setting(arguments: argparse.Namespace, device) -> tuple:
 
 
 @contextmanager
-def _sigterm_noted() -> Iterator[list[int]]:
-    """A list that is empty until the process is asked to end; the run then saves its state and ends in order."""
-    asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+def _termination_requests() -> Iterator[list[int]]:
+    """Collect SIGTERM signals in a list instead of ending the process, so that a run can save its state first."""
+    requests: list[int] = []
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: requests.append(number))
     try:
-        yield asked
+        yield requests
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

@@ -1,7 +1,7 @@
-"""Augment photographs and `WatermarkDataset`: from a file's path to a training sample."""
+"""`WatermarkDataset`: photographs are augmented, marked and degraded, from a file's path to a training sample."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wmremoval.data.fonts import FontBook, load_fonts
-from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark, draw_mode
+from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_blend_mode, draw_mark
 from wmremoval.data.photostore import PhotoStore
 from wmremoval.data.places import Place, view_place
 from wmremoval.data.scenes import draw_scene
@@ -23,17 +23,23 @@ from wmremoval.images import read_image, to_tensor
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
 
-ZOOM_STEPS = 4
-PLACE_SHARE = 0.5  # of hard samples, where places are known: views of them; the others are drawn scenes
-FIXED = 2**31  # stands for the epoch in the random keys of fixed samples; no training run gets this far
+ZOOM_STEPS = 4  # view sizes of zoomed samples; each builds an augmentation pipeline of its own. Not measured.
+PLACE_SHARE = 0.5  # share of hard samples that show known places, if there are any; others are scenes. Not measured.
+FIXED_EPOCH = 2**31  # epoch in the random keys of fixed samples; no training run reaches it
 
 
 @lru_cache(maxsize=4)
 def get_augmentations(image_size: int = 256) -> A.Compose:
-    """The document's pipeline: geometric, photometric, then noise and artefacts; (H, W, 3) uint8 in, square out.
+    """The document's augmentations: geometric, photometric, then noise and artefacts.
 
-    It changes the photograph before any mark is drawn, so its result is what "clean" means. Rare and mild
-    where it destroys detail: a network asked to repaint noise learns to blur.
+    They change the photograph before any mark is drawn, so that their result is the clean target. Operations that
+    destroy detail are rare and mild: a network that has to repaint noise learns to blur.
+
+    Args:
+        image_size: side of the square result, pixels.
+
+    Returns:
+        a pipeline from (H, W, 3) RGB uint8 to (image_size, image_size, 3).
     """
     return A.Compose(
         [
@@ -66,7 +72,15 @@ def get_augmentations(image_size: int = 256) -> A.Compose:
 
 
 def resize_and_crop(image: np.ndarray, image_size: int) -> np.ndarray:
-    """The deterministic view of validation and test: shorter side to `image_size`, centre crop."""
+    """Scale the shorter side to `image_size` pixels and crop the centre: the fixed view of validation and test.
+
+    Args:
+        image: (H, W, 3) RGB uint8.
+        image_size: side of the result, pixels.
+
+    Returns:
+        (image_size, image_size, 3) uint8.
+    """
     height, width = image.shape[:2]
     scale = image_size / min(height, width)
     size = (max(image_size, round(width * scale)), max(image_size, round(height * scale)))
@@ -77,42 +91,54 @@ def resize_and_crop(image: np.ndarray, image_size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """How a triplet is made from a photograph."""
+    """Making of a sample from a photograph; the names are those of `TrainConfig`.
+
+    All shares are probabilities in [0, 1] and count for augmented samples only.
+    """
 
     image_size: int = 256  # pixels; side of the square view
-    seed: int = 0  # with epoch and index, the key of everything random
-    augment: bool = True  # random views and marks, new every epoch; False: fixed ones
-    fixed: bool = False  # augmented samples that are the same in every epoch, as the document tests on
-    unmarked_share: float = 0.05  # of augmented samples: nothing to remove, nothing to be done
-    hard_share: float = 0.0  # of augmented samples: unmarked and hard, beside the unmarked share of all others
-    places: tuple[Place, ...] = ()  # of training photographs that a network took for marks
-    degraded_share: float = 0.25  # of augmented samples: blur and JPEG after marking, as on the web
-    collage_share: float = 0.0  # of augmented samples: several photographs beside each other, small as on a large sheet
-    zoom: float = 1.0  # augmented samples are windows of a view up to this many times larger, marks and all
-    sharp_share: float = 0.0  # of such windows: the mark alone is larger, the view whole, as sharp as large photographs
-    watermarks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
+    seed: int = 0  # with epoch and index the key of everything random
+    augment: bool = True  # random views and marks, new in every epoch; False: fixed ones
+    fixed: bool = False  # augmented samples stay the same in every epoch, as the document tests on
+    unmarked: float = 0.05  # share without a mark, of the samples that are not hard
+    hard: float = 0.0  # share that is unmarked and looks marked
+    hard_places: tuple[Place, ...] = ()  # places of training photographs that a network took for marks
+    degraded: float = 0.25  # share with blur or JPEG after marking, as on the web
+    collage: float = 0.0  # share made of several photographs side by side, as large sheets look when shrunken
+    zoom: float = 1.0  # factor; samples are windows of a marked view up to so many times larger
+    sharp: float = 0.0  # share of such windows with only the mark enlarged: large marks over fine detail
+    marks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
 def shrink_to(config: SampleConfig, image_size: int = 0) -> int:
-    """The size down to which JPEGs may be decoded smaller for samples of `config`, or of a larger `image_size`; pixels."""
+    """Side to which JPEGs may be shrunk while they are decoded, pixels; see `read_image`.
+
+    Args:
+        config: of the samples.
+        image_size: side of the largest samples, pixels, if they are larger than those of `config`.
+    """
     return 2 * round(max(image_size, config.image_size) * (config.zoom if config.augment else 1))
 
 
 class WatermarkDataset(Dataset):
     """Photographs with synthetic watermarks, drawn anew for every (seed, epoch, index).
 
-    Each item is a dict of float32 tensors: `watermarked` (wm_img1), `reference` (wm_img2, a second and
-    independent mark on the same view) and `clean`, (3, H, W) RGB in [0, 1]; `mask` and `reference_mask`,
-    (1, H, W), 1 where the mark changed the photograph; `alpha`, (1, H, W), and `colour`, (3, H, W), of the first mark,
-    `reference_alpha` and `reference_colour` of the second; `plain` and `reference_plain`, (1, 1, 1), 0 where the
-    mark was not laid by plain alpha, so that alpha and colour do not tell what it did.
+    Each item is a dict of float32 tensors. Images are RGB in [0, 1]:
+
+    * `watermarked` (wm_img1), (3, H, W): the view with the first mark.
+    * `reference` (wm_img2), (3, H, W): the same view with a second, independent mark.
+    * `clean`, (3, H, W): the view without a mark.
+    * `mask` and `reference_mask`, (1, H, W): 1 where the mark changed the view, else 0.
+    * `alpha`, (1, H, W), and `colour`, (3, H, W): of the first mark; `reference_alpha`, `reference_colour`: of the second.
+    * `plain` and `reference_plain`, (1, 1, 1): 1 for a mark blended by plain alpha. 0 for another blend mode, where alpha
+      and colour do not explain the change.
 
     Args:
         paths: photographs.
-        config: see `SampleConfig`.
-        fonts: None loads the packaged faces, so that marks are the same on every machine.
+        config: making of the samples.
+        fonts: faces of the marks; None: the packaged ones, so that marks are the same on every machine.
         logos: (h, w, 4) RGBA uint8 arrays.
-        store: what decodes the photographs, and may keep them; None: decoded for every sample.
+        store: decodes the photographs and may keep them; None: each is decoded for every sample.
     """
 
     def __init__(
@@ -126,14 +152,14 @@ class WatermarkDataset(Dataset):
         self.paths, self.config, self.logos = [Path(path) for path in paths], config, logos
         self.store = PhotoStore(shrink_to(config), 0) if store is None else store
         self.fonts = load_fonts() if fonts is None else fonts
-        self.skipped = 0  # samples at the head of an epoch's order that a resumed run has had already
-        self.stage = 0  # of a run whose crops grow; see `SizedBatches`
-        # In shared memory, so that loader processes that outlive an epoch see the next one begin.
+        self.skipped = 0  # samples at the start of an epoch's order that a resumed run has trained on already
+        self.stage = 0  # of a run with growing crops; see `SizedBatches`
+        # Shared memory: loader processes live longer than an epoch and have to see the next one.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()
 
     @property
     def epoch(self) -> int:
-        """Which variation of the samples is given out; without effect on fixed samples."""
+        """Number of the epoch, a key of the samples; without effect on fixed ones."""
         return int(self._epoch.item())
 
     @epoch.setter
@@ -144,57 +170,66 @@ class WatermarkDataset(Dataset):
         return len(self.paths)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
-        """A sample by its index, or by (index, side in pixels) for a view of another size than `image_size`."""
+        """A sample by its index, or by (index, side in pixels) for a view of another size than `image_size`.
+
+        Raises:
+            ImageError: the photograph cannot be read.
+        """
         config = self.config
         index, size = key if isinstance(key, tuple) else (key, config.image_size)
-        rng = np.random.default_rng([config.seed, self.epoch if config.augment and not config.fixed else FIXED, index])
-        if config.augment and config.hard_share and rng.random() < config.hard_share:
-            return self._blended(rng, *self._hard(index, size, rng))
-        return self._blended(rng, *self._marked(index, size, rng))
+        epoch = self.epoch if config.augment and not config.fixed else FIXED_EPOCH
+        rng = np.random.default_rng([config.seed, epoch, index])
+        if config.augment and config.hard and rng.random() < config.hard:
+            return self._blend(rng, *self._draw_hard(index, size, rng))
+        return self._blend(rng, *self._draw_marked(index, size, rng))
 
-    def _marked(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
+    def _draw_marked(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
         """A view (size, size, 3) uint8 and two marks for it, of which the first may be empty."""
         config = self.config
         side = _view_side(rng, size, config.zoom) if config.augment and config.zoom > 1 else size
-        sharp = config.sharp_share and side > size and rng.random() < config.sharp_share
+        sharp = config.sharp and side > size and rng.random() < config.sharp
         view = size if sharp else side
         clean = self.store[self.paths[index]]
-        clean = self._augmented(clean, view, rng) if config.augment else resize_and_crop(clean, view)
-        if config.augment and config.collage_share and rng.random() < config.collage_share:
-            clean = self._collage(view, rng)
-        first, second = self._mark(side, rng), self._mark(side, rng)
-        if config.augment and rng.random() < config.unmarked_share:
-            first = _without(first)
+        clean = self._augment(clean, view, rng) if config.augment else resize_and_crop(clean, view)
+        if config.augment and config.collage and rng.random() < config.collage:
+            clean = self._draw_collage(view, rng)
+        first, second = self._draw_mark(side, rng), self._draw_mark(side, rng)
+        if config.augment and rng.random() < config.unmarked:
+            first = _empty_mark(first)
         if side > size:
             window = _window(rng, first.alpha, size)
             clean = clean if sharp else np.ascontiguousarray(clean[window])
             first, second = (Mark(mark.alpha[window], mark.colour[window]) for mark in (first, second))
         return clean, first, second
 
-    def _hard(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
-        """A view that looks marked and is not: a place that a network was wrong about, or a scene; and two marks, the first empty."""
-        places = self.config.places
+    def _draw_hard(self, index: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, Mark, Mark]:
+        """An unmarked view that looks marked, (size, size, 3) uint8, and two marks, of which the first is empty.
+
+        The view shows a place that a network took for a mark, or a drawn scene.
+        """
+        places = self.config.hard_places
         if places and rng.random() < PLACE_SHARE:
             place = places[rng.integers(len(places))]
             clean = view_place(rng, self.store[place.path], place, size)
         else:
-            clean = draw_scene(rng, self._augmented(self.store[self.paths[index]], size, rng), self.fonts)
-        second = self._mark(size, rng)
-        return clean, _without(second), second
+            clean = draw_scene(rng, self._augment(self.store[self.paths[index]], size, rng), self.fonts)
+        second = self._draw_mark(size, rng)
+        return clean, _empty_mark(second), second
 
-    def _blended(self, rng: np.random.Generator, clean: np.ndarray, first: Mark, second: Mark) -> dict[str, Tensor]:
+    def _blend(self, rng: np.random.Generator, clean: np.ndarray, first: Mark, second: Mark) -> dict[str, Tensor]:
+        """The sample: each mark blended into the view, then some of the samples degraded."""
         config = self.config
-        modes = [draw_mode(rng, config.watermarks) for _ in range(2)]
+        modes = [draw_blend_mode(rng, config.marks) for _ in range(2)]
         watermarked, mask = blend(clean, first, modes[0])
         reference, reference_mask = blend(clean, second, modes[1])
         alpha, reference_alpha = np.ascontiguousarray(first.alpha), np.ascontiguousarray(second.alpha)
-        if config.augment and rng.random() < config.degraded_share:
-            degrade, spread, soften = _degradation(rng)
+        if config.augment and rng.random() < config.degraded:
+            degrade, degrade_mask, degrade_alpha = _draw_degradation(rng)
             watermarked, reference, clean = (degrade(view) for view in (watermarked, reference, clean))
-            mask, reference_mask = spread(mask), spread(reference_mask)
-            alpha, reference_alpha = soften(alpha), soften(reference_alpha)
-        taught = [mode == "normal" or not mark.alpha.any() for mode, mark in zip(modes, (first, second), strict=True)]
-        plain, reference_plain = (torch.full((1, 1, 1), float(known)) for known in taught)
+            mask, reference_mask = degrade_mask(mask), degrade_mask(reference_mask)
+            alpha, reference_alpha = degrade_alpha(alpha), degrade_alpha(reference_alpha)
+        by_alpha = [mode == "normal" or not mark.alpha.any() for mode, mark in zip(modes, (first, second), strict=True)]
+        plain, reference_plain = (torch.full((1, 1, 1), float(value)) for value in by_alpha)
         return {
             "watermarked": to_tensor(watermarked),
             "reference": to_tensor(reference),
@@ -209,12 +244,13 @@ class WatermarkDataset(Dataset):
             "reference_plain": reference_plain,
         }
 
-    def _augmented(self, image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    def _augment(self, image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+        """A random square view of a photograph, (side, side, 3) uint8."""
         transform = get_augmentations(side)
         transform.set_random_seed(int(rng.integers(2**31)))
         return transform(image=image)["image"]
 
-    def _collage(self, side: int, rng: np.random.Generator) -> np.ndarray:
+    def _draw_collage(self, side: int, rng: np.random.Generator) -> np.ndarray:
         """A square of n x n photographs of the set, n from 2 to 8, (side, side, 3) uint8."""
         n = int(rng.integers(2, 9))
         edges = np.linspace(0, side, n + 1).astype(int)
@@ -226,23 +262,23 @@ class WatermarkDataset(Dataset):
                 sheet[top:bottom, left:right] = small[: bottom - top, : right - left]
         return sheet
 
-    def _mark(self, side: int, rng: np.random.Generator) -> Mark:
-        return draw_mark(rng, side, side, self.fonts, self.logos, self.config.watermarks)
+    def _draw_mark(self, side: int, rng: np.random.Generator) -> Mark:
+        return draw_mark(rng, side, side, self.fonts, self.logos, self.config.marks)
 
 
-def _without(mark: Mark) -> Mark:
-    """No mark, as large as the given one."""
+def _empty_mark(mark: Mark) -> Mark:
+    """A mark of alpha 0 everywhere, as large as the given one."""
     return Mark(np.zeros_like(mark.alpha), mark.colour)
 
 
 def _view_side(rng: np.random.Generator, size: int, zoom: float) -> int:
-    """Side of the view a window is cut from, pixels: one of four steps, so that few pipelines have to be built."""
+    """Side of the view that a window is cut from, pixels: one of `ZOOM_STEPS` sizes up to `zoom` times `size`."""
     steps = np.geomspace(1.0, zoom, ZOOM_STEPS)
     return round(size * steps[rng.integers(ZOOM_STEPS)])
 
 
 def _window(rng: np.random.Generator, alpha: np.ndarray, size: int) -> tuple[slice, slice]:
-    """A square window of a view, around a random pixel of the mark, or anywhere if there is none."""
+    """A square window of a view, around a random pixel of the mark, or anywhere without one."""
     height, width = alpha.shape
     marked = np.flatnonzero(alpha)
     if len(marked):
@@ -254,15 +290,15 @@ def _window(rng: np.random.Generator, alpha: np.ndarray, size: int) -> tuple[sli
     return slice(top, top + size), slice(left, left + size)
 
 
-def _degradation(rng: np.random.Generator):
-    """One blur or JPEG with its parameters drawn, to be applied to all views alike, and what it does to mask and alpha."""
+def _draw_degradation(rng: np.random.Generator) -> tuple[Callable[[np.ndarray], np.ndarray], ...]:
+    """One blur or JPEG with drawn parameters, as three functions: for all views alike, for a mask, and for an alpha."""
     if rng.random() < 0.3:
         sigma = rng.uniform(0.3, 0.7)
-        reach = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+        square = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
         blur = lambda view: cv2.GaussianBlur(view, (3, 3), sigma)  # noqa: E731
-        return blur, (lambda mask: cv2.dilate(mask, reach)), blur
+        return blur, (lambda mask: cv2.dilate(mask, square)), blur
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    # The channel order only decides which planes JPEG calls luma, so it has to be swapped.
+    # JPEG computes luma from the channels by their order, which is BGR in OpenCV.
     return (
         (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]),
         (lambda mask: mask),

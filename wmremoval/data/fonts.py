@@ -1,4 +1,4 @@
-"""Phrases in ten languages, the font faces that can write each of them, and cached rasters of the written text."""
+"""Phrases in ten languages, the font faces that can write them, and written text as rasters."""
 
 import importlib.util
 import pkgutil
@@ -14,6 +14,7 @@ import numpy as np
 from fontTools.ttLib import TTCollection, TTFont, TTLibError
 from PIL import Image, ImageDraw, ImageFont, features
 
+# Usual texts of watermarks, by language code.
 PHRASES: dict[str, tuple[str, ...]] = {
     "en": (
         "SAMPLE",
@@ -34,13 +35,14 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "ar": ("عينة", "ممنوع النسخ", "جميع الحقوق محفوظة", "مسودة"),
     "hi": ("नमूना", "प्रतिलिपि न करें", "सर्वाधिकार सुरक्षित", "गोपनीय"),
 }
-RIGHT_TO_LEFT = ("ar",)
+RIGHT_TO_LEFT = ("ar",)  # languages
+# Languages whose letters join or reorder, and their OpenType scripts.
 SHAPED = {
     "ar": ("arab",),
     "hi": ("deva", "dev2"),
-}  # languages whose letters join or reorder, and their OpenType scripts
+}
 CJK_FACES = {"zh": "SC", "ja": "JP", "ko": "KR"}  # the face of a pan-CJK collection that draws each language's forms
-FONT_PACKAGES = (
+FONT_PACKAGES = (  # modules with font files, all of them in the requirements
     "manimgx_fonts",
     "manimgx_fonts_cjk",
     "fontpkg_bebas_neue",
@@ -50,24 +52,24 @@ FONT_PACKAGES = (
     "fontpkg_permanent_marker",
     "fontpkg_playfair_display",
 )
-FONT_PREFIX = "fontpkg_"  # of the packages that hold one family each; every one that is installed is trained on
-# Families that no training mark is set in where training takes the installed faces, so that marks set in them score
-# how letters are found that a network has never seen. DejaVu comes with matplotlib; the other two, a serif of
-# headlines and a handwriting, come with the requirements. Bitstream Vera has the letters of DejaVu.
+FONT_PREFIX = "fontpkg_"  # start of the names of packages with one family each; training takes all that are installed
+# Families kept out of training with the installed faces: marks in them show how a network finds unseen letters.
+# DejaVu comes with matplotlib. Playfair, a serif for headlines, and Caveat, a handwriting, come with the requirements.
+# Bitstream Vera has the letters of DejaVu.
 KEPT_OUT = ("DejaVu", "Bitstream Vera", "Playfair", "Caveat")
-FACES = ("packaged", "installed", "kept_out")  # what `load_fonts` gives
-# What a face must have to write names, domains, numbers and dates.
+FACES = ("packaged", "installed", "kept_out")  # sets of faces that `load_fonts` gives
+# Characters of names, domains, numbers and dates.
 LETTERS = frozenset(string.ascii_letters + string.digits + "©@#&'.,:/-_|")
-FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")
-MAX_SYSTEM_FILES = 48  # font files; reading the character tables of hundreds would take minutes
+FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")  # suffixes
+MAX_SYSTEM_FILES = 48  # font files of the system at most; the character tables of hundreds would take minutes to read
 WEIGHTS = (400.0, 700.0)  # OpenType weights taken from a variable font: regular and bold
-MOST_SHARED = 50  # letters; a glyph that stands for as many is a placeholder
-RASTERS_KEPT = 384  # rasters; at most about 60 MB, since the largest size is 128 px
+MOST_SHARED = 50  # characters; a glyph that stands for so many is a placeholder. Not measured.
+RASTERS_KEPT = 384  # rasters in the cache; at most about 60 MB, since the largest em is 128 pixels
 
 
 @dataclass(frozen=True)
 class Face:
-    """One way of writing: a font file, the index of the face inside it, and a weight for variable fonts."""
+    """A font face: a file, the index of the face in it, and a weight for variable fonts."""
 
     path: str
     index: int = 0
@@ -76,35 +78,35 @@ class Face:
 
 @dataclass(frozen=True)
 class FontBook:
-    """Which faces write which language. `missing` tells why a language cannot be written here."""
+    """The faces that write each language."""
 
-    faces: dict[str, tuple[Face, ...]]
-    missing: dict[str, str] = field(default_factory=dict)
+    faces: dict[str, tuple[Face, ...]]  # by language
+    missing: dict[str, str] = field(default_factory=dict)  # languages without a face here, and the reason of each
     families: tuple[tuple[Face, ...], ...] = ()  # faces that have all `LETTERS`, those of one folder together
 
     def phrases(self) -> list[tuple[str, str]]:
-        """(language, phrase) of everything that can be written."""
+        """All phrases that can be written, as (language, phrase)."""
         return [(language, phrase) for language in self.faces for phrase in PHRASES[language]]
 
 
 @lru_cache(maxsize=4)
-def load_fonts(system: bool = False, which: str = "packaged") -> FontBook:
+def load_fonts(system: bool = False, faces: str = "packaged") -> FontBook:
     """Find faces for every language.
 
-    A language without a face, or one that needs shaping where Pillow lacks Raqm or FriBiDi, is left out with one
-    warning; of the kept-out families, which are of Western languages, without one.
+    Languages without a face are left out, and so are those that need shaping where Pillow lacks Raqm or FriBiDi. One
+    warning names them, except for the kept-out families, which write Western languages only.
 
     Args:
-        system: whether the system's fonts are taken too.
-        which: one of `FACES`. "packaged": those of `FONT_PACKAGES`, the same on every machine. "installed": those and
+        system: True: the system's fonts too.
+        faces: one of `FACES`. "packaged": those of `FONT_PACKAGES`, the same on every machine. "installed": those and
             every other installed font package, less the families of `KEPT_OUT`. "kept_out": these families alone.
 
     Raises:
-        ValueError: an unknown `which`.
+        ValueError: `faces` is none of `FACES`.
     """
-    files = _font_files(system, which)
+    files = _font_files(system, faces)
     shaping = features.check("raqm")
-    faces, missing = {}, {}
+    by_language, missing = {}, {}
     for language, phrases in PHRASES.items():
         if language in SHAPED and not shaping:
             missing[language] = "Pillow finds no FriBiDi for shaping (install the system's fribidi library)"
@@ -112,33 +114,33 @@ def load_fonts(system: bool = False, which: str = "packaged") -> FontBook:
         letters = frozenset("".join(phrases))
         found = tuple(face for path in files for face in _faces_of(path, language, letters) if _draws(face, phrases[0]))
         if found:
-            faces[language] = found
+            by_language[language] = found
         else:
             missing[language] = "no font has its letters (pip install manimgx-fonts manimgx-fonts-cjk)"
-    if missing and which != "kept_out":
+    if missing and faces != "kept_out":
         reasons = "; ".join(f"{language}: {reason}" for language, reason in missing.items())
         warnings.warn(f"watermark phrases left out: {reasons}", stacklevel=2)
     families: dict[Path, tuple[Face, ...]] = {}
     for path in files:
         found = tuple(face for face in _faces_of(path, "en", LETTERS) if _draws(face, "A"))
         families[path.parent] = families.get(path.parent, ()) + found
-    return FontBook(faces, missing, tuple(family for family in families.values() if family))
+    return FontBook(by_language, missing, tuple(family for family in families.values() if family))
 
 
-def _font_files(system: bool, which: str) -> list[Path]:
-    if which not in FACES:
-        raise ValueError(f"faces must be one of {', '.join(FACES)}, got {which!r}")
-    if which == "packaged":
+def _font_files(system: bool, faces: str) -> list[Path]:
+    if faces not in FACES:
+        raise ValueError(f"faces must be one of {', '.join(FACES)}, got {faces!r}")
+    if faces == "packaged":
         return _package_files(FONT_PACKAGES) + (_system_files() if system else [])
     found = {module.name for module in pkgutil.iter_modules() if module.name.startswith(FONT_PREFIX)}
     files = _package_files((*FONT_PACKAGES, *sorted(found - set(FONT_PACKAGES)))) + (_system_files() if system else [])
-    if which == "installed":
+    if faces == "installed":
         return [path for path in files if not is_kept_out(path)]
     return [path for path in dict.fromkeys([*_matplotlib_files(), *files]) if is_kept_out(path)]
 
 
 def is_kept_out(path: str | Path) -> bool:
-    """Whether a font file holds a face of the families that no training mark is set in."""
+    """True if a font file holds a face of a family that is kept out of training, see `KEPT_OUT`."""
     return any(family.startswith(KEPT_OUT) for family, *_ in _describe(Path(path)))
 
 
@@ -163,7 +165,7 @@ def _system_files() -> list[Path]:
 
 
 def _faces_of(path: Path, language: str, letters: frozenset[str]) -> list[Face]:
-    """The faces of a file that hold all letters: of a pan-CJK collection the language's own, of a variable font two weights."""
+    """The faces of a file that have all letters: the language's own of a pan-CJK collection, two weights of a variable font."""
     found = []
     for index, (family, characters, scripts, variable) in enumerate(_describe(path)):
         regional = family.rsplit(" ", 1)[-1]
@@ -178,7 +180,7 @@ def _faces_of(path: Path, language: str, letters: frozenset[str]) -> list[Face]:
 
 
 def _draws(face: Face, phrase: str) -> bool:
-    """Whether FreeType opens the face and draws with it; a damaged outline table shows only then."""
+    """True if FreeType opens the face and draws with it; only drawing reveals a damaged outline table."""
     try:
         return bool(_open_face(face, 16).getmask(phrase).getbbox())
     except (OSError, ValueError):
@@ -187,7 +189,7 @@ def _draws(face: Face, phrase: str) -> bool:
 
 @cache
 def _describe(path: Path) -> tuple[tuple[str, frozenset[int], frozenset[str], bool], ...]:
-    """(family, code points, OpenType scripts, has a weight axis) of each face in a file; nothing for a damaged file."""
+    """(family, code points, OpenType scripts, has a weight axis) of each face in a file; () for a damaged file."""
     try:
         collection = (
             TTCollection(path, lazy=True).fonts
@@ -225,21 +227,28 @@ def _open_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
 
 @lru_cache(maxsize=RASTERS_KEPT)
 def text_raster(phrase: str, language: str, face: Face, size: int) -> np.ndarray:
-    """Write a phrase tightly cropped: (h, w) uint8 coverage, read-only since it is cached; `size` is the em in pixels."""
+    """Write a phrase and keep the result in a cache; see `write`.
+
+    Returns:
+        (h, w) uint8 coverage, tightly cropped, read-only.
+    """
     raster = write(phrase, language, face, size)
     raster.flags.writeable = False
     return raster
 
 
 def write(text: str, language: str, face: Face, size: int, spacing: float = 0.0) -> np.ndarray:
-    """Write one line tightly cropped: (h, w) uint8 coverage.
+    """Write one line of text.
 
     Args:
-        text: with at least one letter that has ink.
-        language: which orders and shapes the letters.
-        face: must have them all.
+        text: with at least one visible letter.
+        language: decides the order and shaping of the letters.
+        face: has all letters of the text.
         size: the em, pixels.
-        spacing: ems between the letters beyond their own; only for scripts whose letters stand alone.
+        spacing: extra space between letters, ems; only for scripts whose letters stand alone.
+
+    Returns:
+        (h, w) uint8 coverage, tightly cropped.
     """
     font = _open_face(face, size)
     options = {}

@@ -1,4 +1,4 @@
-"""Kinds of marks that validation tells apart, and fixed samples of each."""
+"""Kinds of marks that validation scores separately, and fixed samples of each."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,9 +8,10 @@ from torch.utils.data import ConcatDataset
 from wmremoval.data.dataset import WatermarkDataset
 from wmremoval.data.marks import MARKS, WatermarkConfig
 
-KIND_SIDE = 192  # pixels; side of the samples: that of the validation tables of earlier trainings
+KIND_SIDE = 192  # pixels; side of the samples, as in the validation tables of earlier trainings
 _ONCE = replace(WatermarkConfig(), shape_share=0.0, logo_share=0.0, tiled_share=0.0)
 
+# Kinds of marks by name.
 KINDS = {
     "text": _ONCE,
     "shape": replace(_ONCE, shape_share=1.0, lattice_share=0.2),
@@ -24,12 +25,12 @@ KINDS = {
 
 
 def kind_configs(with_logos: bool) -> dict[str, WatermarkConfig]:
-    """How the marks of each kind are drawn; without logos there is no kind of their own."""
+    """The drawing of the marks of each kind; the kind "logo" only where there are logos."""
     return {kind: config for kind, config in KINDS.items() if with_logos or kind != "logo"}
 
 
 class KindsDataset(ConcatDataset):
-    """The samples of several datasets one after the other; `kinds` tells each sample's.
+    """The samples of several datasets in a row; `kinds` holds the kind of each sample.
 
     Args:
         datasets: by kind.

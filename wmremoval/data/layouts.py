@@ -1,6 +1,6 @@
-"""Marks as the web lays them out: credits, tilings, crossed lines, stamps, banners, emblems, each drawn onto a `Sheet`.
+"""Layouts of marks on the web, each drawn onto a `Sheet`: credits, tilings, crossed lines, stamps, banners, emblems.
 
-A stamp is (h, w, 4) RGBA float32, premultiplied; a cover is (h, w) float32 in [0, 1].
+A stamp is (h, w, 4) RGBA float32 in [0, 1], premultiplied; a cover is (h, w) float32 in [0, 1].
 """
 
 from collections.abc import Callable, Sequence
@@ -27,18 +27,24 @@ from wmremoval.data.stamps import (
 )
 from wmremoval.data.strings import numeric_date
 
-CREDIT_EM = (8.0, 14.0)  # pixels; of credit lines, whatever the photograph's size
-LEAST_EM, LARGEST = 9.0, 0.34  # pixels; share of the photograph's shorter side: ems of all other letters, log-uniform
+# Sizes and colours, chosen and not measured.
+CREDIT_EM = (8.0, 14.0)  # pixels; range of the em of credit lines, for photographs of any size
+LEAST_EM = 9.0  # pixels; smallest em of all other letters
+LARGEST_EM_SHARE = 0.34  # largest em of all other letters, as a share of the photograph's shorter side
 LINE_WIDTHS = (1, 2, 3)  # pixels; of crossing lines and of those between tiled words
-LARGEST_RING = (
-    110.0  # pixels; radius up to which ring stamps are drawn as they are; larger ones are enlarged, for speed
+LARGEST_RING = 110.0  # pixels; largest radius of a drawn ring stamp; larger ones are enlarged from it, for speed
+# RGB in [0, 1]; of the dates of cameras.
+DATE_COLOURS = (
+    (1.0, 0.55, 0.1),
+    (1.0, 0.75, 0.2),
+    (1.0, 0.25, 0.1),
+    (0.5, 1.0, 0.3),
 )
-LED = ((1.0, 0.55, 0.1), (1.0, 0.75, 0.2), (1.0, 0.25, 0.1), (0.5, 1.0, 0.3))  # RGB; of cameras' dates
 
 
 @dataclass
 class Sheet:
-    """A transparent layer as large as a photograph, and all that a layout is drawn from."""
+    """A transparent layer as large as a photograph, with the random generator, faces and logos of a layout."""
 
     rng: np.random.Generator
     height: int  # pixels
@@ -55,12 +61,12 @@ class Sheet:
         """The shorter side, pixels."""
         return min(self.height, self.width)
 
-    def em(self, largest: float = LARGEST) -> float:
-        """A size of letters in pixels, log-uniform up to a share of the shorter side."""
+    def em(self, largest: float = LARGEST_EM_SHARE) -> float:
+        """A random em in pixels, log-uniform from `LEAST_EM` to a share of the shorter side."""
         return float(np.exp(self.rng.uniform(np.log(LEAST_EM), np.log(max(LEAST_EM + 1, largest * self.side)))))
 
     def lay(self, stamp: np.ndarray, top: int, left: int) -> None:
-        """Put a stamp over what is there; what lies outside of the photograph is cut off."""
+        """Put a stamp over the layer, its corner at (top, left) in pixels, cropped to the photograph."""
         high, wide = min(top + stamp.shape[0], self.height), min(left + stamp.shape[1], self.width)
         if high <= max(top, 0) or wide <= max(left, 0):
             return
@@ -69,7 +75,7 @@ class Sheet:
         self.layer[place] = over(part, self.layer[place])
 
     def put(self, stamp: np.ndarray) -> None:
-        """Lay a stamp in a corner, at an edge, in the middle or anywhere, there sometimes cut by the border."""
+        """Lay a stamp at random: in a corner, at an edge, in the middle, or anywhere, sometimes cut by the border."""
         rng, free = self.rng, (self.height - stamp.shape[0], self.width - stamp.shape[1])
         if rng.random() < 0.6:
             margin = rng.uniform(0.005, 0.06) * self.side
@@ -94,7 +100,7 @@ def credit(sheet: Sheet) -> None:
 
 
 def lockup(sheet: Sheet) -> None:
-    """One to three lines, half of the time with an icon beside or above them, upright or turned."""
+    """One to three lines, half of the time with an icon beside or above them, level or turned."""
     rng, em = sheet.rng, sheet.em()
     cover = write_block(rng, sheet.fonts, em, 0.95 * sheet.width)
     if cover is None:
@@ -112,7 +118,7 @@ def lockup(sheet: Sheet) -> None:
 
 
 def tiled_words(sheet: Sheet) -> None:
-    """A word or an icon repeated over all of the photograph, most often askew, half of the time with thin lines between."""
+    """A word or an icon repeated over the whole photograph, most often at an angle, half of the time with thin lines between."""
     rng, em = sheet.rng, sheet.em(0.12)
     cover = write_block(rng, sheet.fonts, em, 0.6 * sheet.width, 1)
     if cover is None or rng.random() < 0.2:
@@ -137,7 +143,7 @@ def tiled_words(sheet: Sheet) -> None:
 
 
 def crossed(sheet: Sheet) -> None:
-    """Thin lines from corner to corner, half of the time with a word or a boxed icon where they cross."""
+    """Thin lines from corner to corner, more than half of the time with a word or a boxed icon at the crossing."""
     rng, right, bottom = sheet.rng, sheet.width - 1, sheet.height - 1
     cover = np.zeros((sheet.height, sheet.width), np.uint8)
     ends = [((0, 0), (right, bottom)), ((0, bottom), (right, 0))]
@@ -154,7 +160,7 @@ def crossed(sheet: Sheet) -> None:
         stamp = None if text is None else paint(rng, text)
     elif middle < 0.6:
         stamp = _boxed(sheet, _icon(sheet, sheet.side * rng.uniform(0.08, 0.25)))
-    if stamp is not None:  # lines end where the word or the box begins
+    if stamp is not None:  # lines end at the word or box
         top, left = (n // 2 for n in _free(sheet, stamp))
         margin = int(0.02 * sheet.side)
         first = max(top - margin, 0), max(left - margin, 0)
@@ -173,8 +179,8 @@ def boxed_icon(sheet: Sheet) -> None:
 def ring_stamp(sheet: Sheet) -> None:
     """One or two rings with words along them and, most often, an icon or a year inside."""
     rng = sheet.rng
-    reach = sheet.side * rng.uniform(0.08, 0.34)
-    radius = min(reach, LARGEST_RING)
+    wanted = sheet.side * rng.uniform(0.08, 0.34)  # pixels; radius on the photograph
+    radius = min(wanted, LARGEST_RING)
     em, count = radius * rng.uniform(0.2, 0.36), int(rng.integers(1, 3))
     size = round(2 * (radius + 1.9 * em))
     whole = np.zeros((size, size), np.uint8)
@@ -182,15 +188,15 @@ def ring_stamp(sheet: Sheet) -> None:
     for ring in (radius + 1.5 * em, radius - 0.4 * em)[: int(rng.integers(1, 3))]:
         cv2.circle(whole, (size // 2, size // 2), round(ring), 255, thickness, cv2.LINE_AA)
     cover = whole.astype(np.float32) / np.float32(255.0)
-    for turn in range(count):  # the second stands opposite the first
+    for turn in range(count):  # a second line stands opposite the first
         line = choose_line(rng, sheet.fonts)
         if line is not None:
             text = bend(write_line(line, em, (5.2 if count == 1 else 2.8) * radius, rng.uniform(0.0, 0.15)), radius)
             merge(cover, text if turn == 0 else np.ascontiguousarray(np.rot90(text, 2)))
     if rng.random() < 0.7:
         merge(cover, _icon(sheet, radius * rng.uniform(0.6, 1.2))[..., 3])
-    if reach > radius:
-        cover = cv2.resize(cover, None, fx=reach / radius, fy=reach / radius, interpolation=cv2.INTER_LINEAR)
+    if wanted > radius:
+        cover = cv2.resize(cover, None, fx=wanted / radius, fy=wanted / radius, interpolation=cv2.INTER_LINEAR)
     stamp = paint(rng, cover)
     sheet.put(softened(rng, turned(stamp, rng.uniform(-40, 40)) if rng.random() < 0.5 else stamp))
 
@@ -232,7 +238,7 @@ def big_word(sheet: Sheet) -> None:
 
 
 def emblem(sheet: Sheet) -> None:
-    """An emblem of several colours: a logo in its own, or a badge with an icon and a name."""
+    """An emblem of several colours: a logo in its own colours or a badge with an icon, half of the time with a name."""
     rng, size = sheet.rng, sheet.side * sheet.rng.uniform(0.1, 0.55)
     if len(sheet.logos) and rng.random() < 0.6:
         stamp = _logo(sheet, size)
@@ -248,7 +254,7 @@ def emblem(sheet: Sheet) -> None:
 
 
 def raised(sheet: Sheet) -> None:
-    """Embossed letters, lit from above left with or without a face of their own, or outlined ones."""
+    """Embossed letters, lit from the top left and filled or not, or outlined letters."""
     rng, em = sheet.rng, sheet.em()
     cover = write_block(rng, sheet.fonts, em, 0.9 * sheet.width)
     if cover is None:
@@ -265,14 +271,14 @@ def raised(sheet: Sheet) -> None:
 
 
 def camera_date(sheet: Sheet) -> None:
-    """A date in seven segments as cameras burn it in, at the bottom right most often."""
+    """A date in seven segments as cameras burn it in, most often at the bottom right."""
     rng = sheet.rng
     text = numeric_date(rng, int(rng.integers(1990, 2031))).replace("/", " ")
     tall = round(np.clip(sheet.side * rng.uniform(0.03, 0.09), 8, 48))
     cover = seven_segments(text, tall)
     if cover.shape[1] > 0.95 * sheet.width:
         cover = cv2.resize(cover, None, fx=0.95 * sheet.width / cover.shape[1], fy=1.0, interpolation=cv2.INTER_AREA)
-    stamp = in_colour(cover, np.array(LED[rng.integers(len(LED))]))
+    stamp = in_colour(cover, np.array(DATE_COLOURS[rng.integers(len(DATE_COLOURS))]))
     if rng.random() < 0.5:  # it glows
         stamp = cv2.GaussianBlur(np.pad(stamp, ((3, 3), (3, 3), (0, 0))), (0, 0), rng.uniform(0.4, 1.2))
     off = rng.uniform(0.2, 2.5, 2) * tall
@@ -280,7 +286,7 @@ def camera_date(sheet: Sheet) -> None:
     sheet.lay(stamp, top, left if rng.random() < 0.8 else round(off[1]))
 
 
-# What is drawn, and how often: the commonest on the web are credits, names and tilings.
+# Layouts and their shares. Credits, names and tilings are the commonest on the web; the numbers were not measured.
 LAYOUTS: dict[Callable[[Sheet], None], float] = {
     credit: 0.13,
     lockup: 0.17,
@@ -297,14 +303,18 @@ LAYOUTS: dict[Callable[[Sheet], None], float] = {
 
 
 def draw_layout(sheet: Sheet) -> np.ndarray:
-    """Draw one of `LAYOUTS` by its share: the layer (H, W, 4) RGBA float32, premultiplied."""
+    """Draw one of `LAYOUTS` onto a sheet, each with its share.
+
+    Returns:
+        the sheet's layer, (H, W, 4) RGBA float32 in [0, 1], premultiplied.
+    """
     shares = np.array(list(LAYOUTS.values()))
     list(LAYOUTS)[sheet.rng.choice(len(shares), p=shares / shares.sum())](sheet)
     return sheet.layer
 
 
 def _draw_line(cover: np.ndarray, start: tuple[int, int], end: tuple[int, int], width: int) -> None:
-    """A line from (x, y) to (x, y), `width` pixels wide; OpenCV's own smooth lines of two and more are much wider."""
+    """A line from (x, y) to (x, y), `width` pixels wide; smooth lines of OpenCV are much wider from two pixels on."""
     flat = abs(end[0] - start[0]) > abs(end[1] - start[1])
     for step in range(width):
         points = ((x, y + step) if flat else (x + step, y) for x, y in (start, end))
@@ -312,7 +322,7 @@ def _draw_line(cover: np.ndarray, start: tuple[int, int], end: tuple[int, int], 
 
 
 def _free(sheet: Sheet, stamp: np.ndarray) -> tuple[int, int]:
-    """How much higher and wider the photograph is than a stamp, pixels; negative where it is smaller."""
+    """Height and width of the photograph less those of a stamp, pixels; negative for a larger stamp."""
     return sheet.height - stamp.shape[0], sheet.width - stamp.shape[1]
 
 
@@ -322,6 +332,7 @@ def _white(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
 
 
 def _coloured(rng: np.random.Generator, cover: np.ndarray) -> np.ndarray:
+    """The cover in a random colour."""
     return in_colour(cover, rng.uniform(0.0, 1.0, 3))
 
 

@@ -1,6 +1,6 @@
-"""Written marks as coverage maps: blocks of one to three lines, words in a ring, seven-segment figures.
+"""Written marks as coverage maps: blocks of one to three lines, words along a ring, seven-segment digits.
 
-A cover is (h, w) float32 in [0, 1]: how much of each pixel the letters fill.
+A cover is (h, w) float32 in [0, 1]: the filled share of each pixel.
 """
 
 from typing import NamedTuple
@@ -11,11 +11,11 @@ import numpy as np
 from wmremoval.data.fonts import PHRASES, SHAPED, Face, FontBook, write
 from wmremoval.data.strings import random_string
 
-STRING_SHARE = 0.75  # of lines: made up, where faces can write them; the others are phrases of all languages
-LETTER_WIDTH = 0.56  # ems; of a mean letter, to tell how wide a line will be before it is written
-LARGEST_EM = 224  # pixels; larger letters are this size enlarged, which costs less than writing them
-LINE_ENDS = {"left": 0.0, "middle": 0.5, "right": 1.0}  # share of the free width that is left of a line
-# Segments of a figure, in widths of it, from left and top; a figure is 1 wide and 2 high.
+STRING_SHARE = 0.75  # share of lines with random strings, where faces can write them; others are phrases. Not measured.
+LETTER_WIDTH = 0.56  # ems; mean width of a letter, to estimate a line's width before it is written
+LARGEST_EM = 224  # pixels; larger letters are enlarged from this em, which is faster than writing them
+ALIGNMENTS = {"left": 0.0, "middle": 0.5, "right": 1.0}  # share of the free width on the left of a line
+# Segments of a digit as (x, y, x, y) from its left and top, in widths of a digit; a digit is 1 wide and 2 high.
 SEGMENTS = {
     "a": (0, 0, 1, 0),
     "b": (1, 0, 1, 1),
@@ -25,7 +25,8 @@ SEGMENTS = {
     "f": (0, 0, 0, 1),
     "g": (0, 1, 1, 1),
 }
-FIGURES = {
+# Lit segments of each character.
+DIGIT_SEGMENTS = {
     "0": "abcdef",
     "1": "bc",
     "2": "abged",
@@ -41,7 +42,7 @@ FIGURES = {
 
 
 class Line(NamedTuple):
-    """What a line says and in which letters."""
+    """A line of text with its language and face."""
 
     text: str
     language: str
@@ -49,7 +50,7 @@ class Line(NamedTuple):
 
 
 def choose_line(rng: np.random.Generator, fonts: FontBook) -> Line | None:
-    """A made-up string or a phrase with a face that can write it; each family is as likely as any other. None without faces."""
+    """A random string or a phrase with a face that can write it, each family with equal probability; None without faces."""
     if fonts.families and (rng.random() < STRING_SHARE or not fonts.faces):
         family = fonts.families[rng.integers(len(fonts.families))]
         return Line(random_string(rng), "en", family[rng.integers(len(family))])
@@ -61,13 +62,16 @@ def choose_line(rng: np.random.Generator, fonts: FontBook) -> Line | None:
 
 
 def write_line(line: Line, em: float, width: float, spacing: float = 0.0) -> np.ndarray:
-    """The cover of a line.
+    """Write a line.
 
     Args:
-        line: its text, language and face.
-        em: pixels, at least 5.
-        width: pixels that the line may fill at most; the em is made smaller for it.
-        spacing: ems between letters.
+        line: text, language and face.
+        em: pixels; smaller where the line would be too wide, but at least 5.
+        width: largest width of the line, pixels.
+        spacing: extra space between letters, ems.
+
+    Returns:
+        the cover, (h, w) float32 in [0, 1].
     """
     spacing = 0.0 if line.language in SHAPED else spacing
     em = max(5.0, min(em, width / (len(line.text) * (LETTER_WIDTH + spacing))))
@@ -83,14 +87,17 @@ def write_line(line: Line, em: float, width: float, spacing: float = 0.0) -> np.
 def write_block(
     rng: np.random.Generator, fonts: FontBook, em: float, width: float, lines: int | None = None
 ) -> np.ndarray | None:
-    """The cover of one to three lines in one face, some upper case, some letter-spaced; None without faces.
+    """Write one to three lines in one face, some in upper case, some letter-spaced.
 
     Args:
         rng: decides everything.
-        fonts: who writes.
+        fonts: faces of the lines.
         em: of the first line, pixels.
-        width: pixels that it may fill at most.
-        lines: how many; None: one most often.
+        width: largest width of a line, pixels.
+        lines: number of lines; None: random, most often one.
+
+    Returns:
+        the cover, (h, w) float32 in [0, 1]; None without faces.
     """
     first = choose_line(rng, fonts)
     if first is None:
@@ -108,22 +115,22 @@ def write_block(
         if upper and rng.random() < 0.8:
             line = line._replace(text=line.text.upper() if "ß" not in line.text else line.text)
         covers.append(write_line(line, em if number == 0 else em * smaller, width, spacing))
-    return stacked(covers, LINE_ENDS[rng.choice(list(LINE_ENDS))], round(em * rng.uniform(0.05, 0.4)))
+    return stacked(covers, ALIGNMENTS[rng.choice(list(ALIGNMENTS))], round(em * rng.uniform(0.05, 0.4)))
 
 
-def stacked(covers: list[np.ndarray], end: float, gap: int) -> np.ndarray:
-    """Covers one below the other with `gap` pixels between them; `end` is the share of the free width left of each."""
+def stacked(covers: list[np.ndarray], alignment: float, gap: int) -> np.ndarray:
+    """Covers one below the other with `gap` pixels between; `alignment` is one of the values of `ALIGNMENTS`."""
     width = max(cover.shape[1] for cover in covers)
     rows = []
     for number, cover in enumerate(covers):
-        left = int(end * (width - cover.shape[1]))
+        left = int(alignment * (width - cover.shape[1]))
         below = gap if number < len(covers) - 1 else 0
         rows.append(np.pad(cover, ((0, below), (left, width - cover.shape[1] - left))))
     return np.concatenate(rows)
 
 
 def bend(cover: np.ndarray, radius: float) -> np.ndarray:
-    """A line bent into a ring: its foot lies on a circle of `radius` pixels, its middle at the top of it."""
+    """A line bent along a circle of `radius` pixels: the baseline on the circle, the middle of the line at its top."""
     height, width = cover.shape
     reach = int(radius + height) + 2
     y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1].astype(np.float32)
@@ -134,18 +141,22 @@ def bend(cover: np.ndarray, radius: float) -> np.ndarray:
 
 
 def seven_segments(text: str, height: int) -> np.ndarray:
-    """The cover of figures as a camera's clock shows them; a letter without segments is a point at the foot, or a blank.
+    """Write digits in seven segments, as the clock of a camera does.
 
     Args:
-        text: of figures, "-", ":", "." and "'".
-        height: pixels; of a figure.
+        text: of digits, "-", ":", "." and "'"; any other character is a blank.
+        height: of a digit, pixels.
+
+    Returns:
+        the cover, (h, w) float32 in [0, 1].
     """
-    fine, wide = 4, height / 2.6  # times finer it is drawn; pixels
+    fine = 4  # factor of the drawing's resolution over the result's
+    wide = height / 2.6  # pixels; width of a digit
     thick, step = max(1.0, 0.17 * height), wide * 1.55
     sheet = np.zeros((round(fine * (height + 2 * thick)), round(fine * (step * len(text) + 2 * thick))), np.uint8)
     for number, letter in enumerate(text):
         left = thick + number * step
-        for name in FIGURES.get(letter, ""):
+        for name in DIGIT_SEGMENTS.get(letter, ""):
             x0, y0, x1, y1 = np.array(SEGMENTS[name]) * (wide, height / 2, wide, height / 2)
             shrink = 0.6 * thick * np.sign([x1 - x0, y1 - y0])  # segments do not touch
             start, end = np.array([x0, y0]) + shrink, np.array([x1, y1]) - shrink

@@ -1,4 +1,4 @@
-"""The order of samples and the loaders of a run: from the parts of a split to batches."""
+"""Loaders of a run and their order of samples: from the parts of a split to batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +21,9 @@ from wmremoval.files import from_root
 
 
 class EpochSampler(Sampler[int]):
-    """An order of the samples keyed by (seed, epoch), so that a resumed run sees what an unbroken one would.
+    """A random order of the samples, keyed by (seed, epoch), so that a resumed run sees the order of an unbroken one.
 
-    Those that it has seen, `dataset.skipped`, are left out; the length is that of the whole order.
+    The first `dataset.skipped` samples are left out. The length is that of the whole order.
     """
 
     def __init__(self, dataset: WatermarkDataset):
@@ -37,17 +37,17 @@ class EpochSampler(Sampler[int]):
 
 
 class SizedBatches(Sampler[list[tuple[int, int]]]):
-    """Batches of (index, side) in the order of `EpochSampler`: one side a batch, keyed by (seed, epoch) like the order.
+    """Batches of (index, side) in the order of `EpochSampler`, with one random side for each batch.
 
-    Sides and counts of an epoch's batches follow from the seed, the epoch and `dataset.stage`, whatever was skipped.
+    Seed, epoch and `dataset.stage` decide the sides and sizes of an epoch's batches; `dataset.skipped` does not.
 
     Args:
-        dataset: what the indices are of.
-        batch_size: samples a batch; the last may have fewer.
-        stages: pixels; the sides one of which is drawn for each batch, in each stage of a run; or one stage's.
-        full: pixels; the side of crops of which a batch has `batch_size`. One of others has as many as come nearest to
-            their pixels, and at least one, and a last batch that would have fewer is left out: every other shape would
-            be compiled anew. None: `batch_size` of every side.
+        dataset: of the samples.
+        batch_size: samples in a batch; the last may have fewer.
+        stages: sides that are drawn from, pixels, of each stage of a run, or of its only stage.
+        full: side of the crops of a batch with `batch_size` samples, pixels. Batches of another side have about as many
+            pixels, and at least one sample. A last batch with fewer samples is left out, since torch.compile would
+            compile its shape anew. None: every batch has `batch_size` samples.
     """
 
     def __init__(
@@ -98,11 +98,15 @@ def make_loader(
     sides: Sequence[int] | Sequence[Sequence[int]] = (),
     full: int | None = None,
 ) -> DataLoader:
-    """Batches of a dataset: shuffled by epoch if it augments, in order if its samples are fixed.
+    """A loader of a dataset: shuffled in every epoch if it augments, in order if its samples are fixed.
 
     Args:
-        sides: pixels; of the crops of a dataset that augments, or of each stage, see `SizedBatches`. None: its own
-            `image_size`.
+        dataset: of the samples.
+        batch_size: samples in a batch.
+        workers: loader processes; 0: the calling process makes the samples.
+        pin_memory: for a GPU.
+        sides: sides of augmented crops, pixels, or those of each stage, see `SizedBatches`. (): `image_size` of the
+            dataset.
         full: pixels; see `SizedBatches`.
     """
     if sides and dataset.config.augment:
@@ -120,7 +124,7 @@ def make_loader(
 
 
 def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(0)  # the processes are the parallelism; OpenCV's own threads would fight over the cores
+    cv2.setNumThreads(0)  # the loader processes use all cores; OpenCV's threads would compete with them
 
 
 def make_loaders(
@@ -130,16 +134,19 @@ def make_loaders(
     system_fonts: bool = True,
     pin_memory: bool = False,
 ) -> dict[str, DataLoader]:
-    """Loaders for "train" (random, in the configured faces), "val" and "test" (fixed, packaged faces only).
+    """Loaders for "train" (random samples in the configured faces), "val" and "test" (fixed ones in packaged faces).
 
-    Of a run by the clock "val" has `validation_photos` photographs, and "kinds" shows them under every kind of mark.
+    In a run with `hours`, "val" has `validation_photos` photographs, and "kinds" shows them under every kind of mark.
 
     Args:
         split: photographs of each part.
-        config: how they are marked, cut and put together.
+        config: of the run.
         logos: of each part, as `logos_by_part` gives them.
-        system_fonts: whether training marks are set in the system's fonts too.
+        system_fonts: True: training marks use the system's fonts too.
         pin_memory: for a GPU.
+
+    Raises:
+        ValueError: `hard_places` is not a list of places in training photographs.
     """
     loaders = {}
     stages = crop_stages(config) if config.grow or config.size_spread else ()
@@ -151,10 +158,10 @@ def make_loaders(
             loaders["kinds"] = kinds_loader(paths, config, logos[part] if logos else ())
         samples = sample_config(config, training)
         if training and config.hard_places:
-            samples = replace(samples, places=read_places(from_root(config.hard_places), paths))
+            samples = replace(samples, hard_places=read_places(from_root(config.hard_places), paths))
         sides, full = (stages, config.image_size if config.grow else None) if training else ((), None)
         store = PhotoStore(shrink_to(samples, largest if training else 0), config.photo_memory if training else 0)
-        if config.workers:  # before they are forked, so that they share it
+        if config.workers:  # loader processes are forked later, and then share the photographs
             store.fill(paths)
         fonts = load_fonts(training and system_fonts, config.faces if training else "packaged")
         dataset = WatermarkDataset(paths, samples, fonts, logos[part] if logos else (), store)
@@ -163,34 +170,34 @@ def make_loaders(
 
 
 def kinds_loader(paths: Sequence[Path], config: TrainConfig, logos: Sequence[np.ndarray] = ()) -> DataLoader:
-    """Fixed samples of photographs under every kind of mark of `KINDS`, in the kept-out faces, in order; see `score_kinds`."""
-    fonts, store = load_fonts(which="kept_out"), PhotoStore(2 * KIND_SIDE, config.photo_memory)
+    """A loader of fixed samples for `score_kinds`: every photograph under every kind of mark, in the kept-out faces."""
+    fonts, store = load_fonts(faces="kept_out"), PhotoStore(2 * KIND_SIDE, config.photo_memory)
     datasets = {}
     for kind, marks in kind_configs(bool(len(logos))).items():
-        samples = SampleConfig(image_size=KIND_SIDE, seed=config.seed, augment=False, watermarks=marks)
+        samples = SampleConfig(image_size=KIND_SIDE, seed=config.seed, augment=False, marks=marks)
         datasets[kind] = WatermarkDataset(paths, samples, fonts, logos, store)
     return DataLoader(KindsDataset(datasets), config.batch_size)
 
 
 def sample_config(config: TrainConfig, training: bool) -> SampleConfig:
-    """How the samples of a run are made: random ones to train on, or the fixed ones it is validated and tested on."""
+    """The making of a run's samples: random ones for training, fixed ones for validation and test."""
     if not training:
         return SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
     return SampleConfig(
         image_size=config.image_size,
         seed=config.seed if config.sample_seed is None else config.sample_seed,
-        degraded_share=config.degraded,
-        unmarked_share=config.unmarked,
-        hard_share=config.hard,
-        collage_share=config.collage,
+        degraded=config.degraded,
+        unmarked=config.unmarked,
+        hard=config.hard,
+        collage=config.collage,
         zoom=config.zoom,
-        sharp_share=config.sharp,
-        watermarks=MARKS[config.marks],
+        sharp=config.sharp,
+        marks=MARKS[config.marks],
     )
 
 
-def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None):
-    """Fixed samples of photographs as validation and test see them."""
+def fixed_loader(paths: list[Path], config: TrainConfig, logos_dir: str | Path | None = None) -> DataLoader:
+    """A loader of fixed samples, as validation and test have them; `logos_dir` gives the logos of the test."""
     logos = logos_by_part(logos_dir)["test"] if logos_dir else ()
     dataset = WatermarkDataset(paths, sample_config(config, training=False), logos=logos)
     return make_loader(dataset, config.batch_size, config.workers)

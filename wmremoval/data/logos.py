@@ -1,4 +1,4 @@
-"""Read logos, and split them by brand, so that no colour or black-and-white variant of a test logo is ever trained on."""
+"""Logos, read and split by brand, so that training never sees a variant of a test logo."""
 
 import logging
 import re
@@ -15,13 +15,14 @@ logger = logging.getLogger(__name__)
 
 
 LOGO_FILES = (".png", ".webp")  # formats with transparency
-LOGO_SIDE = 256  # pixels; logos are kept at most this large
-TEST_PERCENT = 15  # of the brands are for test only
+LOGO_SIDE = 256  # pixels; longer side of a logo at most
+TEST_PERCENT = 15  # percent of the brands; these are for test only
+# Words for the variants of a logo at the end of a file name.
 VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
 
 
 def brand_of(path: str | Path) -> str:
-    """The brand a logo's file stands for: its stem in lower case without source prefix and variant words.
+    """The brand of a logo's file: its stem in lower case, without the prefix of the source and words for variants.
 
     Example:
         >>> brand_of("lobehub_Baidu-brand-color.png"), brand_of("devicon_git-original-wordmark.png")
@@ -31,7 +32,7 @@ def brand_of(path: str | Path) -> str:
 
 
 def split_logos(folder: str | Path) -> dict[str, list[Path]]:
-    """Split the logo files of a folder by a checksum of their brand: a brand stays where it is whatever is added.
+    """Split the logo files of a folder by a checksum of their brand; more files do not move a brand.
 
     Returns:
         {"train": [...], "test": [...]}, each sorted by name, together every PNG and WebP of the folder.
@@ -52,7 +53,13 @@ def split_logos(folder: str | Path) -> dict[str, list[Path]]:
 def logos_by_part(folder: str | Path) -> dict[str, list[np.ndarray]]:
     """The logos of each part of the photographs: training and validation share brands, the test has its own.
 
-    A folder with too few brands to keep some for the test gives all of them to every part, and says so.
+    A folder with too few brands for a test part gives all of its logos to every part, and logs it.
+
+    Returns:
+        {"train": [...], "val": [...], "test": [...]}, each of (h, w, 4) RGBA uint8 arrays.
+
+    Raises:
+        ValueError: there is no such folder, or it holds no picture with transparency.
     """
     split = split_logos(folder)
     if not (split["train"] and split["test"]):
@@ -91,7 +98,11 @@ def load_logos(folder: str | Path) -> list[np.ndarray]:
 
 
 def read_logos(paths: Sequence[Path]) -> list[np.ndarray]:
-    """Read those of the files that have transparency, at most `LOGO_SIDE` pixels long; a line for each damaged one."""
+    """Read logos, at most `LOGO_SIDE` pixels long; files without transparency and damaged ones are left out.
+
+    Returns:
+        (h, w, 4) RGBA uint8 arrays.
+    """
     logos = []
     for path in paths:
         try:
@@ -101,6 +112,6 @@ def read_logos(paths: Sequence[Path]) -> list[np.ndarray]:
         except (*DAMAGED, Image.DecompressionBombError) as error:
             logger.info(f"skipped logo {path.name}: {(str(error) or type(error).__name__).splitlines()[0]}")
             continue
-        if np.ptp(array[..., 3]):  # a filled rectangle is no logo
+        if np.ptp(array[..., 3]):  # a rectangle of one alpha is no logo
             logos.append(array)
     return logos

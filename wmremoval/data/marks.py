@@ -12,20 +12,22 @@ from wmremoval.data.layouts import Sheet, draw_layout
 from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
 from wmremoval.images import to_uint8
 
-MODES = ("multiply", "screen", "overlay")  # how image editors lay a layer beside plain alpha; W3C Compositing, 10
-FAINT = (0.1, 0.4)  # alpha; of the marks that networks miss most
-SPOILT_SHARE = 0.1  # of layouts: blurred, noisy or through JPEG, as a mark that was scanned or copied
-FADING_SHARE = 0.15  # of layouts: alpha changes along the way
-WHITE_SHARE, RECOLOURED_SHARE = 0.6, 0.75  # of overlays: in white, of those that are given one colour at all
+BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
+FAINT_OPACITY = (0.1, 0.4)  # range of the strongest alpha of faint marks, which networks miss most
+# Shares of marks, chosen and not measured.
+DISTORTED_LAYOUT_SHARE = 0.1  # of layouts: blurred, noisy or through JPEG, as scanned or copied marks are
+FADING_SHARE = 0.15  # of layouts: alpha varies across the mark
+RECOLOURED_SHARE = 0.75  # of overlays: in a single colour
+WHITE_SHARE = 0.6  # of the recoloured overlays: in white
 
 
 @dataclass(frozen=True)
 class WatermarkConfig:
-    """How often and how strongly each property of a mark appears; shares are probabilities in [0, 1]."""
+    """Frequency and strength of each property of a mark; shares are probabilities in [0, 1]. No default was measured."""
 
     shape_share: float = 0.12  # lines, rectangles and circles: "a slight amount" in the document
-    lattice_share: float = 0.0  # of the shapes: lines in two directions over the whole photograph
-    logo_share: float = 0.3  # logos, when there are any
+    lattice_share: float = 0.0  # of the shapes: lines in one or two directions over the whole photograph
+    logo_share: float = 0.3  # logos, where there are any
     tiled_share: float = 0.15  # repeated over the whole photograph, as stock previews are
     outline_share: float = 0.2  # text with a stroke of another colour
     shadow_share: float = 0.2  # a dark blurred copy underneath
@@ -33,27 +35,27 @@ class WatermarkConfig:
     distorted_share: float = 0.35  # blur, noise or JPEG, as a poor scan gives
     jitter_share: float = 0.3  # brightness and contrast change of the mark
     opacity: tuple[float, float] = (0.2, 0.95)  # range of the strongest alpha of a translucent mark
-    opaque_share: float = 0.1  # marks that hide the photograph altogether
+    opaque_share: float = 0.1  # marks that hide the photograph completely
     text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
     logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
-    even: bool = False  # one opacity from end to end; False: every second mark fades along the way
+    even: bool = False  # one opacity over the whole mark; False: the opacity of every second mark varies
     boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
-    overlay_share: float = 0.0  # of all marks: drawn as `overlay` says, whatever the shares above
-    layout_share: float = 0.0  # of all marks: one of the web's layouts, of which only the opacities here count
-    faint_share: float = 0.0  # of translucent layouts: strongest alpha within `FAINT`, whatever `opacity` says
-    modes_share: float = 0.0  # of all marks: laid by one of `MODES` in place of plain alpha
+    overlay_share: float = 0.0  # of all marks: drawn with the changes of `overlay` to the shares above
+    layout_share: float = 0.0  # of all marks: a layout of the web; of the settings above only the opacities count
+    faint_share: float = 0.0  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
+    modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
 
 
-# What training marks are drawn from; validation and test always take the standard.
+# Kinds of training marks, by the name in the settings. Validation and test always take the standard.
 MARKS = {
     "standard": WatermarkConfig(),
-    # Shapes and opaque marks are what a network trained on the standard finds least and restores worst.
+    # A network trained on the standard finds shapes and opaque marks least and restores them worst.
     "varied": WatermarkConfig(shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18),
-    # Most marks on the web are plain, white and faint, and of the varied ones too few are.
+    # Most marks on the web are plain, white and faint; too few of the varied ones are.
     "overlays": WatermarkConfig(
         shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18, overlay_share=0.6
     ),
-    # Captions on boxes, words over half of a photograph and shadows are what all of these lack.
+    # All of these lack captions on boxes, words over half of a photograph, and shadows.
     "web": WatermarkConfig(
         shape_share=0.15,
         lattice_share=0.2,
@@ -64,7 +66,7 @@ MARKS = {
         boxed_share=0.45,
         overlay_share=0.5,
     ),
-    # Every layout of the web all the time, beside the kinds above, which are large and opaque more often.
+    # All layouts of the web, beside the kinds above, which are large and opaque more often.
     "full_web": WatermarkConfig(
         shape_share=0.15,
         lattice_share=0.2,
@@ -81,7 +83,7 @@ MARKS = {
 
 
 def overlay(config: WatermarkConfig) -> WatermarkConfig:
-    """The same kinds of marks as watermarking programs lay them: nothing but the stamp, in one opacity, often a faint one."""
+    """The same kinds of marks as watermarking programs lay them: the stamp alone, in one opacity that is often faint."""
     return replace(
         config,
         overlay_share=0.0,
@@ -105,16 +107,21 @@ class Mark(NamedTuple):
 
 
 def blend(image: np.ndarray, mark: Mark, mode: str = "normal") -> tuple[np.ndarray, np.ndarray]:
-    """J = (1 - alpha) I + alpha B, rounded; B is the mark's colour W or, by another mode, what that makes of I and W.
+    """Blend a mark into an image: J = (1 - alpha) I + alpha B, rounded.
+
+    B is the mark's colour W in the normal mode, and a function of I and W in the others (W3C Compositing, section 10).
 
     Args:
-        image: (H, W, 3) RGB uint8; left as it is.
+        image: (H, W, 3) RGB uint8; not changed.
         mark: alpha and colour of the same height and width.
-        mode: "normal", or one of `MODES`.
+        mode: "normal", or one of `BLEND_MODES`.
 
     Returns:
         the watermarked image, (H, W, 3) uint8, and the mask, (H, W) uint8, 1 where any channel changed.
         Outside the mask both images are bit-identical.
+
+    Raises:
+        ValueError: an unknown mode.
     """
     watermarked, mask = image.copy(), np.zeros(image.shape[:2], np.uint8)
     x, y, w, h = cv2.boundingRect((mark.alpha > 0).view(np.uint8))
@@ -127,15 +134,20 @@ def blend(image: np.ndarray, mark: Mark, mode: str = "normal") -> tuple[np.ndarr
     elif mode == "overlay":
         colour = np.where(under <= 0.5, 2 * under * colour, 1 - 2 * (1 - under) * (1 - colour))
     elif mode != "normal":
-        raise ValueError(f"mode must be normal, {', '.join(MODES)}, got {mode!r}")
+        raise ValueError(f"mode must be normal, {', '.join(BLEND_MODES)}, got {mode!r}")
     watermarked[box] = to_uint8((1.0 - alpha) * under + alpha * colour)
     mask[box] = (watermarked[box] != image[box]).any(axis=-1)
     return watermarked, mask
 
 
-def draw_mode(rng: np.random.Generator, config: WatermarkConfig) -> str:
-    """How the next mark is laid: "normal", or one of `MODES` as often as configured; draws nothing where that is never."""
-    return MODES[rng.integers(len(MODES))] if config.modes_share and rng.random() < config.modes_share else "normal"
+def draw_blend_mode(rng: np.random.Generator, config: WatermarkConfig) -> str:
+    """The blend mode of the next mark: "normal", or with probability `modes_share` one of `BLEND_MODES`.
+
+    A share of 0 leaves the generator as it is.
+    """
+    if config.modes_share and rng.random() < config.modes_share:
+        return BLEND_MODES[rng.integers(len(BLEND_MODES))]
+    return "normal"
 
 
 def draw_mark(
@@ -150,46 +162,49 @@ def draw_mark(
 
     Args:
         rng: decides everything; equal generators give equal marks.
-        fonts: who writes the phrases; without any language only shapes and logos are drawn.
+        height: of the photograph, pixels.
+        width: of the photograph, pixels.
+        fonts: faces of the texts; without any, only shapes and logos are drawn.
         logos: (h, w, 4) RGBA uint8 arrays.
+        config: frequency of kinds and properties.
     """
     if config.layout_share and rng.random() < config.layout_share:
-        return _layout_mark(Sheet(rng, height, width, fonts, logos), config)
+        return _draw_layout_mark(Sheet(rng, height, width, fonts, logos), config)
     if config.overlay_share and rng.random() < config.overlay_share:
         mark = draw_mark(rng, height, width, fonts, logos, overlay(config))
         return _recoloured(rng, mark) if rng.random() < RECOLOURED_SHARE else mark
     kind = rng.random()
     if kind < config.shape_share * config.lattice_share:
-        layer = _lattice(rng, height, width)  # (H, W, 4) premultiplied
+        layer = _draw_lattice(rng, height, width)  # (H, W, 4) premultiplied
     else:
-        layer = _stamped(rng, height, width, fonts, logos, config, kind)
+        layer = _draw_stamp(rng, height, width, fonts, logos, config, kind)
     if rng.random() < config.shadow_share:
         layer = _with_shadow(rng, layer, min(height, width))
     if rng.random() < config.distorted_share:
         layer = _distort(rng, layer)
     alpha = layer[..., 3].clip(0.0, 1.0)
     colour = (layer[..., :3] / np.maximum(layer[..., 3:], 1e-4)).clip(0.0, 1.0)
-    alpha = alpha * _opacity(rng, height, width, config)
+    alpha = alpha * _opacity_map(rng, height, width, config)
     if rng.random() < config.occluded_share:
         _occlude(rng, alpha)
     return Mark(alpha, colour)
 
 
-def _layout_mark(sheet: Sheet, config: WatermarkConfig) -> Mark:
-    """A mark of the web's layouts in the configured opacities; what is not marked costs nothing."""
+def _draw_layout_mark(sheet: Sheet, config: WatermarkConfig) -> Mark:
+    """A mark of the web's layouts in the configured opacities; only its bounding box is computed."""
     rng, layer = sheet.rng, draw_layout(sheet)
     x, y, w, h = cv2.boundingRect((layer[..., 3] > 0).view(np.uint8))
     box = np.s_[y : y + h, x : x + w]
     part = layer[box]
-    if part.size and rng.random() < SPOILT_SHARE:
+    if part.size and rng.random() < DISTORTED_LAYOUT_SHARE:
         part = _distort(rng, np.ascontiguousarray(part))
     alpha, colour = np.zeros(layer.shape[:2], np.float32), np.zeros((*layer.shape[:2], 3), np.float32)
     colour[box] = (part[..., :3] / np.maximum(part[..., 3:], 1e-4)).clip(0.0, 1.0)
     faint = config.faint_share and rng.random() < config.faint_share
     opaque = 0.0 if faint else config.opaque_share
     even = rng.random() >= FADING_SHARE
-    strength = replace(config, opacity=FAINT if faint else config.opacity, opaque_share=opaque, even=even)
-    alpha[box] = part[..., 3].clip(0.0, 1.0) * _opacity(rng, h, w, strength) if part.size else 0.0
+    config = replace(config, opacity=FAINT_OPACITY if faint else config.opacity, opaque_share=opaque, even=even)
+    alpha[box] = part[..., 3].clip(0.0, 1.0) * _opacity_map(rng, h, w, config) if part.size else 0.0
     return Mark(alpha, colour)
 
 
@@ -199,7 +214,7 @@ def _recoloured(rng: np.random.Generator, mark: Mark) -> Mark:
     return Mark(mark.alpha, np.broadcast_to(colour, mark.colour.shape))
 
 
-def _stamped(
+def _draw_stamp(
     rng: np.random.Generator,
     height: int,
     width: int,
@@ -208,7 +223,7 @@ def _stamped(
     config: WatermarkConfig,
     kind: float,
 ) -> np.ndarray:
-    """A layer (H, W, 4), premultiplied, with a shape, a logo or a phrase on it, once or tiled; `kind` in [0, 1) says which."""
+    """A layer (H, W, 4), premultiplied, with a shape, a logo or a phrase, once or tiled; `kind` in [0, 1) decides which."""
     tiled = rng.random() < config.tiled_share
     side = min(height, width)
     if kind < config.shape_share or not (fonts.faces or len(logos)):
@@ -250,7 +265,7 @@ def _place(
     return cv2.warpAffine(stamp, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
 
 
-def _lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _draw_lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Parallel lines in one or two directions over the whole photograph, as stock previews have."""
     side = min(height, width)
     pitch, thickness = side * rng.uniform(0.12, 0.5), max(1, round(side * rng.uniform(0.004, 0.015)))
@@ -259,7 +274,7 @@ def _lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     for direction in (angle, angle + spread)[: 2 if rng.random() < 0.8 else 1]:
         along = np.array([np.cos(direction), np.sin(direction)])
         across = np.array([-along[1], along[0]])
-        reach = height + width  # pixels; from any point of the photograph past its furthest corner
+        reach = height + width  # pixels; longer than the way from any point of the photograph to its furthest corner
         for offset in np.arange(rng.uniform(-1, 0) * pitch - reach, reach, pitch):
             ends = (np.array([width, height]) / 2 + offset * across + step * reach * along for step in (-1, 1))
             cv2.line(cover, *(tuple(int(v) for v in end) for end in ends), 255, thickness, cv2.LINE_AA)
@@ -267,18 +282,19 @@ def _lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
-    reach = side * rng.uniform(0.006, 0.02)
-    shift = np.float32([[1, 0, reach], [0, 1, reach * rng.choice((-1.0, 1.0))]])
+    """The layer over a dark, blurred and shifted copy of itself."""
+    offset = side * rng.uniform(0.006, 0.02)
+    shift = np.float32([[1, 0, offset], [0, 1, offset * rng.choice((-1.0, 1.0))]])
     cover = cv2.warpAffine(layer[..., 3], shift, layer.shape[1::-1])
-    cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, reach / 2))
-    cover[cover < 1 / 255] = 0.0  # the Gaussian's endless tail would put most of the photograph into the mask
+    cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, offset / 2))
+    cover[cover < 1 / 255] = 0.0  # the Gaussian's tail would put most of the photograph into the mask
     shadow = np.zeros_like(layer)
     shadow[..., 3] = cover * np.float32(rng.uniform(0.3, 0.7))
     return over(layer, shadow)
 
 
 def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
-    """Blur, noise or JPEG, as low-quality scanning or a camera gives."""
+    """Blur, noise or JPEG, as of a poor scan or a camera."""
     kind = rng.integers(3)
     if kind == 0:
         layer = cv2.GaussianBlur(layer, (0, 0), rng.uniform(0.4, 1.3))
@@ -296,20 +312,19 @@ def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
     return layer * (changed / np.maximum(cover, 1e-4))[..., None]
 
 
-def _opacity(rng: np.random.Generator, height: int, width: int, config: WatermarkConfig) -> np.ndarray:
-    """A smooth map (H, W) that multiplies the coverage."""
+def _opacity_map(rng: np.random.Generator, height: int, width: int, config: WatermarkConfig) -> np.ndarray:
+    """A smooth factor on the coverage, (H, W) in [0, 1]."""
     if rng.random() < config.opaque_share:
-        strength = np.ones((height, width), np.float32)
-    else:
-        least = 1.0 if config.even else rng.choice((0.6, 1.0))
-        grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
-        strength = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
-        strength *= np.float32(rng.uniform(*config.opacity))
-    return strength
+        return np.ones((height, width), np.float32)
+    least = 1.0 if config.even else rng.choice((0.6, 1.0))
+    grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
+    opacity = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+    opacity *= np.float32(rng.uniform(*config.opacity))
+    return opacity
 
 
 def _occlude(rng: np.random.Generator, alpha: np.ndarray) -> None:
-    """Cut an ellipse out of the mark, somewhere on it, as if a thing in the photograph stood before it."""
+    """Cut an ellipse out of the mark, in place, as if an object of the photograph stood before it."""
     x, y, w, h = cv2.boundingRect((alpha > 0).view(np.uint8))
     centre = int(x + w * rng.random()), int(y + h * rng.random())
     axes = int(w * rng.uniform(0.1, 0.3)) + 1, int(h * rng.uniform(0.3, 0.8)) + 1

@@ -1,4 +1,4 @@
-"""Find photographs and split them; write the sample photographs; download a real set."""
+"""Photographs of a run: finding and splitting them, the sample photographs, and downloads."""
 
 import logging
 import os
@@ -19,11 +19,11 @@ from wmremoval.images import EXTENSIONS, MAX_PIXELS, MIN_SIDE, ImageError, read_
 logger = logging.getLogger(__name__)
 
 
-SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}
-MIN_PHOTOS = 10  # photographs; with fewer, a 10% test split is empty
-SAMPLE_TILE = 200  # pixels; leaves room for random crops at the quick profile's 128
-# Scene to split: tiles of one scene share texture and light, so a scene lies in one split only. The two
-# views of the motorcycle are one scene.
+SPLIT_SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}  # shares of the photographs: the document's 70 / 20 / 10
+MIN_PHOTOS = 10  # photographs; with fewer, a test part of 10 % is empty
+SAMPLE_TILE = 200  # pixels; side of a sample photograph, with room for random crops of the quick profile's 128
+# Part of each scene. Tiles of one scene share texture and light, so a scene lies in one part only. The two views of the
+# motorcycle are one scene.
 SAMPLE_SPLIT = {
     "astronaut": "test",
     "hubble": "train",
@@ -33,18 +33,18 @@ SAMPLE_SPLIT = {
     "rocket": "val",
     "chelsea": "test",
 }
-SAMPLE_TILES_MOST = 12  # tiles a scene; keeps the deep sky from filling half of the set
-DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")
+SAMPLE_TILES_MOST = 12  # tiles of a scene; without the limit the deep sky would fill half of the set
+DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")  # public sets of torchvision
 
 
 @dataclass(frozen=True)
 class PhotoScan:
-    """What a folder holds: usable files, why others are not, and how many of each kind were found."""
+    """The usable photographs of a folder, the skipped files, and counts by format."""
 
     folder: Path
     paths: tuple[Path, ...]
-    skipped: dict[str, str] = field(default_factory=dict)  # path in the folder to reason
-    counts: dict[str, int] = field(default_factory=dict)  # "jpg", "png", "webp" among the usable files
+    skipped: dict[str, str] = field(default_factory=dict)  # reason by path in the folder
+    counts: dict[str, int] = field(default_factory=dict)  # of the usable files, by "jpg", "png", "webp"
 
     def report(self) -> dict:
         """Plain values for the reports, without folder paths."""
@@ -52,7 +52,7 @@ class PhotoScan:
 
 
 def list_photos(folder: str | Path) -> list[Path]:
-    """Every file with a photograph's ending (any case) in a folder and its sub-folders, sorted.
+    """All files with a photograph's suffix (in any case) in a folder and its sub-folders, sorted.
 
     Raises:
         ValueError: there is no such folder.
@@ -61,12 +61,12 @@ def list_photos(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"no folder {folder}; set photos_dir (or --photos) to a folder of photographs")
     files = (path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    # Hidden folders hold thumbnails, which would carry a photograph from one part of the split into another.
+    # Hidden folders hold thumbnails, which could put a photograph into two parts of the split.
     return sorted(path for path in files if not any(p.startswith(".") for p in path.relative_to(folder).parts))
 
 
 def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS, least: int = MIN_PHOTOS) -> PhotoScan:
-    """Decode every photograph of a folder once; print one line for each that cannot be used.
+    """Decode every photograph of a folder once, and log one line for each that cannot be used.
 
     Raises:
         ValueError: no such folder, or fewer than `least` usable photographs.
@@ -90,6 +90,7 @@ def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS, least: int = M
 
 
 def _reason_to_skip(path: Path, max_pixels: int) -> str | None:
+    """The error of reading a photograph; None for a usable one."""
     try:
         read_image(path, min_side=MIN_SIDE, max_pixels=max_pixels)
     except ImageError as error:
@@ -114,63 +115,63 @@ def split_photos(paths: Sequence[Path], seed: int = 0) -> dict[str, list[Path]]:
         raise ValueError(f"{len(paths)} photographs cannot be split, at least {MIN_PHOTOS} are needed")
     ordered = sorted(paths, key=lambda path: (path.name, str(path)))
     shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
-    train, val = round(SHARES["train"] * len(paths)), round(SHARES["val"] * len(paths))
+    train, val = round(SPLIT_SHARES["train"] * len(paths)), round(SPLIT_SHARES["val"] * len(paths))
     return {"train": shuffled[:train], "val": shuffled[train : train + val], "test": shuffled[train + val :]}
 
 
 @dataclass(frozen=True)
 class PhotoSet:
-    """The photographs of a run: paths by part, and what the reports say of them."""
+    """The photographs of a run: paths by part, and their entry in the reports."""
 
     split: dict[str, list[Path]]
     report: dict
     folder: Path
-    more: tuple[Path, ...] = ()  # photographs that are trained on beside the split, of `more_folder`
+    more_photos: tuple[Path, ...] = ()  # photographs of `more_folder`, for training only and not in the split
     more_folder: Path | None = None
 
     def parts(self) -> dict[str, list[Path]]:
-        """What each part is made of: the split, with more photographs in training."""
-        return self.split | {"train": [*self.split["train"], *self.more]}
+        """The photographs of each part: the split, and `more_photos` in training."""
+        return self.split | {"train": [*self.split["train"], *self.more_photos]}
 
     def names(self) -> dict[str, list[str]]:
-        """The split as paths relative to the folder, for `split.json`, and of "more" relative to theirs, if there are any."""
+        """Names for `split.json`: paths by part relative to `folder`, and "more" relative to `more_folder` if there are any."""
         names = {
             part: [path.relative_to(self.folder).as_posix() for path in paths] for part, paths in self.split.items()
         }
-        if not self.more:
+        if not self.more_photos:
             return names
-        return names | {"more": [path.relative_to(self.more_folder).as_posix() for path in self.more]}
+        return names | {"more": [path.relative_to(self.more_folder).as_posix() for path in self.more_photos]}
 
 
 def add_photos(photos: PhotoSet, folder: str | Path) -> PhotoSet:
-    """The same photographs and split, with those of another folder for training only.
+    """The same photographs and split, with the photographs of another folder for training only.
 
     Raises:
-        ValueError: no usable photographs, or one that has the file name of a photograph of val or test.
+        ValueError: no usable photographs, or one with the file name of a photograph in val or test.
     """
     folder = Path(folder).expanduser()
     scan = find_photos(folder, least=1)
-    held = {path.name.lower(): part for part in ("val", "test") for path in photos.split[part]}
-    taken = [path.name for path in scan.paths if path.name.lower() in held]
+    kept_out = {path.name.lower(): part for part in ("val", "test") for path in photos.split[part]}
+    taken = [path.name for path in scan.paths if path.name.lower() in kept_out]
     if taken:
         raise ValueError(
-            f"{folder} holds {len(taken)} photographs named like some of {held[taken[0].lower()]}, such as {taken[0]}; "
+            f"{folder} holds {len(taken)} photographs named like some of {kept_out[taken[0].lower()]}, such as {taken[0]}; "
             "training may not see them: take them out"
         )
     report = photos.report | {"more": {"source": folder.name, **scan.report()}}
-    return replace(photos, report=report, more=scan.paths, more_folder=folder)
+    return replace(photos, report=report, more_photos=scan.paths, more_folder=folder)
 
 
 def gather_photos(
-    folder: str | Path, samples: str | Path | None = None, seed: int = 0, most: int | None = None
+    folder: str | Path, samples: str | Path | None = None, seed: int = 0, max_photos: int | None = None
 ) -> PhotoSet:
     """Find and split the photographs of a run.
 
     Args:
-        folder: where the photographs are.
-        samples: where to put the sample photographs if `folder` holds none; None makes that an error.
-        seed: keys the split and, with `most`, the choice.
-        most: photographs to use at most.
+        folder: of the photographs.
+        samples: folder for the sample photographs, which are used if `folder` holds none; None: that is an error.
+        seed: key of the split and, with `max_photos`, of the choice.
+        max_photos: largest number of photographs; None: all.
 
     Raises:
         ValueError: too few photographs.
@@ -185,16 +186,16 @@ def gather_photos(
         )
     scan = find_photos(folder)
     paths = scan.paths
-    if most is not None and most < len(paths):
-        chosen = np.random.default_rng(seed).permutation(len(paths))[:most]
+    if max_photos is not None and max_photos < len(paths):
+        chosen = np.random.default_rng(seed).permutation(len(paths))[:max_photos]
         paths = tuple(paths[i] for i in sorted(chosen))
-        logger.info(f"Using {most} of {len(scan.paths)} photographs.")
+        logger.info(f"Using {max_photos} of {len(scan.paths)} photographs.")
     report = {"source": folder.name, "used": len(paths), **scan.report()}
     return PhotoSet(split_photos(paths, seed), report, folder)
 
 
 def sample_scenes() -> dict[str, np.ndarray]:
-    """The natural colour photographs that ship inside scikit-image, by scene: (H, W, 3) uint8, no download."""
+    """The natural colour photographs inside scikit-image, by scene, without a download: (H, W, 3) RGB uint8."""
     from skimage import data
 
     left, right, _ = data.stereo_motorcycle()
@@ -204,13 +205,16 @@ def sample_scenes() -> dict[str, np.ndarray]:
 
 
 def ensure_sample_photos(folder: str | Path) -> dict[str, list[Path]]:
-    """Write tiles of `sample_scenes` into a folder, unless they are there, and give them split by scene.
+    """Write tiles of `sample_scenes` into a folder, unless they are there.
 
-    Stands in for a set of photographs so that everything runs at once; far too few for a useful network.
+    They stand in for a set of photographs, so that everything runs at once. They are far too few for a useful network.
+
+    Returns:
+        {"train": [...], "val": [...], "test": [...]}, each scene in one part only.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    split: dict[str, list[Path]] = {part: [] for part in SHARES}
+    split: dict[str, list[Path]] = {part: [] for part in SPLIT_SHARES}
     for scene, image in sample_scenes().items():
         for i, tile in enumerate(_tiles(image)):
             path = folder / f"{scene}_{i:02d}.png"
@@ -221,7 +225,7 @@ def ensure_sample_photos(folder: str | Path) -> dict[str, list[Path]]:
 
 
 def _tiles(image: np.ndarray) -> list[np.ndarray]:
-    """Square tiles on an even grid that covers the image, thinned to at most `SAMPLE_TILES_MOST`."""
+    """Square tiles on an even grid that covers the image, at most `SAMPLE_TILES_MOST` of them."""
     rows, columns = (np.linspace(0, n - SAMPLE_TILE, -(-n // SAMPLE_TILE)).astype(int) for n in image.shape[:2])
     tiles = [image[y : y + SAMPLE_TILE, x : x + SAMPLE_TILE] for y in rows for x in columns]
     keep = np.linspace(0, len(tiles) - 1, min(len(tiles), SAMPLE_TILES_MOST)).astype(int)
@@ -229,19 +233,21 @@ def _tiles(image: np.ndarray) -> list[np.ndarray]:
 
 
 def download_photos(dataset: str, limit: int, folder: str | Path, cache: str | Path, seed: int = 0) -> int:
-    """Fetch a public set through torchvision and copy a seeded choice of its photographs into `folder`.
+    """Download a public set through torchvision, and copy a seeded choice of its photographs into a folder.
 
     Args:
         dataset: one of `DATASETS`.
-        limit: photographs to copy at most.
-        folder: where they go, flat; files that are there already are kept.
-        cache: where torchvision keeps its archive, so that a second call downloads nothing.
+        limit: largest number of photographs to copy.
+        folder: of the copies, without sub-folders; existing files are kept.
+        cache: folder of torchvision's archive, so that a second call downloads nothing.
+        seed: key of the choice.
 
     Returns:
-        how many photographs the folder now has from this set.
+        the number of photographs of this set in the folder.
 
     Raises:
-        ConnectionError: the set could not be downloaded; the message is one line that says what to do.
+        ValueError: an unknown set.
+        ConnectionError: the set could not be downloaded; one line with the remedy.
     """
     if dataset not in DATASETS:
         raise ValueError(f"unknown dataset {dataset!r}; choose one of {', '.join(DATASETS)}")
@@ -262,7 +268,7 @@ def _fetch(dataset: str, source: Path) -> None:
 
     source.mkdir(parents=True, exist_ok=True)
     if dataset == "imagenette":
-        # torchvision refuses to unpack onto anything that is there, be it whole or the rest of an interrupted try
+        # torchvision refuses to unpack onto an existing folder, whether complete or left by an interrupted download.
         whole = source / ".complete"
         if not whole.exists():
             shutil.rmtree(source / "imagenette2-320", ignore_errors=True)
@@ -289,12 +295,15 @@ def _copy_choice(source: Path, folder: Path, dataset: str, limit: int, seed: int
 
 
 def open_photos(photos_dir: str | Path, config: TrainConfig, more_dir: str | Path | None = None) -> PhotoSet:
-    """Gather the photographs of a folder, relative to the repository's root; its empty default folder gives the samples.
+    """Find and split the photographs of a run; the default folder without photographs gives the sample photographs.
 
     Args:
-        photos_dir: the folder.
-        config: of the run; keys the split.
-        more_dir: another folder, of photographs for training only; see `add_photos`.
+        photos_dir: folder, relative to the repository's root.
+        config: of the run; its seed is the key of the split.
+        more_dir: folder of photographs for training only, see `add_photos`.
+
+    Raises:
+        ValueError: too few photographs, or `more_dir` has a photograph of val or test.
     """
     root = find_root()
     folder = root / Path(photos_dir).expanduser()

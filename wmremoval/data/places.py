@@ -1,4 +1,4 @@
-"""Places of unmarked photographs that a network took for marks: the file that lists them, and views of them to train on."""
+"""Places in unmarked photographs that a network took for marks: their list in a file, and views of them to train on."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy as np
 
 from wmremoval.files import read_json
 
-AROUND = (1.1, 2.5)  # side of a view over the longer side of its box
+AROUND = (1.1, 2.5)  # side of a view over the longer side of its box, drawn between the two. Not measured.
 
 
 class Place(NamedTuple):
@@ -20,14 +20,14 @@ class Place(NamedTuple):
 
 
 def read_places(file: str | Path, paths: Sequence[Path]) -> tuple[Place, ...]:
-    """Read a list of {"file": name, "box": [left, top, right, bottom]} as JSON, boxes in shares of width and height.
+    """Read places from JSON: a list of {"file": name, "box": [left, top, right, bottom]}.
 
     Args:
-        file: the list.
-        paths: the photographs of training, the only ones that places may be of.
+        file: the list; boxes are shares of width and height, in [0, 1].
+        paths: photographs of training. Places in others are errors.
 
     Raises:
-        ValueError: the file is missing or no such list, or names a photograph that training does not have.
+        ValueError: the file is missing or is not such a list, or it names a photograph that is not in `paths`.
     """
     known, places = {path.name: path for path in paths}, []
     for entry in read_json(Path(file)):
@@ -47,9 +47,9 @@ def view_place(rng: np.random.Generator, photograph: np.ndarray, place: Place, s
     """A square view of a photograph around a place, sometimes mirrored: (side, side, 3) RGB uint8.
 
     Args:
-        rng: decides how far around the box it reaches, and where in the view the box is.
-        photograph: (H, W, 3) RGB uint8, at whatever scale it was decoded.
-        place: whose box is in shares of it.
+        rng: decides the margin around the box, its position in the view, and the mirroring.
+        photograph: (H, W, 3) RGB uint8, of any scale.
+        place: a box in it.
         side: of the view, pixels.
     """
     height, width = photograph.shape[:2]

@@ -1,7 +1,7 @@
-"""What a mark is made of: a phrase, a shape or a logo as a small RGBA stamp with its colours.
+"""Stamps, the parts of marks: phrases, shapes, logos, boxes and signs, their colours and their composition.
 
-A stamp is (h, w, 4) RGBA float32, premultiplied. Where a factor comes with it, that brings it to its size in the
-photograph. A cover is (h, w) float32 in [0, 1].
+A stamp is (h, w, 4) RGBA float32 in [0, 1], premultiplied. Some functions return a scale with it, the factor to its size
+in the photograph. A cover is (h, w) float32 in [0, 1]: the filled share of each pixel.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,14 @@ import numpy as np
 
 from wmremoval.data.fonts import PHRASES, FontBook, text_raster
 
-BLACK_SHARE = 0.5  # of boxes: black or nearly so, whatever the colour drawn for them
-RASTER_SIZES = (16, 32, 64, 128)  # em in pixels; text is written once at the next size up and scaled down
+BLACK_SHARE = 0.5  # share of boxes in black or nearly so. Not measured.
+RASTER_SIZES = (16, 32, 64, 128)  # ems, pixels; text is written at the next larger one, cached, and scaled down
 
 
 def text_stamp(
     rng: np.random.Generator, fonts: FontBook, em: float, outline_share: float, boxed_share: float = 0.0
 ) -> tuple[np.ndarray, float]:
+    """A random phrase in a random face, outlined or on a box with the given shares; the stamp and its scale to `em` pixels."""
     languages = list(fonts.faces)
     weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
     language = languages[rng.choice(len(languages), p=weights / weights.sum())]
@@ -50,6 +51,7 @@ def _on_box(rng: np.random.Generator, text: np.ndarray, em: int) -> np.ndarray:
 
 
 def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
+    """A random shape for a photograph whose shorter side is `side` pixels: lines, rectangle, circle or cross."""
     extent = int(side * rng.uniform(0.25, 0.9))
     thickness = max(1, round(side * rng.uniform(0.006, 0.03)))
     cover = np.zeros((extent, extent), np.uint8)
@@ -74,10 +76,11 @@ def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
+    """A random logo, a third of them in one colour; the stamp and its scale to a longer side of `target` pixels."""
     logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
-    logo[..., :3] *= logo[..., 3:]  # before any resampling: the colour of transparent pixels must not bleed in
+    logo[..., :3] *= logo[..., 3:]  # before any resampling, so that the colour of transparent pixels does not bleed in
     scale = target / max(logo.shape[:2])
-    if scale < 0.5:  # the placing warp samples four pixels: shrink first, averaging
+    if scale < 0.5:  # the warp that places it samples four pixels only, so average first
         size = (max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale)))
         logo, scale = cv2.resize(logo, size, interpolation=cv2.INTER_AREA), 1.0
     if rng.random() < 0.35:
@@ -110,7 +113,7 @@ def one_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def jitter(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
-    """Brightness and contrast change of the mark's colours, its coverage untouched."""
+    """Change brightness and contrast of a stamp's colours, but not its cover."""
     contrast, brightness = np.float32(rng.uniform(0.7, 1.3)), np.float32(rng.uniform(-0.15, 0.15))
     cover = stamp[..., 3:]
     colour = contrast * (stamp[..., :3] - 0.5 * cover) + (0.5 + brightness) * cover
@@ -118,7 +121,7 @@ def jitter(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
 
 
 def over(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
-    """Porter and Duff 1984, operator "over"."""
+    """The operator "over" of Porter and Duff 1984, for premultiplied stamps of one size."""
     return top + bottom * (1.0 - top[..., 3:])
 
 
@@ -128,7 +131,7 @@ def in_colour(cover: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def softened(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
-    """A third of the stamps softened, as in photographs that were made smaller after marking."""
+    """Blur three in ten stamps slightly, as in photographs that were shrunken after marking."""
     if rng.random() >= 0.3:
         return stamp
     return cv2.GaussianBlur(np.pad(stamp, ((2, 2), (2, 2), (0, 0))), (5, 5), rng.uniform(0.3, 0.8))
@@ -144,7 +147,7 @@ def shadowed(rng: np.random.Generator, stamp: np.ndarray, em: float) -> np.ndarr
 
 
 def turned(stamp: np.ndarray, angle: float) -> np.ndarray:
-    """The stamp turned counter-clockwise by `angle` degrees, as large as that makes it."""
+    """The stamp turned counter-clockwise by `angle` degrees, in its new bounding box."""
     height, width = stamp.shape[:2]
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
     cosine, sine = np.abs(matrix[0, :2])
@@ -154,7 +157,7 @@ def turned(stamp: np.ndarray, angle: float) -> np.ndarray:
 
 
 def joined(one: np.ndarray, other: np.ndarray, gap: int, beside: bool) -> np.ndarray:
-    """Two stamps beside each other, or one above the other, in line at their middles."""
+    """Two stamps side by side or one above the other, centred on each other, with `gap` pixels between."""
     if not beside:
         return joined(*(stamp.transpose(1, 0, 2) for stamp in (one, other)), gap, True).transpose(1, 0, 2)
     height = max(one.shape[0], other.shape[0])
@@ -166,14 +169,14 @@ def joined(one: np.ndarray, other: np.ndarray, gap: int, beside: bool) -> np.nda
 
 
 def centred(stamp: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A stamp or cover in the middle of a larger one."""
+    """A stamp or cover in the middle of an empty one of a larger shape."""
     before = [(shape[i] - stamp.shape[i]) // 2 for i in range(2)]
     pads = [(before[i], shape[i] - stamp.shape[i] - before[i]) for i in range(2)]
     return np.pad(stamp, [*pads, *[(0, 0)] * (stamp.ndim - 2)])
 
 
 def merge(cover: np.ndarray, other: np.ndarray) -> None:
-    """Add another cover to the middle of one, cut to its size."""
+    """Add another cover to the middle of `cover`, in place and cropped to its size."""
     cut = [max(0, other.shape[i] - cover.shape[i]) for i in range(2)]
     other = other[cut[0] // 2 : other.shape[0] - (cut[0] + 1) // 2, cut[1] // 2 : other.shape[1] - (cut[1] + 1) // 2]
     np.maximum(cover, centred(other, cover.shape), out=cover)
@@ -187,7 +190,7 @@ def hollow(rng: np.random.Generator, cover: np.ndarray, em: float) -> np.ndarray
 
 
 def box_stamp(rng: np.random.Generator, shape: tuple[int, int], rounding: float) -> np.ndarray:
-    """A translucent box, black half of the time; `rounding` is its corners' radius as a share of the shorter side."""
+    """A translucent box, black half of the time; `rounding` is the radius of its corners as a share of the shorter side."""
     height, width = shape
     fine, radius = 2, int(2 * rounding * min(shape))
     cover = np.zeros((fine * height, fine * width), np.uint8)
@@ -203,7 +206,7 @@ def box_stamp(rng: np.random.Generator, shape: tuple[int, int], rounding: float)
 
 
 def draw_sign(rng: np.random.Generator, size: int) -> np.ndarray:
-    """The cover (size, size) of a sign as marks have them: disc, ring, star, peak, cross, camera or arrow."""
+    """The cover (size, size) of a random sign: disc, ring, star, peaks, cross, camera, triangle or circled arc."""
     n = 4 * size
     cover, kind = np.zeros((n, n), np.uint8), rng.integers(7)
     thick = max(2, round(n * rng.uniform(0.05, 0.12)))

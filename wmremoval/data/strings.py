@@ -1,10 +1,11 @@
-"""What marks say beside the phrases: names, domains, numbers, dates, credits and © lines, made up at random."""
+"""Random texts of marks beside the phrases: names, domains, numbers, dates, credits and © lines."""
 
 import numpy as np
 
-FIRST = (
+FIRST_NAMES = (
     "Anna Ben Carla David Elena Felix Greta Hugo Ines Jonas Kira Leo Maria Noah Olga Paul Rosa Sven Tara Wim".split()  # noqa: SIM905
 )
+# Parts of random surnames.
 SYLLABLES = "al bel cor dan el fin gar hal ir jun kel lo mar nor ov pa ri san tor ul ven wes yor zan".split()  # noqa: SIM905
 ENDINGS = ("", "", "s", "er", "son", "man", "berg", "ova", "ini", "ez")
 TRADES = (
@@ -21,7 +22,9 @@ TRADES = (
     "Design",
     "Press",
 )
+# Repeated entries are drawn more often.
 DOMAINS = (".com", ".com", ".net", ".org", ".de", ".co.uk", ".photo", ".io", ".ru", ".fr")
+# Single words that marks consist of.
 WORDS = (
     "SAMPLE",
     "PREVIEW",
@@ -45,13 +48,13 @@ def surname(rng: np.random.Generator) -> str:
 
 
 def random_string(rng: np.random.Generator) -> str:
-    """A line as marks bear it, of 2 to about 40 letters, all of them in `fonts.LETTERS` or a blank.
+    """A random line of a mark, of 2 to about 40 characters, each a blank or one of `fonts.LETTERS`.
 
     Example:
         >>> random_string(np.random.default_rng(10))
         '© Yorgarelova Stock'
     """
-    name, first, trade = surname(rng), FIRST[rng.integers(len(FIRST))], TRADES[rng.integers(len(TRADES))]
+    name, first, trade = surname(rng), FIRST_NAMES[rng.integers(len(FIRST_NAMES))], TRADES[rng.integers(len(TRADES))]
     year, number = int(rng.integers(1998, 2031)), int(rng.integers(10, 10**9))
     domain = name.lower() + (trade.lower() if rng.random() < 0.5 else "") + DOMAINS[rng.integers(len(DOMAINS))]
     kinds = (
@@ -78,7 +81,7 @@ def random_string(rng: np.random.Generator) -> str:
 
 
 def numeric_date(rng: np.random.Generator, year: int) -> str:
-    """A date in figures, sometimes with the time of day, as cameras and agencies write it."""
+    """A date in digits as cameras and agencies write it, sometimes with the time of day."""
     month, day, hour, minute = (int(rng.integers(*ends)) for ends in ((1, 13), (1, 29), (0, 24), (0, 60)))
     forms = (
         f"{year}-{month:02d}-{day:02d}",

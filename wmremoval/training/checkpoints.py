@@ -1,4 +1,4 @@
-"""Checkpoints: the best model, which alone rebuilds the network; weights to begin from; the state from which an unfinished run resumes."""
+"""Checkpoints: the best model, from which the network is rebuilt; weights to start from; the state of an unfinished run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -11,14 +11,14 @@ from torch import nn
 from wmremoval.files import atomic_path, first_line
 from wmremoval.model import HeterogeneousUNet
 
-BEST_MODEL = "wm_best_model.pth"
-BEST_WEIGHTS = "wm_best_model.safetensors"
-SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # those that come with the package
+BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
+BEST_WEIGHTS = "wm_best_model.safetensors"  # file in a run's folder: bare weights
+SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # these come with the package
 STATE = "training_state.pt"  # only while a run is unfinished
 
 
 def save_best(training, result) -> None:
-    """Write the network of a `Training` as it is now: `wm_best_model.pth` with its config, and bare safetensors."""
+    """Write the kept network of a `Training`: `wm_best_model.pth` with its config, and the weights as safetensors."""
     weights = {name: x.detach().cpu().contiguous() for name, x in training.kept.state_dict().items()}
     about = {
         "epoch": result.best_epoch,
@@ -32,20 +32,20 @@ def save_best(training, result) -> None:
 
 
 def form_of(config: dict) -> dict[str, str]:
-    """What bare weights must say so that their network can be rebuilt, as the metadata of a safetensors file."""
+    """The metadata of a safetensors file, from which the network of its weights is rebuilt."""
     return {name: str(config[name]).lower() for name in ("composite", "decompose", "image_size")}
 
 
 def load_weights(net: nn.Module, path: str | Path) -> dict:
-    """Load a `wm_best_model.pth` into a network and give the rest of what the file says.
+    """Load the weights of a `wm_best_model.pth` into a network, and return the rest of the file; see `load_model`.
 
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
     """
-    return _fill(net, read_checkpoint(Path(path), "cpu"), Path(path))
+    return _load_weights(net, read_checkpoint(Path(path), "cpu"), Path(path))
 
 
-def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
+def _load_weights(net: nn.Module, saved: dict, path: Path) -> dict:
     try:
         net.load_state_dict(saved.pop("model"))
         saved["config"]["composite"]
@@ -56,7 +56,7 @@ def _fill(net: nn.Module, saved: dict, path: Path) -> dict:
 
 
 def weights_path(start: str | Path) -> Path:
-    """The file behind a name of weights: "shipped", a run's folder, its `.pth` or a `.safetensors`."""
+    """The file of weights: of "shipped", a run's folder, its `.pth` or a `.safetensors`."""
     if start == "shipped":
         return SHIPPED_WEIGHTS
     path = Path(start).expanduser()
@@ -64,10 +64,13 @@ def weights_path(start: str | Path) -> Path:
 
 
 def load_start(net: nn.Module, start: str | Path) -> None:
-    """Begin from trained weights: "shipped", a run's folder, its `.pth` or a `.safetensors` of this network.
+    """Load trained weights into a network at the start of a run.
 
-    A network with a mark head may begin from weights without one; its head then starts as if untrained. One without
-    may begin from weights that have it.
+    The mark head may be missing in the weights, and is then left untrained. It may also be missing in the network.
+
+    Args:
+        net: the network.
+        start: "shipped", a run's folder, its `.pth` or a `.safetensors`.
 
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
@@ -85,26 +88,31 @@ def load_start(net: nn.Module, start: str | Path) -> None:
 
 
 def read_checkpoint(path: Path, device: torch.device | str) -> dict:
-    """Unpickle nothing but tensors and plain values."""
+    """Read a PyTorch file of tensors and plain values; nothing else is unpickled.
+
+    Raises:
+        ValueError: missing, damaged, or with other objects; the message names the file.
+    """
     try:
         return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"no checkpoint {path}; train first, or name a run's folder") from None
-    except Exception as error:  # torch.load has no closed list of what damaged files raise
+    except Exception as error:  # damaged files raise many kinds of errors in torch.load
         reason = first_line(error)
-        if "weights_only" in reason:  # PyTorch's own words advise to unpickle it all the same
+        if "weights_only" in reason:  # PyTorch's message advises to unpickle the file nevertheless
             reason = "damaged, or no PyTorch file, or one that holds more than weights and plain values"
         raise ValueError(f"{path} is not a readable checkpoint ({reason})") from None
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
-    """Rebuild a trained network, in evaluation mode, from its file alone.
+    """Rebuild a trained network from its file, in evaluation mode.
 
     Args:
-        path: "shipped", a `wm_best_model.pth`, the folder of a run that holds one, or a `.safetensors`.
+        path: "shipped", a `wm_best_model.pth`, the folder of a run with one, or a `.safetensors`.
+        device: of the network.
 
     Returns:
-        the network and what else the file says: `config` and, from a `.pth`, `epoch`, `val_loss`, `perceptual_weights`.
+        the network and the rest of the file: `config` and, from a `.pth`, `epoch`, `val_loss`, `perceptual_weights`.
 
     Raises:
         ValueError: missing, damaged, or of another network; the message names the file.
@@ -112,14 +120,14 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
     path = weights_path(path)
     saved = _read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path, "cpu")
     config = saved.get("config") if isinstance(saved, dict) else None
-    config = config if isinstance(config, dict) else {}  # what is wrong with it `_fill` says
+    config = config if isinstance(config, dict) else {}  # `_load_weights` reports errors in it
     net = HeterogeneousUNet(bool(config.get("composite", True)), bool(config.get("decompose", False)))
-    about = _fill(net, saved, path)
+    about = _load_weights(net, saved, path)
     return net.to(device, memory_format=torch.channels_last).eval(), about
 
 
 def _read_safetensors(path: Path) -> dict:
-    """The same as a `.pth` holds, as far as bare weights and their metadata tell."""
+    """The weights and the config of a safetensors file, in the form of a `.pth`; the config is that of the metadata."""
     if not path.is_file():
         raise ValueError(f"no weights {path}; name a .safetensors, a .pth or a run's folder")
     try:
@@ -135,7 +143,7 @@ def _read_safetensors(path: Path) -> dict:
 
 
 def save_state(training, result) -> None:
-    """Write everything that the next step of a `Training` depends on, and what its `TrainResult` holds so far."""
+    """Write the state of a `Training`, on which its next step depends, and its `TrainResult` so far."""
     parts = ["net", "schedule", "scaler", *_optimizers(training, result)]
     if training.averaged is not None:
         parts.append("averaged")
@@ -149,10 +157,10 @@ def save_state(training, result) -> None:
 
 
 def load_state(training, result) -> None:
-    """Put a `Training` and its `TrainResult` back to where `save_state` left them.
+    """Restore the state of a `Training` and its `TrainResult` from `save_state`.
 
     Raises:
-        ValueError: there is no state, it is damaged, or it belongs to other settings; the message names them.
+        ValueError: the state is missing, damaged, or of other settings, which the message names.
     """
     path = result.folder / STATE
     if not path.exists():
@@ -162,9 +170,9 @@ def load_state(training, result) -> None:
     state = read_checkpoint(path, training.device)
     _check_fits(training, state, path)
     for name in ("net", "averaged", "warmup_optimizer", "optimizer", "schedule"):
-        if name in state:  # the warm-up's optimiser is not there once the warm-up is over
+        if name in state:  # the warm-up's optimiser is saved during the warm-up only
             getattr(training, name).load_state_dict(state[name])
-    if state["scaler"] and training.scaler.is_enabled():  # one that is off saves nothing, and loads nothing
+    if state["scaler"] and training.scaler.is_enabled():  # a disabled scaler has no state
         training.scaler.load_state_dict(state["scaler"])
     torch.set_rng_state(state["torch_rng"].cpu())
     progress = state["progress"]
@@ -178,7 +186,7 @@ def remove_state(folder: Path) -> None:
 
 
 def _optimizers(training, result) -> list[str]:
-    """Those that the next step depends on."""
+    """Attributes of the `Training`: the optimisers that the coming steps use."""
     warming = len(result.warmup_losses) < training.config.warmup_epochs
     return ["warmup_optimizer", "optimizer"] if warming else ["optimizer"]
 

@@ -1,4 +1,4 @@
-"""Score a network over a split: a row a photograph, means with spread, the do-nothing baseline, groups by mark size."""
+"""Scores of a network over a split: one row per photograph, means, the do-nothing baseline, groups by mark size."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +15,7 @@ from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
 from wmremoval.model import Parts
 from wmremoval.training.trainer import Training
 
+# Groups by the mark's share of the pixels: above the first number, up to the second.
 AREAS = {"under 2%": (0.0, 0.02), "2 to 5%": (0.02, 0.05), "5 to 15%": (0.05, 0.15), "over 15%": (0.15, 1.01)}
 Objective = Callable[[Tensor, Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 NOTES = [
@@ -30,7 +31,7 @@ NOTES = [
 def restore_samples(
     net: nn.Module, dataset: WatermarkDataset, indices: Sequence[int], device: torch.device | str = "cpu"
 ) -> dict[str, Tensor]:
-    """A batch of samples with what the network makes of them, on the CPU, for pictures.
+    """A batch of samples and the network's results for them, on the CPU, for pictures.
 
     Returns:
         the dataset's keys, and `restored` (B, 3, H, W) and `mask_probability` (B, 1, H, W), both in [0, 1].
@@ -49,16 +50,20 @@ def evaluate(
     """Score every photograph of a loader, in float32.
 
     Args:
-        net: gives (image, mask logits).
-        loader: fixed samples in order.
-        objective: `Training.objective`, for the loss a photograph.
+        net: from images, (B, 3, H, W) RGB in [0, 1], to (restored images, mask logits).
+        loader: of fixed samples in order.
+        objective: `Training.objective`, for the loss of each photograph.
+        device: of the network.
 
     Returns:
-        rows, one a photograph: file, mask_area (share of the pixels), loss; `psnr`, `ssim`, `rmse` of the
-        restored photograph against `clean`, the same with `input_` for the watermarked one left as it is
-        (do nothing), `masked_psnr` and `masked_rmse` inside the mark, `psnr_reference` and
-        `input_psnr_reference` against the second view, `mask_iou`, `mask_f1`. NaN where there is no mark;
-        PSNR at most `PSNR_CAP`. And the summary of `summarise`.
+        rows, one per photograph, and the summary of `summarise`. A row has `file`, `mask_area` (share of the pixels),
+        `loss`; `psnr` (dB), `ssim`, `rmse` of the restored photograph against `clean`; `masked_psnr` and `masked_rmse`
+        inside the mark; `psnr_reference` against the second view; all of these with `input_` for the watermarked
+        photograph itself (doing nothing); `reference_psnr` of the second view against `clean`; `mask_iou`, `mask_f1`.
+        Masked and mask scores are NaN without a mark. PSNR is at most `PSNR_CAP`.
+
+    Raises:
+        ValueError: the loader shuffles.
     """
     if not isinstance(loader.sampler, SequentialSampler):
         raise ValueError("only samples in order can be scored: give the validation or test loader")
@@ -79,9 +84,9 @@ def evaluate(
 
 
 def _scores(image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Each score, (B,)."""
+    """The scores of a batch by name, each (B,)."""
     clean, watermarked, mask = batch["clean"], batch["watermarked"], batch["mask"]
-    found = (mask_logits > 0).float()
+    predicted = (mask_logits > 0).float()
     scores = {"mask_area": mask.mean(dim=(1, 2, 3))}
     for prefix, view in (("", image), ("input_", watermarked)):
         scores[f"{prefix}psnr"] = psnr(view, clean).clamp_max(PSNR_CAP)
@@ -91,7 +96,7 @@ def _scores(image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> dic
         scores[f"{prefix}masked_rmse"] = rmse(view, clean, mask)
         scores[f"{prefix}psnr_reference"] = psnr(view, batch["reference"]).clamp_max(PSNR_CAP)
     scores["reference_psnr"] = psnr(batch["reference"], clean).clamp_max(PSNR_CAP)  # the ceiling of psnr_reference
-    scores["mask_iou"], scores["mask_f1"] = mask_iou(found, mask), mask_f1(found, mask)
+    scores["mask_iou"], scores["mask_f1"] = mask_iou(predicted, mask), mask_f1(predicted, mask)
     empty = mask.sum(dim=(1, 2, 3)) == 0
     for name in ("mask_iou", "mask_f1"):
         scores[name] = scores[name].masked_fill(empty, torch.nan)
@@ -119,28 +124,29 @@ def _statistics(rows: Sequence[dict]) -> dict:
 
 @torch.no_grad()
 def score_kinds(
-    restore: Callable[[Tensor], Parts],
+    predict: Callable[[Tensor], Parts],
     loader: DataLoader,
     device: torch.device | str = "cpu",
     after_batch: Callable[[], None] | None = None,
 ) -> dict[str, float]:
-    """Score a network alone by kind of mark.
+    """Score a network by kind of mark.
 
     Args:
-        restore: from photographs (B, 3, H, W) to `Parts`, such as `Training.restore` out of training.
-        loader: of fixed samples in order, as `kinds_loader` makes it; its dataset tells the kind of each.
-        after_batch: is called after every batch.
+        predict: from photographs (B, 3, H, W) to `Parts`, such as `Training.predict` outside of training.
+        loader: of fixed samples in order, from `kinds_loader`; its dataset has the kind of each.
+        device: of the network.
+        after_batch: called after every batch.
 
     Returns:
-        `<kind>_iou`, the mean IoU of the mask (logit > 0) with the true one, and `<kind>_db`, the mean over samples of
-        PSNR inside the mark over that of doing nothing, dB; samples whose mark cannot be seen are left out. And
-        `score`, see `kinds_score`.
+        for each kind `<kind>_iou`, the mean IoU of the predicted mask (logit > 0) with the true one, and `<kind>_db`, the
+        mean gain in PSNR inside the mark over doing nothing, dB. Samples with an empty mask are left out. And `score`, see
+        `kinds_score`.
     """
     kinds = iter(loader.dataset.kinds)
-    found: dict[str, list[tuple[float, float]]] = {}
+    by_kind: dict[str, list[tuple[float, float]]] = {}
     for cpu_batch in loader:
         batch = {name: cpu_batch[name].to(device) for name in ("watermarked", "clean", "mask")}
-        parts = restore(batch["watermarked"].contiguous(memory_format=torch.channels_last))
+        parts = predict(batch["watermarked"].contiguous(memory_format=torch.channels_last))
         iou = mask_iou((parts.mask_logits > 0).float(), batch["mask"]).tolist()
         inside, before = (
             psnr(view, batch["clean"], batch["mask"]).clamp_max(PSNR_CAP)
@@ -150,21 +156,21 @@ def score_kinds(
         for each in zip(iou, (inside - before).tolist(), marked, strict=True):
             kind = next(kinds)
             if each[2]:
-                found.setdefault(kind, []).append(each[:2])
+                by_kind.setdefault(kind, []).append(each[:2])
         if after_batch is not None:
             after_batch()
     table = {}
-    for kind, each in found.items():
+    for kind, each in by_kind.items():
         iou, gain = np.mean(each, axis=0).tolist()
         table |= {f"{kind}_iou": iou, f"{kind}_db": gain}
     return table | {"score": kinds_score(table)}
 
 
 def kinds_score(table: dict[str, float]) -> float:
-    """One number for a table of `score_kinds`: the mean over kinds of IoU + dB / 20; the greater, the better the weights.
+    """The score of a table of `score_kinds`: the mean over kinds of IoU + dB / 20; greater is better.
 
-    Every kind counts the same, so that none is given up for another. A decibel inside counts as much as 0.05 of IoU:
-    on DENet's public logs the doubling from 121,000 to 243,000 images brought 0.105 of IoU and 2.2 dB.
+    Every kind counts the same, so that none is given up for another. A decibel inside the mark counts as much as 0.05 of
+    IoU: in DENet's public logs, doubling the images from 121,000 to 243,000 brought 0.105 of IoU and 2.2 dB.
 
     Example:
         >>> round(kinds_score({"text_iou": 0.6, "text_db": 5.0, "logo_iou": 0.4, "logo_db": 3.0}), 3)
@@ -175,13 +181,13 @@ def kinds_score(table: dict[str, float]) -> float:
 
 
 def write_test_results(folder: str | Path, rows: Sequence[dict], summary: dict, loss_notes: dict) -> None:
-    """Leave `test_results.csv`, a row a photograph, and `test_results.json`, the summary with its notes."""
+    """Write `test_results.csv`, one row per photograph, and `test_results.json`, the summary with its notes."""
     write_csv(Path(folder) / "test_results.csv", rows)
     write_json(Path(folder) / "test_results.json", {**summary, **loss_notes, "notes": NOTES})
 
 
 def score(training: Training, loader, folder: str | Path) -> tuple[list[dict], dict]:
-    """Score the network over a loader and leave `test_results.csv` and `.json` in a run's folder."""
+    """Score the network over a loader and write `test_results.csv` and `.json` into a run's folder; see `evaluate`."""
     rows, summary = evaluate(training.net, loader, training.objective, training.device)
     about = {"perceptual_weights": training.criterion.perceptual_source, "target": training.config.target}
     write_test_results(folder, rows, summary, about)
@@ -189,7 +195,7 @@ def score(training: Training, loader, folder: str | Path) -> tuple[list[dict], d
 
 
 def loss_terms(training: Training, batch: dict[str, Tensor]) -> dict[str, float]:
-    """The weighted terms of the loss on a batch from `restore_samples`, for their shares."""
+    """The weighted terms of the loss by name, on a batch from `restore_samples`."""
     with torch.inference_mode():
         batch = {name: x.to(training.device) for name, x in batch.items()}
         image, mask_logits = training.net.eval()(batch["watermarked"])

@@ -1,4 +1,4 @@
-"""Find the places of unmarked photographs that a network takes for marks, to train on them as hard unmarked samples."""
+"""Search unmarked photographs for places that a network takes for marks, for training on them as hard samples."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,31 +12,35 @@ from wmremoval.images import read_image, to_tensor
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.training.trainer import autocast_dtype
 
-VIEW = 256  # pixels; shorter side of the photographs as the network looks at them, as large as it is trained on
-LEAST_PIXELS = 40  # marked pixels of a place at that size; less is a speck
-MOST_PLACES = 3  # of one photograph, the largest, so that one full of letters does not fill the list
-JOIN = 7  # pixels; marked pixels nearer to each other than this are one place
+# Chosen and not measured.
+VIEW_SIDE = 256  # pixels; shorter side of a photograph for the network, which is trained on crops of that side
+LEAST_PIXELS = 40  # pixels of that view; the smallest marked area of a place
+MOST_PLACES = 3  # largest places of a photograph, so that a page full of letters does not fill the list
+JOIN = 7  # pixels; marked pixels closer to each other belong to one place
 
 
 @torch.no_grad()
 def find_hard_places(net: HeterogeneousUNet, paths: Sequence[Path], device: torch.device) -> list[dict]:
-    """Look at photographs without marks, and list where the network finds some.
+    """List the places of unmarked photographs that a network predicts to be marked.
 
     Args:
-        net: in whichever mode, which it keeps.
-        paths: photographs of training, unmarked.
-        device: where the network is.
+        net: its mode, training or evaluation, is kept.
+        paths: unmarked photographs of training.
+        device: of the network.
 
     Returns:
-        {"file", "box", "pixels"} of each place: the name of the photograph; left, top, right and bottom as shares of
-        its width and height; how many pixels are marked where the shorter side has `VIEW`. `read_places` reads it.
+        for each place {"file", "box", "pixels"}, as `read_places` reads it: name of the photograph; left, top, right and
+        bottom as shares of its width and height; number of marked pixels at a shorter side of `VIEW_SIDE`.
+
+    Raises:
+        ImageError: a photograph cannot be read.
     """
     training, found, dtype = net.training, [], autocast_dtype("auto", device)
     net.eval()
     try:
         for path in tqdm(paths, desc="Hard places", leave=False):
-            photograph = read_image(path, shrink_to=VIEW)
-            scale = VIEW / min(photograph.shape[:2])
+            photograph = read_image(path, shrink_to=VIEW_SIDE)
+            scale = VIEW_SIDE / min(photograph.shape[:2])
             view = cv2.resize(photograph, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
             image = to_tensor(view)[None].to(device, memory_format=torch.channels_last)
             with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
@@ -48,7 +52,12 @@ def find_hard_places(net: HeterogeneousUNet, paths: Sequence[Path], device: torc
 
 
 def marked_places(mask: np.ndarray) -> list[dict]:
-    """The largest connected places of a mask (H, W) bool: boxes in shares of it, and how many pixels each has."""
+    """The largest connected places of a mask, (H, W) bool.
+
+    Returns:
+        for each place {"box", "pixels"}, the largest first: left, top, right, bottom as shares of width and height, and
+        the number of marked pixels.
+    """
     height, width = mask.shape
     mask = mask.astype(np.uint8)
     near = cv2.dilate(mask, np.ones((JOIN, JOIN), np.uint8))

@@ -1,16 +1,16 @@
-"""The optimiser of a run by its name: AdamW, the document's, or SOAP."""
+"""The optimiser of a run by its name: AdamW as in the document, or SOAP."""
 
 import torch
 from torch import nn
 
 from wmremoval.config import TrainConfig
 
-SOAP_BETAS = (0.95, 0.95)  # of the moments and of the bases: the paper's (arXiv 2409.11321, section 6)
-SOAP_FREQUENCY = 10  # steps between updates of the bases: the paper's, appendix A
-# Largest side of a basis. All sides of this network's kernels are smaller (288 is the largest), and each side of a kernel
-# has a basis of its own, 1.0 M numbers in all; merged sides would need bases of up to 2592. A step of eight views of 128
-# pixels takes 1.92 s of a core with it and 1.68 s with AdamW.
-SOAP_MOST = 512
+SOAP_BETAS = (0.95, 0.95)  # decay of the moments and of the bases; the paper's values (arXiv 2409.11321, section 6)
+SOAP_FREQUENCY = 10  # steps between updates of the bases; the paper's value, appendix A
+# Largest side of a basis. All sides of this network's kernels are smaller; the largest is 288. Each side of a kernel has
+# a basis of its own, 1.0 M numbers in all. Merged sides would need bases of up to 2592. On one core a step of eight views
+# of 128 pixels takes 1.92 s with SOAP and 1.68 s with AdamW.
+SOAP_LARGEST_BASIS = 512
 
 
 def make_optimizer(config: TrainConfig, net: nn.Module, fused: bool) -> torch.optim.Optimizer:
@@ -20,11 +20,11 @@ def make_optimizer(config: TrainConfig, net: nn.Module, fused: bool) -> torch.op
 
     Args:
         config: `optimizer`, `learning_rate`, `weight_decay`.
-        net: what is trained.
-        fused: whether AdamW runs as one kernel, on a GPU.
+        net: the network to train.
+        fused: True: AdamW runs as one kernel, on a GPU.
 
     Raises:
-        ValueError: SOAP without the package pytorch-optimizer; one line that says how to install it.
+        ValueError: SOAP without the package pytorch-optimizer; one line with the command to install it.
     """
     parameters = list(net.parameters())
     if config.optimizer == "adamw":
@@ -39,5 +39,5 @@ def make_optimizer(config: TrainConfig, net: nn.Module, fused: bool) -> torch.op
         betas=SOAP_BETAS,
         weight_decay=config.weight_decay,
         precondition_frequency=SOAP_FREQUENCY,
-        max_precondition_dim=SOAP_MOST,
+        max_precondition_dim=SOAP_LARGEST_BASIS,
     )

@@ -1,4 +1,4 @@
-"""Profiles: named sets of settings, and how a user's own settings override them."""
+"""Profiles: named sets of settings, which the settings of a user override."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from wmremoval.training.run_folder import read_config
 logger = logging.getLogger(__name__)
 
 
-# What a profile sets where the user leaves None. Quick fine-tunes the shipped weights, in minutes on two cores.
+# Settings of each profile where the user gives none. Quick fine-tunes the shipped weights in minutes on two cores.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "start": "shipped",
@@ -28,31 +28,32 @@ PROFILES: dict[str, dict[str, Any]] = {
     "full": {},
     "document": DOCUMENT_RECIPE.to_dict(),
 }
-# What a run that begins from trained weights sets besides: no warm-up, and the objective that the shipped weights had.
+# Further settings of a run that starts from trained weights: no warm-up, and the objective of the shipped weights.
 FINE_TUNING: dict[str, Any] = {
-    "learning_rate": 3e-5,  # of 1e-5 to 3e-4 the highest that costs no validation PSNR on known photographs (quick_rates.json)
+    # Of 1e-5 to 3e-4 the highest rate without a loss of validation PSNR on known photographs (quick_rates.json).
+    "learning_rate": 3e-5,
     "warmup_epochs": 0,
     "lr_drop_epoch": 0,
     "target": "clean",
     "mask_weight": 4.0,
     "mark_weight": 8.0,
     "iou_weight": 0.25,
-    "alpha": 0.0,  # the perceptual loss takes half of a step on a CPU; the shipped weights were trained without it
+    "alpha": 0.0,  # the shipped weights were trained without the perceptual loss, which takes half of a step on a CPU
 }
-GPU_WORKERS = 16  # loader processes at most beside a GPU, which empties batches as fast as about 14 fill them
+GPU_WORKERS = 16  # loader processes at most beside a GPU, which trains on the samples of about 14
 
 
 def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given) -> TrainConfig:
-    """Build the settings: what is given wins, then what the start needs, then the profile, then the defaults.
+    """Build the settings of a run. Given ones come first, then those of a trained start, of the profile, the defaults.
 
     Args:
         profile: "full", "document" (direct image, no mask term), "quick", or "auto": full on a GPU, quick without one.
         device: decides "auto" and, on a GPU, the number of loader processes.
-        read_back: name of a finished run whose settings are taken whole instead.
-        given: any field of `TrainConfig`; None means not given. `start` may be the name of a run under `outputs/runs/`.
+        read_back: name of a finished run under `outputs/runs/`, whose settings are taken instead of all others.
+        given: any field of `TrainConfig`; None: not given. `start` may be the name of a run under `outputs/runs/`.
 
     Raises:
-        ValueError: unknown profile, unknown field or bad value.
+        ValueError: unknown profile, unknown setting or bad value.
     """
     if read_back:
         return read_config(find_root() / "outputs" / "runs" / read_back)["train"]
@@ -66,7 +67,7 @@ def choose_config(profile: str, device: torch.device, read_back: str | None = No
     workers = min(GPU_WORKERS, os.cpu_count() or 1) if device.type == "cuda" else 0
     values = PROFILES[profile] | {"workers": workers}
     if vgg_cache().exists() and values.get("perceptual_weights") == "random":
-        values["perceptual_weights"] = "imagenet"  # no download needed: the genuine features cost nothing more
+        values["perceptual_weights"] = "imagenet"  # these are downloaded already
     start = given.get("start", values.get("start", "scratch"))
     if start != "scratch":
         run = find_root() / "outputs" / "runs" / start

@@ -1,4 +1,4 @@
-"""When a run trains on what and at which rate, and when it ends: the document's cycle by epochs, or a clock of work done."""
+"""Schedules: passes, learning rates and the end of a run, by epochs as in the document, or by a clock of time worked."""
 
 import logging
 import math
@@ -11,31 +11,35 @@ from wmremoval.config import GROWING, TrainConfig, drop_factor, learning_rates, 
 
 logger = logging.getLogger(__name__)
 
-# Shares of the clock, chosen and not measured. A held rate with a short linear cooldown: see `clock_rate`.
-WARM_UP = 0.01  # in which the rate rises from zero: 36 steps of an hour of steps of a second
-COOLDOWN = 0.25  # at the end, in which it falls to zero
-LARGE_CROPS = 1 / 3  # at the end, on the last stage of `crop_stages`
-MOST_STEPS = 10.0  # median steps that a single duration counts as at most: a pause is longer, compiling seldom
-RECENT = 101  # steps whose median that is
+# Shares of the clock's time, chosen and not measured; see `clock_rate`.
+WARM_UP = 0.01  # share at the start in which the rate rises from zero; in an hour with steps of a second: 36 steps
+COOLDOWN = 0.25  # share at the end in which the rate falls to zero
+LARGE_CROPS = 1 / 3  # share at the end with crops of the last stage of `crop_stages`
+# Cap of a single duration, chosen and not measured.
+MOST_STEPS = 10.0  # median steps; a pause takes longer, compiling seldom does
+RECENT_STEPS = 101  # last steps, of which the median is taken
 
 
 class Pass(NamedTuple):
     """A pass over the training samples."""
 
-    label: str  # of its progress bar and of errors
-    data_epoch: int  # which variation of the samples
-    optimizer: str = "optimizer"  # which one of `Training`; "warmup_optimizer" in the document's warm-up
-    stage: int = 0  # which of `crop_stages`
+    label: str  # for its progress bar and for errors
+    data_epoch: int  # number of the epoch as a key of the samples
+    optimizer: str = "optimizer"  # attribute of `Training`; "warmup_optimizer" in the document's warm-up
+    stage: int = 0  # index into `crop_stages`
 
 
 def clock_rate(share: float) -> float:
-    """The share of the full rate after a share of the time: a line up over `WARM_UP`, held, a line to 0 over `COOLDOWN`.
+    """Factor on the learning rate: rises linearly over `WARM_UP`, is constant, falls linearly to 0 over `COOLDOWN`.
 
-    A held rate with a linear cooldown ends as low as a cosine does and may be broken off at any time (Haegele et al.
-    2024, arXiv 2405.18392).
+    A constant rate with a linear cooldown reaches the loss of a cosine and can be ended at any time (Haegele et al. 2024,
+    arXiv 2405.18392).
 
     Args:
-        share: of the clock's time, 0 at the start and 1 at the end; beyond both the ends' rates.
+        share: of the clock's time, 0 at the start and 1 at the end.
+
+    Returns:
+        the factor, in [0, 1]; outside of [0, 1] that of the nearer end.
 
     Example:
         >>> [round(clock_rate(share), 3) for share in (0.0, 0.005, 0.01, 0.5, 0.75, 0.875, 1.0)]
@@ -45,17 +49,17 @@ def clock_rate(share: float) -> float:
 
 
 def planned_rates(config: TrainConfig, steps_per_epoch: int, history: list[dict]) -> list[float]:
-    """The rates a run plans, one for each row of its history by the clock, or for each main epoch."""
+    """The planned learning rates: one for each main epoch, or with `hours` one for each row of the history."""
     if config.hours is None:
         return learning_rates(config, steps_per_epoch)
     return [config.learning_rate * clock_rate(row.get("share", 0.0)) for row in history]
 
 
 class Clock:
-    """Counts the time of work from its durations, so that a process that was paused or ended has spent none.
+    """The time worked, as a sum of durations, so that pauses and interruptions do not count.
 
     Args:
-        total: seconds there are to spend.
+        total: seconds in the budget.
     """
 
     def __init__(self, total: float):
@@ -64,30 +68,30 @@ class Clock:
 
     @property
     def share(self) -> float:
-        """Of the time that is spent, 0 to 1."""
+        """The spent share of the time, in [0, 1]."""
         return min(1.0, self.seconds / self.total)
 
     def step(self, seconds: float) -> None:
         """Spend a training step."""
-        self.recent = [*self.recent, seconds][-RECENT:]
+        self.recent = [*self.recent, seconds][-RECENT_STEPS:]
         self.spend(seconds)
 
     def spend(self, seconds: float) -> None:
-        """Spend any other work, such as a batch of validation; at most `MOST_STEPS` median steps."""
-        most = MOST_STEPS * statistics.median(self.recent) if self.recent else math.inf
-        self.seconds += min(seconds, most)
+        """Spend other work, such as a batch of validation; at most `MOST_STEPS` median steps count."""
+        cap = MOST_STEPS * statistics.median(self.recent) if self.recent else math.inf
+        self.seconds += min(seconds, cap)
 
 
 class EpochSchedule:
-    """The document's: warm-up epochs with an optimiser of their own, then OneCycleLR by epochs with a drop.
+    """The document's schedule: warm-up epochs with an optimiser of their own, then OneCycleLR by epochs with a drop.
 
     Args:
         config: epochs, rates and patience.
-        optimizer: of the main phase, whose rate is set.
+        optimizer: of the main phase; the schedule sets its rate.
         steps_per_epoch: batches in the training loader.
     """
 
-    over = False  # an epoch always ends
+    over = False  # every epoch is trained to its end
 
     def __init__(self, config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int):
         self.config, self.optimizer = config, optimizer
@@ -95,7 +99,7 @@ class EpochSchedule:
         self.epoch = 0  # of the main phase, from 1; 0 in the warm-up
 
     def next_pass(self, result) -> Pass | None:
-        """The next epoch after what a `TrainResult` holds; None: there is none, and the result says why."""
+        """The epoch after those of a `TrainResult`; None at the end of the run, whose reason the result then holds."""
         warm, self.epoch = len(result.warmup_losses), 0
         if warm < self.config.warmup_epochs:
             return Pass(f"Warmup Epoch {warm + 1}", warm, "warmup_optimizer")
@@ -119,18 +123,18 @@ class EpochSchedule:
             self._set_rate()
 
     def spend(self, seconds: float) -> None:
-        """Time is no matter here."""
+        """Do nothing: time does not count by epochs."""
 
     def ends_row(self) -> bool:
-        """Whether the pass just done is followed by a validation and a row of the history: all but the warm-up are."""
+        """True if a validation and a row of the history follow the pass: after every epoch but those of the warm-up."""
         return bool(self.epoch)
 
-    def about(self) -> dict[str, float]:
-        """What a row of the history says of the schedule."""
+    def row_start(self) -> dict[str, float]:
+        """The first entries of a row of the history: the epoch."""
         return {"epoch": self.epoch}
 
     def cool_down(self) -> None:
-        """Not by epochs.
+        """Refuse: a run by epochs has no cooldown.
 
         Raises:
             ValueError: always.
@@ -138,7 +142,7 @@ class EpochSchedule:
         raise ValueError("only a run with hours can be cooled down at once; this one ends by epochs")
 
     def state_dict(self) -> dict:
-        """Plain values; the epoch follows from the result."""
+        """The state of the cycle, as plain values; the epoch follows from the result."""
         return self.cycle.state_dict()
 
     def load_state_dict(self, state: dict) -> None:
@@ -152,40 +156,41 @@ class EpochSchedule:
 
 
 class ClockSchedule:
-    """A rate that follows a `Clock` by `clock_rate`: passes until the time is spent, validated every so often.
+    """A schedule by a `Clock`: passes until the time is spent, with the rate of `clock_rate`.
 
     Args:
-        config: hours, the rate that is held, minutes between validations, growing crops.
-        optimizer: whose rate is set.
+        config: hours, the constant rate, minutes between validations, growing crops.
+        optimizer: the schedule sets its rate.
     """
 
     def __init__(self, config: TrainConfig, optimizer: torch.optim.Optimizer):
         self.config, self.optimizer = config, optimizer
         self.clock = Clock(3600.0 * config.hours)
-        self.rows, self.validated = 0, 0.0  # rows of the history, and what the clock said at the last
+        self.rows = 0  # rows of the history
+        self.validated = 0.0  # seconds on the clock at the last row
 
     @property
     def over(self) -> bool:
-        """Whether the time is spent."""
+        """True once the time is spent."""
         return self.clock.share >= 1.0
 
     def next_pass(self, result) -> Pass | None:
-        """The next pass after what a `TrainResult` holds; None: the time is spent and what was trained validated."""
+        """The pass after those of a `TrainResult`; None once the time is spent and the last weights are validated."""
         underway = result.underway
         if self.over and not underway.counts:
             return None
         self.rows = result.epochs
         self._set_rate()
-        if not underway.samples:  # a pass that goes on keeps the stage it began in
+        if not underway.samples:  # an interrupted pass goes on in its stage
             underway.stage = self.stage()
         return Pass(f"Pass {result.passes + 1}", result.passes, stage=underway.stage)
 
     def stage(self) -> int:
-        """Which of `crop_stages` a pass that begins now is trained on."""
+        """Index into `crop_stages` of a pass that starts now."""
         return len(GROWING) - 1 if self.config.grow and self.clock.share >= 1.0 - LARGE_CROPS else 0
 
     def after_step(self, seconds: float) -> None:
-        """Spend a training step and follow the clock."""
+        """Spend a training step, and set the rate for the new time."""
         self.clock.step(seconds)
         self._set_rate()
 
@@ -194,30 +199,30 @@ class ClockSchedule:
         self.clock.spend(seconds)
 
     def ends_row(self) -> bool:
-        """Whether the pass just done is followed by a validation and a row of the history.
+        """True if a validation and a row of the history follow the pass.
 
-        Not shortly before the end, where the validation would spend what the rate needs to fall to zero.
+        Shortly before the end there is none: it would take the time in which the rate falls to zero.
         """
         clock, between = self.clock, 60.0 * self.config.validate_minutes
         return self.over or (clock.seconds - self.validated >= between and clock.total - clock.seconds >= between / 2)
 
-    def about(self) -> dict[str, float]:
-        """What a row of the history says of the schedule: its number, the minutes trained and their share of the time."""
+    def row_start(self) -> dict[str, float]:
+        """The first entries of a row of the history: its number, the minutes trained, and their share of the time."""
         self.validated = self.clock.seconds
         return {"epoch": self.rows + 1, "minutes": self.clock.seconds / 60, "share": self.clock.share}
 
     def cool_down(self) -> None:
-        """End with a third of the time spent so far, which makes the cooldown that begins now the last quarter.
+        """Start the cooldown now. It is the last quarter of the run: a third of the time spent so far.
 
         Raises:
-            ValueError: the cooldown has begun already.
+            ValueError: the cooldown has started already.
         """
         if self.clock.share > 1.0 - COOLDOWN:
             raise ValueError(f"the run is cooling down already, {self.clock.share:.0%} of its time is spent")
         self.clock.total = max(self.clock.seconds, 1.0) / (1.0 - COOLDOWN)
 
     def state_dict(self) -> dict:
-        """Plain values."""
+        """The state of clock and validation, as plain values."""
         return vars(self.clock) | {"validated": self.validated}
 
     def load_state_dict(self, state: dict) -> None:
@@ -235,7 +240,7 @@ Schedule = EpochSchedule | ClockSchedule
 
 
 def make_schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Schedule:
-    """By the clock where the settings give hours, else by epochs."""
+    """The schedule of a run: by the clock if the settings have `hours`, else by epochs."""
     if config.hours is not None:
         return ClockSchedule(config, optimizer)
     return EpochSchedule(config, optimizer, steps_per_epoch)

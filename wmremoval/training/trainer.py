@@ -1,4 +1,4 @@
-"""Seeds, device and precision; the network, loss, optimisers and schedule of an experiment, and one step of it."""
+"""`Training`: network, loss, optimisers and schedule of an experiment, and one step of it; seeds, device and precision."""
 
 import os
 import random
@@ -14,37 +14,44 @@ from wmremoval.config import TrainConfig, choose_device, has_bf16
 from wmremoval.losses import ColorAwareLoss, coarse_mask_loss, mark_loss, mask_bce_loss, mask_iou_loss, masked_l1_loss
 from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training.checkpoints import load_start
-from wmremoval.training.compiling import FasterWay
+from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.optimizers import make_optimizer
 from wmremoval.training.schedule import make_schedule
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch; the data takes its own keys from (seed, epoch, index)."""
+    """Seed Python, NumPy and PyTorch. Samples do not depend on these seeds, but on (seed, epoch, index)."""
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  libraries that draw from the global state
     torch.manual_seed(seed)
 
 
 def pick_device(name: str = "auto") -> torch.device:
-    """Choose and prepare the device; call it before anything else touches CUDA.
+    """Choose and prepare the device. Call it before anything else uses CUDA.
+
+    Args:
+        name: see `choose_device`.
 
     Raises:
-        ValueError: CUDA is asked for and not there.
+        ValueError: an unknown name, or CUDA without a CUDA device.
     """
-    # Blocks over 64 MB are not split: less fragmentation on small GPUs, as the document does.
+    # Blocks over 64 MB are not split, against fragmentation on small GPUs; the document's setting.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
     device = choose_device(name)
     if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # every batch has the same shape
+        torch.backends.cudnn.benchmark = True  # batches have one shape, or a few
     return device
 
 
 def autocast_dtype(amp: str, device: torch.device) -> torch.dtype | None:
-    """The half precision the network runs in, or None for float32.
+    """The half precision of the network; None for float32.
+
+    Args:
+        amp: "auto", "bf16", "fp16" or "off".
+        device: of the network.
 
     Raises:
-        ValueError: fp16 on a CPU, where it would be slow and need a scaler that PyTorch lacks there.
+        ValueError: fp16 on a CPU, where it would be slow and PyTorch lacks its scaler.
     """
     if amp == "off":
         return None
@@ -75,7 +82,7 @@ class Training:
         self.reset()
 
     def reset(self) -> None:
-        """Seed and build everything that training changes anew, so that every `fit` is an experiment of its own."""
+        """Seed, and build everything that training changes, so that every `fit` is an experiment of its own."""
         config = self.config
         seed_everything(config.seed)
         self.net = HeterogeneousUNet(config.composite, config.decompose)
@@ -83,7 +90,7 @@ class Training:
             load_start(self.net, config.start)
         self.net.to(self.device, memory_format=torch.channels_last)
         self.forward = _forward(self.net, config)
-        self.averaged = None  # the averaged network, if there is one: `restore` takes it outside of training
+        self.averaged = None  # the averaged network, if there is one; `predict` takes it outside of training
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
@@ -97,19 +104,31 @@ class Training:
 
     @property
     def kept(self) -> HeterogeneousUNet:
-        """The network that is validated and kept: the averaged one where there is one."""
+        """The network to validate and keep: the averaged one if there is one, else the trained one."""
         return self.averaged.module if self.averaged is not None else self.net
 
-    def restore(self, watermarked: Tensor) -> Parts:
-        """All parts of the result, in float32; autocast wraps the network and nothing else. The gates if they are trained."""
-        forward = self.forward if self.net.training else self.kept.parts  # nothing is compiled for validation alone
+    def predict(self, watermarked: Tensor) -> Parts:
+        """The network's parts for a batch, (B, 3, H, W) RGB in [0, 1]; with the coarser gates in training if they are taught.
+
+        Only the network runs under autocast. All parts are float32.
+        """
+        forward = self.forward if self.net.training else self.kept.parts  # validation alone compiles nothing
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             return forward(watermarked)
 
     def objective(
         self, image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """`ColorAwareLoss` against the configured target, plus the weighted mask term."""
+        """The reported loss: `ColorAwareLoss` against the configured target, the weighted L1 and the weighted mask term.
+
+        Args:
+            image: restored images, (B, 3, H, W), RGB in [0, 1].
+            mask_logits: (B, 1, H, W).
+            batch: of the dataset's samples.
+
+        Returns:
+            the total, and its weighted terms by name, detached.
+        """
         total, terms = self.criterion(image, batch[self.config.target], batch["mask"])
         if self.config.l1_weight:
             l1 = self.config.l1_weight * masked_l1_loss(image, batch[self.config.target])
@@ -124,14 +143,14 @@ class Training:
         return total, terms
 
     def mark_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
-        """What teaches alpha and colour directly. Not part of the loss that is reported: that judges results only."""
+        """The weighted loss of alpha and colour; trained on, but not in the reported loss, which measures results only."""
         if parts.alpha is None or not self.config.mark_weight:
             return parts.image.new_zeros(())
         truth = batch["alpha"], batch["colour"], batch.get("plain")
         return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, *truth, self.config.faint_weight)
 
     def gate_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
-        """What teaches the two coarser gates the mask, both counted in full; like `mark_term` not part of the loss reported."""
+        """The weighted mask loss of the two coarser gates, as a sum; trained on, but not in the reported loss."""
         if parts.gates is None:
             return parts.image.new_zeros(())
         losses = [coarse_mask_loss(logits, batch["mask"], self.config.iou_weight) for logits in parts.gates]
@@ -139,14 +158,14 @@ class Training:
 
     @torch.no_grad()
     def renew_statistics(self, batches: Iterable[Tensor], after_batch: Callable[[], None] | None = None) -> None:
-        """Compute the BatchNorm statistics of the network that is kept again, as the mean over batches of inputs.
+        """Compute the BatchNorm statistics of the kept network again, as the mean over batches of inputs.
 
-        Averaged weights see other features than the weights they were averaged from (SWA, Izmailov et al. 2018,
+        Averaged weights have other activations than the weights of which they are the average (SWA, Izmailov et al. 2018,
         arXiv 1803.05407, section 3.1).
 
         Args:
-            batches: (B, 3, H, W), RGB in [0, 1].
-            after_batch: is called after every batch.
+            batches: watermarked views, (B, 3, H, W), RGB in [0, 1].
+            after_batch: called after every batch.
         """
         layers = [layer for layer in self.kept.modules() if isinstance(layer, nn.modules.batchnorm._BatchNorm)]
         momenta = [layer.momentum for layer in layers]
@@ -166,7 +185,11 @@ class Training:
         self.kept.eval()
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-        """Backward, unscale, clip, step, update; gives the norm of the unscaled gradient before clipping."""
+        """Backward, unscale, clip, step, update.
+
+        Returns:
+            the norm of the unscaled gradient before clipping.
+        """
         optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(optimizer)
@@ -179,9 +202,9 @@ class Training:
 
 
 def _forward(net: HeterogeneousUNet, config: TrainConfig) -> Callable[[Tensor], Parts]:
-    """What a training step calls: the network's parts, with the coarser gates if they are trained; compiled, or a trial of it."""
+    """The forward pass of a training step: from a batch to parts, with the coarser gates if they are taught, maybe compiled."""
     eager = partial(net.parts, gates=True) if config.coarse_gate_weight else net.parts
     if not config.compile:
         return eager
     compiled = torch.compile(eager, dynamic=False)  # a few fixed shapes, each compiled once
-    return FasterWay(eager, compiled) if config.compile == "auto" else compiled
+    return CompileTrial(eager, compiled) if config.compile == "auto" else compiled
