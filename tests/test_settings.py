@@ -49,7 +49,9 @@ def test_an_error_names_setting_range_and_value(name, value, message):
 
 
 def test_values_at_the_ends_of_a_range_and_none_where_it_is_a_value_are_accepted():
-    Example(count=1, most=None, share=1, decay=0, rate=1e-9, colour="blue", fast="auto")
+    given = {"count": 1, "most": None, "share": 1, "decay": 0, "rate": 1e-9, "colour": "blue", "fast": "auto"}
+    example = Example(**given)
+    assert {name: getattr(example, name) for name in given} == given
 
 
 def train_options() -> dict[str, argparse.Action]:

@@ -19,6 +19,7 @@ from wmremoval.bench.suite import (
     ALPHAS,
     Cell,
     Sample,
+    ScoreOptions,
     Suite,
     SuiteConfig,
     gains,
@@ -372,7 +373,7 @@ def report(tmp_path_factory, logos):
         remover = planted()
         patch.setattr(suite_report, "load_remover", lambda weights, device: remover)
         results = suite_report.run_suite(
-            folder / "blueless", logos, folder / "w.pth", "cpu", folder / "out", limit=1, without=("mirror",)
+            folder / "blueless", logos, ScoreOptions(folder / "w.pth", "cpu", folder / "out", 1), without=("mirror",)
         )
         assert remover.without == {"mirror"}
     return results, folder
@@ -436,7 +437,9 @@ def test_the_bare_network_is_scored_without_the_remover(photos, tmp_path, monkey
     net = HeterogeneousUNet()
     weights = tmp_path / "w.pth"
     torch.save({"model": net.state_dict(), "config": {"composite": True}}, weights)
-    results = suite_report.run_suite(photos[0].parent, None, weights, "cpu", None, limit=1, part="val", bare=True)
+    results = suite_report.run_suite(
+        photos[0].parent, None, ScoreOptions(weights, "cpu", limit=1), part="val", bare=True
+    )
     assert results["bare"] and results["settings"]["part"] == "val"
     built = open_suite(photos[0].parent, None, SuiteConfig(part="val", per_cell=1))
     sample = next(built.samples("text", 0))

@@ -13,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 from wmremoval.bench import web_marks
 from wmremoval.bench.__main__ import main
+from wmremoval.bench.suite import ScoreOptions
 from wmremoval.bench.web_marks import BLACK, GREY, ORANGE, WEB_MARKS, WHITE, web_mark
 from wmremoval.data.fonts import KEPT_OUT
 from wmremoval.data.marks import blend
@@ -135,14 +136,14 @@ def test_scores_are_of_photographs_at_their_own_size(monkeypatch, folder, tmp_pa
 
 def test_doing_nothing_lifts_nothing_and_touches_nothing(monkeypatch, folder, tmp_path):
     planted(monkeypatch, lambda photo: photo)
-    results = web_marks.run_web_marks(folder, None, "cpu", None)
+    results = web_marks.run_web_marks(folder, ScoreOptions(device="cpu"))
     assert all(mark["lifted"] == 0 and mark["psnr"] == mark["input_psnr"] for mark in results["marks"][:-1])
     assert results["marks"][-1]["cell"] == "unmarked" and results["marks"][-1]["untouched"] == 1
 
 
 def test_without_a_folder_the_photographs_are_scikit_image_s(monkeypatch, tmp_path):
     planted(monkeypatch, lambda photo: photo)
-    results = web_marks.run_web_marks(None, None, "cpu", None, limit=1)
+    results = web_marks.run_web_marks(None, ScoreOptions(device="cpu", limit=1))
     assert results["photographs"] == {"source": "scikit-image", "count": 1}
 
 

@@ -3,9 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from wmremoval.cli.dispatch import dispatch
 from wmremoval.files import find_root, from_root, read_json, write_json
+
+if TYPE_CHECKING:
+    from wmremoval.bench.suite import ScoreOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -37,10 +41,14 @@ def _add_scored(
     return command
 
 
-def _common(arguments: argparse.Namespace) -> tuple:
-    """Values of the common options: weights, device, report folder, limit."""
+def _options(arguments: argparse.Namespace) -> "ScoreOptions":
+    """The options that all scored benchmarks share."""
+    from wmremoval.bench.suite import ScoreOptions
+
     folder = arguments.report_dir and from_root(arguments.report_dir)
-    return arguments.weights, arguments.device, folder, arguments.limit
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)  # an invalid folder fails before the long run, not after it
+    return ScoreOptions(arguments.weights, arguments.device, folder, arguments.limit)
 
 
 def _logos(arguments: argparse.Namespace):
@@ -65,7 +73,7 @@ def _run_suite(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.suite_report import run_suite, suite_table
 
     photos, part = from_root(arguments.photos), arguments.part
-    results = run_suite(photos, _logos(arguments), *_common(arguments), part, arguments.bare, arguments.without)
+    results = run_suite(photos, _logos(arguments), _options(arguments), part, arguments.bare, arguments.without)
     print(suite_table(results))
     return 0
 
@@ -79,7 +87,7 @@ def _run_web(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.web_marks import run_web_marks, web_table
 
     photos = arguments.photos and from_root(arguments.photos)
-    print(web_table(run_web_marks(photos, *_common(arguments))))
+    print(web_table(run_web_marks(photos, _options(arguments))))
     return 0
 
 
@@ -93,7 +101,7 @@ def _add_document(commands: argparse._SubParsersAction) -> None:
 def _run_document(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.document_test import document_table, run_document_test
 
-    print(document_table(run_document_test(from_root(arguments.photos), *_common(arguments))))
+    print(document_table(run_document_test(from_root(arguments.photos), _options(arguments))))
     return 0
 
 
@@ -110,7 +118,7 @@ def _run_truth(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.truth_ablation import run_truth_ablation, truth_table
 
     photos, part = from_root(arguments.photos), arguments.part
-    print(truth_table(run_truth_ablation(photos, _logos(arguments), *_common(arguments), part)))
+    print(truth_table(run_truth_ablation(photos, _logos(arguments), _options(arguments), part)))
     return 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from wmremoval.bench.suite import SPLIT_SEED
+from wmremoval.bench.suite import SPLIT_SEED, ScoreOptions
 from wmremoval.config import choose_device
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset
 from wmremoval.data.photos import find_photos, split_photos
@@ -33,17 +33,12 @@ def document_samples(paths: list[Path], limit: int | None = None) -> WatermarkDa
     return WatermarkDataset(paths[:limit], config)
 
 
-def run_document_test(
-    photos: str | Path, weights: str | Path | None, device: str, folder: str | Path | None, limit: int | None = None
-) -> dict:
+def run_document_test(photos: str | Path, options: ScoreOptions) -> dict:
     """Score weights by the document's test, and write `document_test.json`.
 
     Args:
         photos: folder of photographs; its test split is used.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
-        device: "auto", "cpu" or "cuda".
-        folder: folder for the report; None writes nothing.
-        limit: number of photographs at most.
+        options: see `ScoreOptions`.
 
     Returns:
         the content of the report: `psnr` (dB) and `ssim` of `input`, `network` and, for composite weights, `remover`.
@@ -51,13 +46,11 @@ def run_document_test(
     Raises:
         ValueError: there are no photographs or no weights, or the limit is below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be 1 or more, got {limit}")
-    torch_device = choose_device(device)
-    net, about = load_model(weights or SHIPPED_WEIGHTS, torch_device)
-    remover = load_remover(weights, device) if about["config"]["composite"] else None
+    torch_device = choose_device(options.device)
+    net, about = load_model(options.weights or SHIPPED_WEIGHTS, torch_device)
+    remover = load_remover(options.weights, options.device) if about["config"]["composite"] else None
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)["test"]
-    samples = document_samples(paths, limit)
+    samples = document_samples(paths, options.limit)
     scores: dict[str, list[tuple[float, float]]] = {}
     for i in tqdm(range(len(samples)), desc="Document test", unit="photo", leave=False):
         batch = restore_samples(net, samples, [i], torch_device)
@@ -83,9 +76,8 @@ def run_document_test(
         "environment": environment(),
         "notes": NOTES,
     }
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / "document_test.json", results)
+    if options.folder is not None:
+        write_json(Path(options.folder) / "document_test.json", results)
     return results
 
 

@@ -73,6 +73,20 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class ScoreOptions:
+    """Options that all scored benchmarks share."""
+
+    weights: str | Path | None = None  # a `.safetensors`, a `.pth` or a run's folder; None for the package's weights
+    device: str = "auto"  # "auto", "cpu" or "cuda"
+    folder: str | Path | None = None  # folder for the reports; None writes nothing
+    limit: int | None = None  # photographs at most, in the suite per cell; None for the benchmark's own number
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"--limit must be 1 or more, got {self.limit}")
+
+
+@dataclass(frozen=True)
 class SuiteConfig:
     """The choice and number of photographs."""
 

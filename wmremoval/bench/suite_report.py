@@ -16,6 +16,7 @@ from wmremoval.bench.suite import (
     LEAST_SHARE,
     SPLIT_SEED,
     Sample,
+    ScoreOptions,
     Suite,
     SuiteConfig,
     gains,
@@ -62,10 +63,7 @@ NOTES = [
 def run_suite(
     photos: str | Path,
     logos: str | Path | None,
-    weights: str | Path | None,
-    device: str,
-    folder: str | Path | None,
-    limit: int | None = None,
+    options: ScoreOptions,
     part: str = "test",
     bare: bool = False,
     without: Sequence[str] = (),
@@ -75,10 +73,7 @@ def run_suite(
     Args:
         photos: folder of photographs; the part `part` of its split is used.
         logos: folder of RGBA logos, split by brand; None leaves out the logo cells.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
-        device: "auto", "cpu" or "cuda".
-        folder: folder for the reports; None writes nothing.
-        limit: photographs per cell at most; None for the default of `SuiteConfig`.
+        options: see `ScoreOptions`.
         part: "test", or "val" for tuning.
         bare: True scores the network alone on each whole view, without the steps of the remover.
         without: names from `STEPS` and `RULES`; these steps of the remover are left out, for an ablation.
@@ -95,24 +90,26 @@ def run_suite(
         )
     if bare and without:
         raise ValueError("--bare leaves out every step of the remover already; drop --without")
-    config = SuiteConfig(part=part) if limit is None else SuiteConfig(part=part, per_cell=limit)
-    remover = bare_network(weights or SHIPPED_WEIGHTS, device) if bare else load_remover(weights, device)
+    config = SuiteConfig(part=part) if options.limit is None else SuiteConfig(part=part, per_cell=options.limit)
+    remover = (
+        bare_network(options.weights or SHIPPED_WEIGHTS, options.device)
+        if bare
+        else load_remover(options.weights, options.device)
+    )
     if without:
         remover.without = frozenset(without)
     suite = open_suite(photos, logos, config)
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)  # an invalid folder fails before the long run, not after it
     rows, examples = score_suite(remover, suite)
-    results = describe(suite, photos, logos, weights) | {
+    results = describe(suite, photos, logos, options.weights) | {
         "bare": bare,
         "without": sorted(without),
         "gains_db": gains(rows),
         "cells": summarise_cells(rows),
     }
-    if folder is not None:
-        write_json(Path(folder) / "suite.json", results)
-        write_csv(Path(folder) / "suite.csv", rows)
-        save_figure(draw_suite(examples), Path(folder) / "suite.png")
+    if options.folder is not None:
+        write_json(Path(options.folder) / "suite.json", results)
+        write_csv(Path(options.folder) / "suite.csv", rows)
+        save_figure(draw_suite(examples), Path(options.folder) / "suite.png")
     return results
 
 

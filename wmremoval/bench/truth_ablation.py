@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from wmremoval.bench.suite import ALPHAS, Sample, Suite, SuiteConfig, open_suite
+from wmremoval.bench.suite import ALPHAS, Sample, ScoreOptions, Suite, SuiteConfig, open_suite
 from wmremoval.data.marks import Mark
 from wmremoval.files import write_json
 from wmremoval.images import to_tensor, to_uint8
@@ -33,20 +33,11 @@ LEAST_IOU = 0.4  # IoU of the network's mask; below it the mark counts as missed
 PER_CELL = 8  # photographs per cell; not measured
 
 
-def run_truth_ablation(
-    photos: str | Path,
-    logos: str | Path | None,
-    weights: str | Path | None,
-    device: str,
-    folder: str | Path | None,
-    limit: int | None = None,
-    part: str = "val",
-) -> dict:
+def run_truth_ablation(photos: str | Path, logos: str | Path | None, options: ScoreOptions, part: str = "val") -> dict:
     """Score the remover over the suite's plain cells in each of `WAYS`, and write `truth_ablation.json`.
 
     Args:
-        photos, logos, weights, device, folder, part: as for `suite_report.run_suite`.
-        limit: photographs per cell; None for `PER_CELL`.
+        photos, logos, options, part: as for `suite_report.run_suite`.
 
     Returns:
         the content of `truth_ablation.json`.
@@ -54,8 +45,10 @@ def run_truth_ablation(
     Raises:
         ValueError: as `run_suite`; or the weights have no mark head.
     """
-    net = load_remover(weights, device).net
-    suite = open_suite(photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if limit is None else limit))
+    net = load_remover(options.weights, options.device).net
+    suite = open_suite(
+        photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if options.limit is None else options.limit)
+    )
     gains, missed = score_truth_ablation(net, suite)
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
@@ -71,9 +64,8 @@ def run_truth_ablation(
             way: {label: float(np.mean(values)) for label, values in groups.items()} for way, groups in gains.items()
         },
     }
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / "truth_ablation.json", results)
+    if options.folder is not None:
+        write_json(Path(options.folder) / "truth_ablation.json", results)
     return results
 
 

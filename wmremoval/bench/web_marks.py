@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
-from wmremoval.bench.suite import Cell, Sample, score_sample, summarise_cells
+from wmremoval.bench.suite import Cell, Sample, ScoreOptions, score_sample, summarise_cells
 from wmremoval.bench.suite_report import weights_of
 from wmremoval.data.marks import Mark, blend
 from wmremoval.data.photos import find_photos, sample_scenes
@@ -39,21 +39,12 @@ SANS, BOLD, ITALIC, MONO = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif-Italic"
 WHITE, GREY, BLACK, ORANGE = (1.0, 1.0, 1.0), (0.35, 0.35, 0.35), (0.08, 0.08, 0.08), (1.0, 0.5, 0.12)  # RGB in [0, 1]
 
 
-def run_web_marks(
-    photos: str | Path | None,
-    weights: str | Path | None,
-    device: str,
-    folder: str | Path | None,
-    limit: int | None = None,
-) -> dict:
+def run_web_marks(photos: str | Path | None, options: ScoreOptions) -> dict:
     """Score a remover, and write `web_marks.json`, `web_marks.csv` and `web_marks.png`.
 
     Args:
         photos: folder of photographs; None for those that ship with scikit-image.
-        weights: a `.safetensors`, a `.pth` or a run's folder; None for the package's weights.
-        device: "auto", "cpu" or "cuda".
-        folder: folder for the reports; None writes nothing.
-        limit: number of photographs at most.
+        options: see `ScoreOptions`.
 
     Returns:
         the content of `web_marks.json`.
@@ -61,30 +52,27 @@ def run_web_marks(
     Raises:
         ValueError: there are no photographs or no weights, or the limit is below 1.
     """
-    if limit is not None and limit < 1:
-        raise ValueError(f"--limit must be 1 or more, got {limit}")
-    remover = load_remover(weights, device)
+    remover = load_remover(options.weights, options.device)
     if photos is None:
-        opened = [(name, lambda scene=scene: scene) for name, scene in sample_scenes().items()][:limit]
+        opened = [(name, lambda scene=scene: scene) for name, scene in sample_scenes().items()][: options.limit]
     else:
         opened = [
-            (path.name, lambda path=path: read_image(path)) for path in find_photos(photos, least=1).paths[:limit]
+            (path.name, lambda path=path: read_image(path))
+            for path in find_photos(photos, least=1).paths[: options.limit]
         ]
-    if folder is not None:
-        Path(folder).mkdir(parents=True, exist_ok=True)
     rows, examples = _score(remover, opened)
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
-        "weights": weights_of(weights),
+        "weights": weights_of(options.weights),
         "photographs": {"source": "scikit-image" if photos is None else Path(photos).name, "count": len(opened)},
         "marks": summarise_cells(rows),
         "environment": environment(),
         "notes": NOTES,
     }
-    if folder is not None:
-        write_json(Path(folder) / "web_marks.json", results)
-        write_csv(Path(folder) / "web_marks.csv", rows)
-        save_figure(draw_web_marks(examples), Path(folder) / "web_marks.png")
+    if options.folder is not None:
+        write_json(Path(options.folder) / "web_marks.json", results)
+        write_csv(Path(options.folder) / "web_marks.csv", rows)
+        save_figure(draw_web_marks(examples), Path(options.folder) / "web_marks.png")
     return results
 
 
