@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 from PIL import Image, ImageFile
 
-from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile import heif, jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, see_through
@@ -43,7 +43,7 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
     """
     target = _target(photo, name)
     pixels = _Pixels(photo, restored, mask, target)
-    encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}
+    encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp, "AVIF": _heif, "HEIC": _heif}
     return encoders[name](photo, pixels, quality)
 
 
@@ -225,6 +225,13 @@ def _webp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     icc = photo.icc if own else _profile(photo, pixels.kind)
     exif = photo.exif.removeprefix(jpeg.EXIF)
     return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=photo.xmp, **options)]
+
+
+def _heif(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+    blocks = {"icc_profile": photo.icc, "exif": photo.exif, "xmp": photo.xmp}
+    options = heif.encoder_options(photo.format, photo.details, quality)
+    blocks = {name: data for name, data in blocks.items() if data}
+    return [_saved(pixels.image(), heif.ENCODERS[photo.format], **blocks, **options)]
 
 
 def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:

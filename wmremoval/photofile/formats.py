@@ -1,5 +1,6 @@
 """The photograph's pixel kind, metadata and encoding settings, read from the file of each format."""
 
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile import heif, jpeg, png, tiff
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -20,7 +21,7 @@ class Photo:
         path: the source file.
         rgb: (H, W, 3) RGB uint8, upright, contiguous; transparency is laid over white. A plain RGB or grey
             photograph has no other copy of its pixels, and a restoration may be written into this array.
-        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", or "" for an image from memory.
+        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", "AVIF", "HEIC", or "" for an image from memory.
         kind: the pixel kind of the file.
         native: (H, W, C) samples of the file, upright; None if `rgb` holds all of them.
         turn: the original EXIF orientation, 1 to 8; `to_pil` turns an image from memory back by it.
@@ -29,6 +30,7 @@ class Photo:
         details: settings of the format's encoder, and metadata to copy byte for byte.
         notes: losses to report to the user, one sentence each.
         source: the image from memory, or None.
+        times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class Photo:
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: Image.Image | None = None
+    times: os.stat_result | None = None
 
     @property
     def mode(self) -> str:
@@ -84,6 +87,7 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.dpi = (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 else None
     photo.icc = image.info.get("icc_profile") or b""
     formats = {"JPEG": _describe_jpeg, "PNG": _describe_png, "WebP": _describe_webp, "TIFF": _describe_tiff}
+    formats |= {"AVIF": _describe_heif, "HEIC": _describe_heif}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
     photo.turn = tiff.orientation(photo.exif) if photo.format != "TIFF" else 1  # Pillow turns a TIFF itself
@@ -172,6 +176,14 @@ def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         else:
             file.seek(16, 1)
     photo.details = {"lossless": lossless}
+
+
+def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    photo.exif = (image.info.get("exif") or b"").removeprefix(jpeg.EXIF)
+    photo.xmp = image.info.get("xmp") or b""
+    photo.details = heif.describe(photo.format, image, file)
+    for loss in photo.details["losses"]:
+        photo.note(loss)
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
