@@ -34,8 +34,9 @@ DAMAGED = (
     TypeError,
     LookupError,
     ArithmeticError,
+    RuntimeError,
     struct.error,
-)  # Pillow raises all
+)  # Pillow and its decoders raise all
 MIN_SIDE = 64  # pixels; smaller pictures are icons, not photographs. Chosen, not measured.
 MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded. Chosen, not measured.
 
