@@ -32,8 +32,8 @@ FIXED_EPOCH = 2**31  # epoch in the random keys of fixed samples; no training ru
 def get_augmentations(image_size: int = 256) -> A.Compose:
     """The document's augmentations: geometric, photometric, then noise and artefacts.
 
-    They change the photograph before a mark is drawn, so their result is the clean target. Operations that destroy detail
-    are rare and mild, since a network that has to reproduce noise learns to blur.
+    They change the photograph before a mark is drawn, so their result is the clean target. Operations that destroy
+    detail are rare and mild, since a network that has to reproduce noise learns to blur.
 
     Args:
         image_size: side of the square result, pixels.

@@ -13,8 +13,8 @@ from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, s
 from wmremoval.images import to_uint8
 
 BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
-# Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in the suite
-# (outputs/measurements/README.md).
+# Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in
+# the suite (outputs/measurements/README.md).
 FAINT_OPACITY = (0.1, 0.4)
 # Shares of marks, chosen and not measured.
 DISTORTED_LAYOUT_SHARE = 0.1  # of layouts: blurred, noisy or through JPEG, as scanned or copied marks are
@@ -48,8 +48,8 @@ class WatermarkConfig:
     modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
 
 
-# Kinds of training marks by their name in the settings. Validation and test always use "standard". No share was measured
-# alone; "standard" and "varied" were compared (training settings in outputs/measurements/README.md).
+# Kinds of training marks by their name in the settings. Validation and test always use "standard". No share was
+# measured alone; "standard" and "varied" were compared (training settings in outputs/measurements/README.md).
 MARKS = {
     "standard": WatermarkConfig(),
     # More shapes and opaque marks, which a network trained on "standard" finds and restores worst.
@@ -86,7 +86,7 @@ MARKS = {
 
 
 def overlay(config: WatermarkConfig) -> WatermarkConfig:
-    """The same kinds of marks as watermarking programs draw them: a stamp without effects, in one, often low, opacity."""
+    """The same kinds of marks as watermarking programs draw them: without effects, in one opacity, often a low one."""
     return replace(
         config,
         overlay_share=0.0,

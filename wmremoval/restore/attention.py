@@ -30,8 +30,9 @@ def attended(x: Tensor, query_key: Tensor, window: int | None) -> Tensor:
 def windowed(query: Tensor, key: Tensor, values: Tensor, window: int) -> Tensor:
     """Self-attention within overlapping square windows, blended.
 
-    In both directions, a window starts at every multiple of half its side. The last window is the first that reaches the
-    end of the map, and is cut there. Up to four windows cover a position. Their results are blended with `hat_weights`.
+    In both directions, a window starts at every multiple of half its side. The last window is the first that reaches
+    the end of the map, and is cut there. Up to four windows cover a position. Their results are blended with
+    `hat_weights`.
 
     Args:
         query, key: (B, H, W, C/2), contiguous along the channels, scaled.
@@ -99,7 +100,7 @@ def window_groups(side: int, window: int) -> list[Group]:
 
 
 def hat_weights(side: int, window: int) -> Tensor:
-    """The weights of the windows of either parity at each position of one side, (2, side) float32; each column has sum 1.
+    """The weights of windows of both parities at each position of one side, (2, side) float32; each column has sum 1.
 
     Weights are linear between the middles of neighbouring windows. Beyond the middles of the first and the last window,
     only that window counts.
@@ -116,7 +117,7 @@ def hat_weights(side: int, window: int) -> Tensor:
 
 
 def attention(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-    """Attention softmax(query key^T) values: from query and key, (N, L, C/2), scaled, and values, (N, L, C), to (N, L, C)."""
+    """softmax(query key^T) values: from scaled query and key, (N, L, C/2), and values, (N, L, C), to (N, L, C)."""
     if not values.is_cpu:
         return fused_attention(query, key, values)
     # On a CPU two products of matrices are faster than the fused kernel.
@@ -147,8 +148,8 @@ def fused_attention(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """The product a b^T: from (N, K) and (M, K) to (N, M).
 
-    In float32 it is computed as a 1x1 convolution: on processors not made by Intel, oneDNN's convolution is twice as fast
-    as MKL's product (the measurement is not kept).
+    In float32 it is computed as a 1x1 convolution: on processors not made by Intel, oneDNN's convolution is twice as
+    fast as MKL's product (the measurement is not kept).
     """
     if a.dtype != torch.float32:
         return F.linear(a, b)

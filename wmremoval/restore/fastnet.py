@@ -31,14 +31,14 @@ LEAST_ROWS = 64  # rows of a strip at least, for photographs of any width: every
 class FastNet(nn.Module):
     """The inference form of a `HeterogeneousUNet`: BatchNorm folded into the convolutions, channels-last, in strips.
 
-    The maps of the encoder and the decoder are computed in horizontal strips, which stay in the processor's caches. Each
-    strip includes the neighbouring rows that its convolutions need. This saves time and memory, and the results stay the
-    same. They are inference tensors of float32. The given network is not changed. Autocast has no effect.
+    The maps of the encoder and the decoder are computed in horizontal strips, which stay in the processor's caches.
+    Each strip includes the neighbouring rows that its convolutions need. This saves time and memory, and the results
+    stay the same. They are inference tensors of float32. The given network is not changed. Autocast has no effect.
 
     Args:
         net: a trained network in any mode; its weights are copied, and its device is kept.
-        window: None: global self-attention, as in training. A number: attention within overlapping square windows; their
-            side in positions of the bottleneck (8 pixels each), an even number. See `windowed`.
+        window: side of overlapping square windows of attention, an even number of positions of the bottleneck (8 pixels
+            each); see `windowed`. None: global self-attention, as in training.
         attention: False: without self-attention.
         dtype: of weights and maps; bfloat16 halves the memory, and is faster on processors with bfloat16 instructions.
 
@@ -171,7 +171,7 @@ class FastStage(nn.Module):
 
 
 def encoded(pair: FoldedPair, x: Tensor) -> tuple[Tensor, Tensor]:
-    """From (B, in, H, W) to the features of an encoder block, (B, out, H, W), and their 2 x 2 maxima, (B, out, H/2, W/2)."""
+    """From (B, in, H, W) to the features of an encoder block, (B, out, H, W), and their 2 x 2 maxima."""
     height, width = x.shape[-2:]
     channels = pair.second.out_channels
     features, pooled = empty_map(x, channels, height, width), empty_map(x, channels, height // 2, width // 2)

@@ -1,8 +1,8 @@
 """Fit one mark to all of its pixels: one strength and one colour around each pixel, and edges read from the photograph.
 
-A mark has one colour and one opacity. Only its cover varies: 1 inside, less at the edges. The network predicts each pixel
-by itself. Its errors vary from pixel to pixel although the mark does not, so a fit to many pixels removes most of them.
-Where two predictions of a mark agree, the network is taken to be right, and its prediction stays as it is.
+A mark has one colour and one opacity. Only its cover varies: 1 inside, less at the edges. The network predicts each
+pixel by itself. Its errors vary from pixel to pixel although the mark does not, so a fit to many pixels removes most
+of them. Where two predictions of a mark agree, the network is taken to be right, and its prediction stays as it is.
 """
 
 from collections.abc import Callable
@@ -14,8 +14,8 @@ import numpy as np
 from wmremoval.restore.inpaint import inpaint
 from wmremoval.restore.prediction import GATE_FROM, Prediction, box_around, ramp, unblend
 
-# The whole step was measured ("consensus" in outputs/measurements/README.md). Its single values were not measured, except
-# where a comment names a measurement. "On validation" means the mean gain over validation photographs.
+# The whole step was measured ("consensus" in outputs/measurements/README.md). Its single values were not measured,
+# except where a comment names a measurement. "On validation" means the mean gain over validation photographs.
 FIT_WINDOW = 40  # pixels to each side over which a mark's strength and colour are taken for constant
 FIT_THRESHOLD = 0.6  # mask probability above which a pixel takes part in the fit
 CORE_SHARE = 0.8  # share of the strongest alpha within CORE_RADIUS, above which a pixel counts as covered whole
@@ -24,11 +24,12 @@ INPAINTING_DEPTH = 4.0  # pixels inside the mark at which the weight has fallen 
 PIXELS_PER_MEASUREMENT = 22  # pixels that count as one measurement, since inpainting errs alike at neighbouring pixels
 ALPHA_STD, COLOUR_STD = 0.02, 0.08  # standard errors of the network's mean alpha and mean colour, in [0, 1]
 LEAST_INPAINTING_STD = 0.012  # smallest assumed standard error of the inpainted photograph, RGB in [0, 1]
-# Difference from the window's mean, of colour or alpha in [0, 1], at which a pixel's share in the fit has fallen to 1/e.
-# Tuned on validation on 2026-11-23; the numbers were not kept.
+# Difference from the window's mean, of colour or alpha in [0, 1], at which a pixel's share in the fit has fallen to
+# 1/e. Tuned on validation on 2026-11-23; the numbers were not kept.
 SAME_MARK_DIFFERENCE = 0.5
-# Greatest minus smallest channel of a colour, RGB in [0, 1], at which `_vivid` begins to correct it and corrects it fully;
-# and the share by which a full correction lowers the strength. Together +2.6 dB on coloured marks on validation, 2026-11-25.
+# Greatest minus smallest channel of a colour, RGB in [0, 1], at which `_vivid` begins to correct it and corrects it
+# fully; and the share by which a full correction lowers the strength. Together +2.6 dB on coloured marks on
+# validation, 2026-11-25.
 VIVID_RANGE = 0.4, 0.7
 HEDGED_SHARE = 0.15
 HALF_TRUSTED = 0.005  # difference of two predictions, of alpha or colour in [0, 1], at which the uncertainty is 1/2
@@ -61,9 +62,9 @@ class MarkFit(NamedTuple):
 def fit_constant_mark(prediction: Prediction, inpainted: np.ndarray, disagreement: np.ndarray) -> MarkFit:
     """Fit a mark of constant strength and colour to the pixels of a sliding window.
 
-    In a window, J = (1 - alpha) I + alpha W is a line over I. The inpainted photograph stands in for I, since its errors
-    do not depend on I. A regression of J on it gives alpha and W. Its prior is the network's mean alpha and colour
-    (Bayesian linear regression: Bishop 2006, section 3.3). The window slides, so that tiles meet without a seam.
+    In a window, J = (1 - alpha) I + alpha W is a line over I. The inpainted photograph stands in for I, since its
+    errors do not depend on I. A regression of J on it gives alpha and W. Its prior is the network's mean alpha and
+    colour (Bayesian linear regression: Bishop 2006, section 3.3). The window slides, so that tiles meet without a seam.
 
     Args:
         prediction: of the network, with alpha and colour.

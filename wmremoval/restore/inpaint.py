@@ -6,18 +6,20 @@ import numpy as np
 from wmremoval.images import to_uint8
 from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp, unblend
 
-# The whole step was measured ("inpainting from the surroundings" in outputs/measurements/README.md). Its single values were
-# not measured, except where a comment names a measurement. "On validation" means the mean over validation photographs.
+# The whole step was measured ("inpainting from the surroundings" in outputs/measurements/README.md). Its single
+# values were not measured, except where a comment names a measurement. "On validation" means the mean over validation
+# photographs.
 INPAINT_PIXELS = 2_000_000  # pixels of a block, above which it is inpainted in a shrunken view; limits memory to 0.5 GB
 INPAINT_MARGIN = 64  # pixels around a block that are read to inpaint it
 # Mask probability above which a pixel is inpainted. Tuned on validation on 2026-11-23; the numbers were not kept.
 FILL_THRESHOLD = 0.7
-# Alpha at which unblending begins to give way to inpainting, and from which only inpainting counts. A tuning on validation
-# gave 0.5 for the first (2026-11-22, numbers not kept). It went back to 0.6, since unblending is exact where alpha is.
+# Alpha at which unblending begins to give way to inpainting, and from which only inpainting counts. A tuning on
+# validation gave 0.5 for the first (2026-11-22, numbers not kept). It went back to 0.6, since unblending is exact
+# where alpha is.
 FILL_ALPHA = 0.6, 0.9
-# The same where the network is uncertain: unblending multiplies its errors by 1 / (1 - alpha). And the alpha above which
-# strokes are widened by a pixel: inpainting would carry a rim that the mask has missed into the stroke. Together +0.17 dB
-# on validation, 2026-11-23.
+# The same where the network is uncertain: unblending multiplies its errors by 1 / (1 - alpha). And the alpha above
+# which strokes are widened by a pixel: inpainting would carry a rim that the mask has missed into the stroke.
+# Together +0.17 dB on validation, 2026-11-23.
 FILL_ALPHA_UNCERTAIN = 0.5, 0.8
 OPAQUE_STROKE = 0.85
 EDGE_SIGMA = 0.5  # pixels; standard deviation of the blur against grain, before edges are searched
@@ -146,7 +148,7 @@ def _filled(photo: np.ndarray, hidden: np.ndarray) -> np.ndarray:
 
 
 def _diffused(image: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Diffuse the hidden pixels of (h, w, 4) by sweeps of Jacobi's method; the directions of edges stay the first ones."""
+    """Diffuse the hidden pixels of (h, w, 4) by sweeps of Jacobi's method; the directions of edges stay fixed."""
     height, width = hidden.shape
     rows, columns = np.nonzero(hidden)
     neighbours = [

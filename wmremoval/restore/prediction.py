@@ -7,8 +7,8 @@ import numpy as np
 
 from wmremoval.model import ALPHA_MOST
 
-# Mask probabilities up to which a pixel stays as it is, and from which it is replaced by the restored one; blended between.
-# Tuned on validation photographs on 2026-11-22; the numbers were not kept.
+# Mask probabilities up to which a pixel stays as it is, and from which it is replaced by the restored one; blended
+# between. Tuned on validation photographs on 2026-11-22; the numbers were not kept.
 GATE_FROM, GATE_FULL = 0.3, 0.7
 CONTRAST_RADIUS = 4  # pixels to each side over which alpha is computed from a restoration. Not measured.
 

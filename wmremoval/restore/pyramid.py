@@ -45,7 +45,7 @@ class Pyramid:
 
 
 def view_factors(height: int, width: int, side: int = VIEW_SIDE) -> list[int]:
-    """The factors 1, 2, 4, ... of the views; the shorter side of each view has at least `side` pixels, except for factor 1.
+    """The factors 1, 2, 4, ... of the views: 1, and those whose view has a shorter side of at least `side` pixels.
 
     Example:
         >>> view_factors(3000, 4000)

@@ -12,14 +12,14 @@ import numpy as np
 from wmremoval.restore.fit_mark import FAINTEST_ALPHA, FIT_THRESHOLD, MarkFit
 from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, box_around, ramp, unblend
 
-# The whole step was measured ("separation by sparse edges" in outputs/measurements/README.md). Its single values were not
-# measured, except where a comment says so.
+# The whole step was measured ("separation by sparse edges" in outputs/measurements/README.md). Its single values were
+# not measured, except where a comment says so.
 DESCENT_STEPS = 24  # steps of gradient descent; 100 were tried and are no better (the numbers were not kept)
 COVER_RATE = 0.03  # cover; size of the first step, falling linearly to 0
 MARK_RATE = 0.005  # alpha and RGB in [0, 1]; size of each step of strength and colour
 ADAM_DECAY = 0.9, 0.999  # decay of the two means of Adam, as in its paper
-# Power of a gradient's length in the cost of edges. Gradients of photographs are sparser than Laplace's distribution, whose
-# power is 1.
+# Power of a gradient's length in the cost of edges. Gradients of photographs are sparser than Laplace's distribution,
+# whose power is 1.
 EDGE_POWER = 0.5
 EDGE_COST = 0.5  # cost of a gradient of 1; with the power 0.5 a gradient of 0.25 then costs 0.25, as with a power of 1
 LEAST_EDGE = 0.005  # RGB in [0, 1] per pixel, one grey level; a smaller gradient is not an edge
@@ -79,10 +79,11 @@ def separate(prediction: Prediction, fit: MarkFit) -> Prediction:
 def fewest_edges(photo: np.ndarray, mark: MarkEstimate) -> MarkEstimate:
     """Improve the estimate of a mark, so that the photograph without it has the fewest edges.
 
-    Gradients of photographs are sparse: a photograph under a second layer has more edges than either of the two (Levin,
-    Zomet and Weiss, Separating Reflections from a Single Image Using Local Features, CVPR 2004; the sparse prior itself:
-    Levin and Weiss, ECCV 2004, https://doi.org/10.1007/978-3-540-24670-1_46). Gradient descent minimises the sum of
-    |grad I|^0.5 over the photograph I = (J - alpha W) / (1 - alpha), plus the cost of deviations from the estimate.
+    Gradients of photographs are sparse: a photograph under a second layer has more edges than either of the two
+    (Levin, Zomet and Weiss, Separating Reflections from a Single Image Using Local Features, CVPR 2004; the sparse
+    prior itself: Levin and Weiss, ECCV 2004, https://doi.org/10.1007/978-3-540-24670-1_46). Gradient descent
+    minimises the sum of |grad I|^0.5 over the photograph I = (J - alpha W) / (1 - alpha), plus the cost of deviations
+    from the estimate.
 
     Args:
         photo: J, (h, w, 3) RGB float32 in [0, 1].
@@ -196,8 +197,8 @@ class _Descent:
 
     def _cell_sums(self, values: np.ndarray) -> np.ndarray:
         """Weighted sums of the pixels' values, (n, 4), around each cell: (rows of cells, columns of cells, 4)."""
-        # The weights are a Gaussian, whose Fourier transform is never negative. With a box, a step that lowers the cost of
-        # every window could raise the total cost.
+        # The weights are a Gaussian, whose Fourier transform is never negative. With a box, a step that lowers the
+        # cost of every window could raise the total cost.
         sums = [np.bincount(self.cell, x, self.cells[0] * self.cells[1]) for x in values.T]
         grid = np.stack(sums, axis=-1).reshape(*self.cells, 4).astype(np.float32)
         return cv2.GaussianBlur(grid, (0, 0), CELL_SIGMA, borderType=cv2.BORDER_CONSTANT) * (

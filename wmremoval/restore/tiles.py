@@ -35,7 +35,7 @@ def tiles(box: Box, size: tuple[int, int], core: int, step: int = STRIDE) -> Ite
         box: in the view.
         size: height and width of the view, pixels.
         core: side of the kept part, pixels.
-        step: pixels; tiles start at its multiples. With the stride of the attention windows, all tiles share these windows.
+        step: pixels; tiles start at its multiples. If it is the stride of the attention windows, all tiles share them.
     """
     before = -(-MARGIN // step) * step
     core = max(step, core // step * step)

@@ -1,4 +1,4 @@
-"""Upsampling: from the prediction of a shrunken photograph to the restored photograph at native size, with its detail."""
+"""Upsampling: from the prediction of a shrunken photograph to the restored photograph at native size."""
 
 from collections.abc import Iterator
 
@@ -106,9 +106,9 @@ def _native_alpha(prediction: Prediction, photo: np.ndarray, colour: np.ndarray,
     """Alpha (H, W) at native size, with the edges of the native photograph.
 
     Alpha is strength times cover: the strength varies slowly, the cover is 1 on a stroke and 0 beside it. Where the
-    shrunken view gives a cover of 0 or 1, this cover stays. At edges it is read from the photograph: by projection on the
-    line from the restored background to the mark's colour, as in matting. Texture makes this reading noisy, so its
-    weight falls with the noise (a Wiener filter).
+    shrunken view gives a cover of 0 or 1, this cover stays. At edges it is read from the photograph: by projection on
+    the line from the restored background to the mark's colour, as in matting. Texture makes this reading noisy, so
+    its weight falls with the noise (a Wiener filter).
     """
     size = photo.shape[1::-1]
     reach = np.ones((2 * STRENGTH_RADIUS + 1,) * 2, np.uint8)

@@ -12,7 +12,7 @@ TRIAL_STEPS = 11  # steps; so many that the few steps with a compilation do not 
 
 
 class CompileTrial:
-    """Calls the eager network for some steps, then the compiled network, and afterwards the one with the shorter median step.
+    """Calls the eager network for some steps, then the compiled one, then the one with the shorter median step.
 
     Args:
         eager: a function from a batch to its result.

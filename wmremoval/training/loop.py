@@ -132,7 +132,7 @@ class Bookkeeper:
         self.saved = time.monotonic()
 
     def save_if_due(self, seconds: float) -> None:
-        """Save the state if the last save is at least `seconds` ago; more than `SAVE_SECONDS` count as `SAVE_SECONDS`."""
+        """Save the state if the last save is at least `seconds` ago, or `SAVE_SECONDS` if that is less."""
         if time.monotonic() - self.saved >= min(seconds, SAVE_SECONDS):
             self.save()
 

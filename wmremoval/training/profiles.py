@@ -15,8 +15,8 @@ from wmremoval.training.run_folder import read_config
 logger = logging.getLogger(__name__)
 
 
-# Settings of each profile, used where the user gives none. "quick" fine-tunes the shipped weights in minutes on two cores.
-# Its values were not measured, except for the learning rate.
+# Settings of each profile, used where the user gives none. "quick" fine-tunes the shipped weights in minutes on two
+# cores. Its values were not measured, except for the learning rate.
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "start": "shipped",
@@ -47,7 +47,7 @@ GPU_WORKERS = 16
 
 
 def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given) -> TrainConfig:
-    """Build the settings of a run: the given ones, else those for a trained start, else the profile's, else the defaults.
+    """Build the settings of a run: those given, else those for a trained start, else the profile's, else the default.
 
     Args:
         profile: "full", "document" (direct image, no mask term), "quick", or "auto": full on a GPU, quick without one.
