@@ -10,7 +10,7 @@ from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, Prediction, ramp,
 # values were not measured, except where a comment names a measurement. "On validation" means the mean over validation
 # photographs.
 INPAINT_PIXELS = 2_000_000  # pixels of a block, above which it is inpainted in a shrunken view; limits memory to 0.5 GB
-INPAINT_MARGIN = 64  # pixels around a block that are read to inpaint it
+INPAINT_MARGIN = 64  # pixels; width of the border around a block from which the block is inpainted
 # Mask probability above which a pixel is inpainted. Tuned on validation on 2026-11-23; the numbers were not kept.
 FILL_THRESHOLD = 0.7
 # Alpha at which unblending begins to give way to inpainting, and from which only inpainting counts. A tuning on
@@ -26,7 +26,7 @@ EDGE_SIGMA = 0.5  # pixels; standard deviation of the blur against grain, before
 DIRECTION_SIGMA = 5.0  # pixels; standard deviation of the mean over edge directions: edges run on through a stroke
 FLAT_GRADIENT = 0.004  # RGB in [0, 1] per pixel, one grey level: gradient that halves the diffusion across an edge
 JACOBI_SWEEPS = 24  # steps of the diffusion at each level
-INPAINT_REACH = 48  # pixels around the hidden pixels that are read
+INPAINT_REACH = 48  # pixels; width of the border around the hidden pixels that the diffusion reads
 NEIGHBOURS = (-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)  # offsets: rows and columns
 COARSEST_SIDE = 2  # pixels; shorter side of the coarsest level
 
