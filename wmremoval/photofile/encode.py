@@ -12,7 +12,7 @@ from PIL import Image, ImageFile
 from wmremoval.photofile import jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
-from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, see_through
+from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, has_transparency
 from wmremoval.photofile.png import Chunk
 from wmremoval.photofile.read import restored_strips
 
@@ -84,7 +84,7 @@ def _target(photo: Photo, name: str) -> PixelKind:
         return kind
     if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
         raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
-    transparent = photo.native is not None and see_through(kind, photo.native)
+    transparent = photo.native is not None and has_transparency(kind, photo.native)
     if name == "JPEG" and transparent:
         raise NotSupported("a JPEG cannot be transparent: choose PNG or WebP")
     if name == "PNG" and kind.colour != "cmyk":
@@ -214,7 +214,7 @@ def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
     if photo.exif:
         chunks.append(Chunk(b"eXIf", photo.exif.removeprefix(jpeg.EXIF)))
     if photo.xmp:
-        chunks.append(Chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp))
+        chunks.append(png.xmp_chunk(photo.xmp))
     return chunks
 
 

@@ -72,7 +72,7 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
     Args:
         photo: has its path and format already.
-        image: the opened file. It must be decoded, since some metadata of a PNG follows the pixels.
+        image: the opened file; its pixels need not be decoded.
         file: the same file; its position changes.
 
     Raises:
@@ -148,8 +148,7 @@ def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     header = png.read_header(file.read(32))
     chunks = png.read_chunks(file)
     photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
-    xmp = image.info.get("XML:com.adobe.xmp") or b""
-    photo.xmp = xmp.encode("utf-8", "surrogateescape") if isinstance(xmp, str) else xmp
+    photo.xmp = next((text for text in map(png.xmp_of, chunks) if text is not None), b"")
     photo.details = {"chunks": chunks, "header": header}
     if header.colour != 3:
         key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
@@ -20,9 +21,9 @@ from wmremoval.photofile.pixels import (
     image_strip,
     luma,
     native_strip,
-    put_back,
-    see_all,
-    see_through,
+    restored_samples,
+    picture_to_rgb,
+    has_transparency,
     strips,
 )
 
@@ -45,7 +46,8 @@ READERS = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
 }
-SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the other byte order
+# Pillow's names of the compressions of which OpenCV returns exactly the stored 16-bit samples; PNG has one only.
+DEEP_COMPRESSIONS = ("png", "raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 
 
 def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -114,47 +116,44 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
         if frames > 1:
             what = "pages: save each page as its own file" if name == "TIFF" else "frames: save one as its own file"
             raise ImageError(f"{shown(path)}: has {frames} {what}")
-        image.load()
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
         describe(photo, image, file)
-        samples = _samples(image, photo.kind)
+        deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
+        if deep:
+            samples = _deep_samples(photo, file)
+        else:
+            image.load()
+            samples = _samples(image, photo.kind)
         image.close()  # frees Pillow's copy of the pixels; the end of the block alone would not
-    if photo.kind.bits == 16 and photo.kind.colour == "rgb":
-        samples <<= np.uint16(8)
-        samples |= _low_bytes(photo)
     _set_pixels(photo, samples)
     return photo
 
 
 def _samples(image: Image.Image, kind: PixelKind) -> np.ndarray:
-    """(H, W, C) samples of a decoded image; of 16-bit colour only the high bytes."""
+    """(H, W, C) samples of a decoded image."""
     array = np.empty((image.height, image.width, kind.channels), kind.dtype)
     for rows in strips(image.height, image.width):
         array[rows] = native_strip(image, kind, rows)
     return array
 
 
-def _low_bytes(photo: Photo) -> np.ndarray:
-    """(H, W, C) low bytes of 16-bit colour.
+def _deep_samples(photo: Photo, file: BinaryIO) -> np.ndarray:
+    """(H, W, C) uint16 samples of 16-bit colour, decoded by OpenCV, since Pillow keeps only the high bytes.
 
-    Pillow keeps only the high byte of a sample. A second decoding with the byte order swapped gives the low byte.
+    Raises:
+        NotSupported: OpenCV has no decoder for the compression.
+        ValueError: the pixels are damaged.
     """
-    with photo.path.open("rb") as file, READERS[photo.format](file) as image:
-        image.tile = [_swapped(tile) for tile in image.tile]
-        image.load()
-        low = _samples(image, photo.kind)
-        image.close()
-        return low
-
-
-def _swapped(tile: tuple) -> tuple:
-    codec, extents, offset, args = tile
-    rawmode = args if isinstance(args, str) else args[0]
-    if not rawmode.endswith((";16B", ";16L", ";16N")):
-        raise NotSupported("this layout of 16-bit colour is not supported: save it as plain 16-bit RGB")
-    rawmode = rawmode[:-1] + SWAPPED[rawmode[-1]]
-    new = rawmode if isinstance(args, str) else (rawmode, *args[1:])
-    return type(tile)(codec, extents, offset, new) if hasattr(tile, "_fields") else (codec, extents, offset, new)
+    compression = photo.details.get("compression", "png")
+    if compression not in DEEP_COMPRESSIONS:
+        raise NotSupported(f"16-bit colour compressed by {compression} is not supported: save it with LZW or deflate")
+    file.seek(0)
+    with quiet_codecs():
+        array = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 3 or array.dtype != np.uint16 or array.shape[2] < photo.kind.channels:
+        raise ValueError("the pixels are damaged")
+    # OpenCV adds a channel for a transparent colour, which the pixel kind holds already.
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: photo.kind.channels]])
 
 
 def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
@@ -163,7 +162,7 @@ def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
     if photo.kind.plain and photo.kind.colour == "rgb":
         photo.rgb = upright
         return
-    photo.rgb = see_all(photo.kind, upright)
+    photo.rgb = picture_to_rgb(photo.kind, upright)
     photo.native = None if photo.kind.plain else upright
 
 
@@ -200,7 +199,7 @@ def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Ite
     for rows in strips(height, width):
         new = restored[rows]
         if photo.native is not None:
-            yield rows, put_back(photo.kind, photo.native[rows], new, mask[rows])
+            yield rows, restored_samples(photo.kind, photo.native[rows], new, mask[rows])
             continue
         if restored is not photo.rgb:
             new = np.where((mask[rows] != 0)[..., None], new, photo.rgb[rows])
@@ -273,7 +272,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
             f"{shown(path)}: the mask is {photo.size[0]} x {photo.size[1]} and the photograph {size[0]} x {size[1]}; "
             "make them the same size"
         )
-    if photo.native is not None and see_through(photo.kind, photo.native):
+    if photo.native is not None and has_transparency(photo.kind, photo.native):
         raise ImageError(f"{shown(path)}: the mask is transparent in places; save it in black and white")
     return luma(photo.rgb)
 
