@@ -12,9 +12,10 @@ from PIL import Image, ImageFile
 from wmremoval.photofile import jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
-from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, has_transparency
+from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
 from wmremoval.photofile.png import Chunk
 from wmremoval.photofile.read import restored_strips
+from wmremoval.photofile.update import Update
 
 Pieces = list[bytes | memoryview]
 LOSSY_QUALITY = 95  # 1 to 100; used if the source's quality is unknown. Chosen, not measured.
@@ -43,8 +44,9 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
     """
     target = _target(photo, name)
     pixels = _Pixels(photo, restored, mask, target)
+    update = Update(photo, restored, mask)
     encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}
-    return encoders[name](photo, pixels, quality)
+    return encoders[name](update, pixels, quality)
 
 
 class _Pixels:
@@ -123,7 +125,8 @@ def _larger_buffer(pixels: int) -> Iterator[None]:
         ImageFile.MAXBLOCK = before
 
 
-def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     details = photo.details if photo.format == "JPEG" else {}
     options = {"subsampling": details.get("sampling", 0 if quality is None else -1)}
     if details and details["sampling"] < 0 and len(details["components"]) == 3 and not details["rgb"]:
@@ -140,25 +143,32 @@ def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
     with buffer, quiet_codecs() if coarse else nullcontext():
         encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
-    segments = details["segments"] if details else _new_segments(photo, pixels.kind)
+    segments = _updated(details["segments"], update) if details else _new_segments(update, pixels.kind)
     marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return jpeg.transplant(encoded, [_upright_exif(segment) for segment in segments], marked)
+    return jpeg.transplant(encoded, segments, marked)
 
 
-def _upright_exif(segment: jpeg.Segment) -> jpeg.Segment:
-    marker, data = segment
-    exif = marker == 0xE1 and data.startswith(jpeg.EXIF)
-    return (marker, tiff.upright(data)) if exif else segment
+def _updated(segments: list[jpeg.Segment], update: Update) -> list[jpeg.Segment]:
+    """The segments of a JPEG, with metadata that fits the restored picture."""
+    result = []
+    for marker, data in segments:
+        if marker == 0xE1 and data.startswith(jpeg.EXIF):
+            data = update.exif(data)
+        elif marker == 0xE1 and data.startswith(jpeg.XMP):
+            data = jpeg.XMP + update.xmp(data.removeprefix(jpeg.XMP))
+        result.append((marker, data))
+    return result
 
 
-def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
+def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
     """JPEG segments with the metadata of a photograph in another format."""
+    photo = update.photo
     across, down = (min(65535, max(1, round(value))) for value in photo.dpi or (72, 72))
     jfif = b"JFIF\0\x01\x01" + bytes([1]) + across.to_bytes(2, "big") + down.to_bytes(2, "big") + b"\0\0"
     segments = [(jpeg.JFIF_MARKER, jfif)] if kind.colour != "cmyk" else []
     for block, start, what in (
-        (photo.exif.removeprefix(jpeg.EXIF), jpeg.EXIF, "EXIF"),
-        (photo.xmp, jpeg.XMP, "XMP"),
+        (update.exif(photo.exif).removeprefix(jpeg.EXIF), jpeg.EXIF, "EXIF"),
+        (update.xmp(photo.xmp), jpeg.XMP, "XMP"),
     ):
         if block and len(start) + len(block) <= jpeg.LARGEST:
             segments.append((0xE1, start + block))
@@ -172,8 +182,8 @@ def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
     return segments + [(0xE2, jpeg.ICC + bytes([index, len(parts)]) + part) for index, part in enumerate(parts, 1)]
 
 
-def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
-    kind = pixels.kind
+def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo, kind = update.photo, pixels.kind
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
     if kind.bits == 16 and kind.colour == "rgb":
         encoded = _opencv(".png", pixels.opencv(), [])
@@ -187,10 +197,21 @@ def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     else:
         encoded = _saved(pixels.image(), "PNG", compress_level=PNG_LEVEL)
     if photo.format == "PNG":
-        chunks = [Chunk(b"eXIf", photo.exif) if chunk.name == b"eXIf" else chunk for chunk in photo.details["chunks"]]
+        chunks = [_updated_chunk(chunk, update) for chunk in photo.details["chunks"]]
     else:
-        chunks = _new_chunks(photo, kind)
+        chunks = _new_chunks(update, kind)
     return png.transplant(encoded, chunks, grey_bits)
+
+
+def _updated_chunk(chunk: Chunk, update: Update) -> Chunk:
+    """The chunk of a PNG, with metadata that fits the restored picture."""
+    if chunk.name == b"eXIf":
+        return Chunk(b"eXIf", update.exif(chunk.data))
+    packet = png.xmp_of(chunk)
+    if packet is None:
+        return chunk
+    updated = update.xmp(packet)
+    return chunk if updated == packet else png.xmp_chunk(updated)
 
 
 def _packed(image: Image.Image, bits: int) -> memoryview:
@@ -199,9 +220,9 @@ def _packed(image: Image.Image, bits: int) -> memoryview:
     return _saved(image, "PNG", bits=bits, compress_level=PNG_LEVEL)
 
 
-def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
+def _new_chunks(update: Update, kind: PixelKind) -> list[Chunk]:
     """PNG chunks with the metadata of a photograph in another format."""
-    chunks = []
+    photo, chunks = update.photo, []
     if icc := _profile(photo, kind):
         chunks.append(Chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
     if photo.dpi:
@@ -212,22 +233,24 @@ def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
         if kind.transparent:
             chunks.append(Chunk(b"tRNS", kind.palette[:, 3].tobytes()))
     if photo.exif:
-        chunks.append(Chunk(b"eXIf", photo.exif.removeprefix(jpeg.EXIF)))
+        chunks.append(Chunk(b"eXIf", update.exif(photo.exif).removeprefix(jpeg.EXIF)))
     if photo.xmp:
-        chunks.append(png.xmp_chunk(photo.xmp))
+        chunks.append(png.xmp_chunk(update.xmp(photo.xmp)))
     return chunks
 
 
-def _webp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _webp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     own = photo.format == "WebP"
     lossless = photo.details["lossless"] if own else photo.format != "JPEG" and quality is None
     options = {"lossless": True, "exact": True} if lossless else {"quality": quality or LOSSY_QUALITY, "exact": True}
     icc = photo.icc if own else _profile(photo, pixels.kind)
-    exif = photo.exif.removeprefix(jpeg.EXIF)
-    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=photo.xmp, **options)]
+    exif, xmp = update.exif(photo.exif).removeprefix(jpeg.EXIF), update.xmp(photo.xmp)
+    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, **options)]
 
 
-def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _bmp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     if not pixels.kind.alpha:
         return [_saved(pixels.image(), "BMP", dpi=photo.dpi or (0, 0))]
     encoded = _opencv(".bmp", pixels.opencv(), [])  # Pillow's header would not declare the alpha channel
@@ -235,7 +258,8 @@ def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     return [encoded[:38], struct.pack("<2I", *per_metre), encoded[46:]]
 
 
-def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _tiff(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     compression = photo.details["compression"]
     encoded = None
     if compression in LOSSLESS_TIFF or compression in ("jpeg", "tiff_jpeg"):
@@ -245,7 +269,23 @@ def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _tiff_as(photo, pixels, "tiff_adobe_deflate", quality)
     if encoded is None:
         raise NotSupported("it cannot be written as TIFF: choose PNG")
-    return tiff.transplant(encoded, photo.details["tags"])
+    return tiff.transplant(encoded, _updated_tags(photo.details["tags"], update))
+
+
+def _updated_tags(tags: list[tiff.Tag], update: Update) -> list[tiff.Tag]:
+    """The tags of a TIFF, with metadata that fits the restored picture."""
+    width, height = update.photo.size
+    result = []
+    for tag in tags:
+        if tag.number == tiff.XMP:
+            data = update.xmp(tag.data)
+            tag = tiff.Tag(tag.number, tag.type, len(data), data)
+        elif tag.inside:
+            sizes = {0xA002: tiff.long(0xA002, width), 0xA003: tiff.long(0xA003, height)}
+            inside = tuple(sizes.get(inner.number, inner) for inner in tag.inside)
+            tag = tiff.Tag(tag.number, tag.type, tag.count, tag.data, inside)
+        result.append(tag)
+    return result
 
 
 def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | None) -> memoryview | None:

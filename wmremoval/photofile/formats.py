@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile import exif, jpeg, png, tiff, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -86,8 +86,24 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     formats = {"JPEG": _describe_jpeg, "PNG": _describe_png, "WebP": _describe_webp, "TIFF": _describe_tiff}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
-    photo.turn = tiff.orientation(photo.exif) if photo.format != "TIFF" else 1  # Pillow turns a TIFF itself
-    photo.exif = tiff.upright(photo.exif)
+    photo.turn = _turn(photo, image)
+    photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
+
+
+def orientation_of(block: bytes, packet: bytes) -> int:
+    """The orientation of a picture, 1 to 8: EXIF decides; where it is silent, XMP; 1 if both are."""
+    return exif.orientation(block) or xmp.orientation(packet) or 1
+
+
+def _turn(photo: Photo, image: Image.Image) -> int:
+    """The turn that is left to make after the decoder's own."""
+    if photo.format != "TIFF":
+        return orientation_of(photo.exif, photo.xmp)
+    stored = image.tag_v2.get(tiff.ORIENTATION)
+    turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
+    deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
+    made = stored if deep else image.getexif().get(tiff.ORIENTATION)  # OpenCV turns by the tag, Pillow by XMP too
+    return 1 if made in range(2, 9) else turn
 
 
 def image_kind(image: Image.Image) -> PixelKind:
@@ -121,8 +137,7 @@ def palette_of(image: Image.Image) -> np.ndarray:
 
 def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     segments = jpeg.read_segments(file)
-    exif = jpeg.find(segments, 0xE1, jpeg.EXIF)
-    photo.exif = exif or b""
+    photo.exif = jpeg.find(segments, 0xE1, jpeg.EXIF) or b""
     photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
     if jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
         photo.note("the further pictures inside the file (depth, preview or gain map) are not kept")

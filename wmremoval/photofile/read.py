@@ -12,18 +12,18 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
-from wmremoval.photofile import png, tiff
+from wmremoval.photofile import exif, png, xmp
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
-from wmremoval.photofile.formats import Photo, describe, image_kind
+from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
 from wmremoval.photofile.pixels import (
     NotSupported,
     PixelKind,
+    has_transparency,
     image_strip,
     luma,
     native_strip,
-    restored_samples,
     picture_to_rgb,
-    has_transparency,
+    restored_samples,
     strips,
 )
 
@@ -214,22 +214,29 @@ def from_pil(image: Image.Image) -> Photo:
     """
     with explained("image"):
         _check_size(*image.size, Path("image"), sys.maxsize)
+        turn = _exif_orientation(image)
         with quiet_codecs() if image.format == "TIFF" else nullcontext():
             image.load()
-        turn = _orientation(image)
         photo = Photo(Path("image"), np.empty((0, 0, 3), np.uint8), "", image_kind(image), source=image)
-        photo.turn = turn if turn in range(1, 9) else 1
-        exif, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
-        photo.exif = tiff.upright(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else b""
+        block, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
+        photo.exif = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else b""
+        packet = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+        photo.xmp = packet.encode("utf-8", "surrogateescape") if isinstance(packet, str) else packet
+        known = turn in range(1, 9)
+        photo.turn = turn if known else orientation_of(photo.exif, photo.xmp)
+        if known and isinstance(image, READERS["TIFF"]):
+            photo.turn = 1  # Pillow turned it when it loaded it
+        photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
         _set_pixels(photo, _samples(image, photo.kind))
         return photo
 
 
-def _orientation(image: Image.Image) -> int:
+def _exif_orientation(image: Image.Image) -> int:
+    """The orientation that Pillow reads, which may have been set in memory; 0 if there is none."""
     try:
-        return image.getexif().get(ORIENTATION, 1)
+        return image.getexif().get(ORIENTATION, 0)
     except DAMAGED:  # damaged EXIF does not affect the pixels
-        return 1
+        return 0
 
 
 def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:

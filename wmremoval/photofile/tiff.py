@@ -1,4 +1,4 @@
-"""TIFF tags: the orientation in an EXIF block, and descriptive tags copied into a new TIFF or EXIF block."""
+"""TIFF tags: descriptive tags copied into a new TIFF or EXIF block."""
 
 import io
 import struct
@@ -37,6 +37,11 @@ class Tag:
 def short(number: int, *values: int) -> Tag:
     """A tag of 16-bit numbers."""
     return Tag(number, SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
+
+
+def long(number: int, *values: int) -> Tag:
+    """A tag of 32-bit numbers."""
+    return Tag(number, LONG, len(values), struct.pack(f"<{len(values)}I", *values))
 
 
 def read_tags(file: BinaryIO) -> list[Tag]:
@@ -165,38 +170,6 @@ def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryv
         raise ValueError("over 4 GB, more than a TIFF can hold")
     head = encoded[:4].tobytes() + struct.pack("<I", offset)
     return [head, encoded[8:], b"\0" * (len(encoded) % 2), directory]
-
-
-def _orientation_at(exif: bytes) -> tuple[int, str] | None:
-    """Byte position of the orientation in an EXIF block, and the byte order; None if there is no valid orientation."""
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    if order is None or len(exif) < start + 10:
-        return None
-    directory = start + struct.unpack_from(order + "I", exif, start + 4)[0]
-    if directory + 2 > len(exif):
-        return None
-    count = struct.unpack_from(order + "H", exif, directory)[0]
-    for at in range(directory + 2, min(directory + 2 + 12 * count, len(exif) - 11), 12):
-        number, kind, values = struct.unpack_from(order + "HHI", exif, at)
-        if number == ORIENTATION:
-            return (at + 8, order) if kind == SHORT and values == 1 else None
-    return None
-
-
-def orientation(exif: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 if it is missing or damaged."""
-    found = _orientation_at(exif)
-    value = struct.unpack_from(found[1] + "H", exif, found[0])[0] if found else 1
-    return value if 1 <= value <= 8 else 1
-
-
-def upright(exif: bytes) -> bytes:
-    """The same EXIF block with an orientation of 1; all other bytes are kept. A missing orientation is not added."""
-    found = _orientation_at(exif)
-    if found is None:
-        return exif
-    return exif[: found[0]] + struct.pack(found[1] + "H", 1) + exif[found[0] + 2 :]
 
 
 def numbers(tags: Iterable[Tag]) -> Mapping[int, Tag]:
