@@ -43,6 +43,13 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         NotSupported: the format cannot hold the photograph.
     """
     target = _target(photo, name)
+    if photo.signed:
+        photo.note("the content credentials (C2PA) are not kept: they were signed for the picture as it was")
+    if photo.trailer and name != "JPEG":
+        photo.note(f"the video of the motion photo is not kept: {name} cannot hold it")
+        photo.trailer = b""
+    elif photo.trailer:
+        photo.note("the video of the motion photo is kept as it is, and may still show the mark")
     pixels = _Pixels(photo, restored, mask, target)
     update = Update(photo, restored, mask)
     encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}
@@ -143,21 +150,9 @@ def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
     with buffer, quiet_codecs() if coarse else nullcontext():
         encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
-    segments = _updated(details["segments"], update) if details else _new_segments(update, pixels.kind)
+    segments = update.segments() if details else _new_segments(update, pixels.kind)
     marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return jpeg.transplant(encoded, segments, marked)
-
-
-def _updated(segments: list[jpeg.Segment], update: Update) -> list[jpeg.Segment]:
-    """The segments of a JPEG, with metadata that fits the restored picture."""
-    result = []
-    for marker, data in segments:
-        if marker == 0xE1 and data.startswith(jpeg.EXIF):
-            data = update.exif(data)
-        elif marker == 0xE1 and data.startswith(jpeg.XMP):
-            data = jpeg.XMP + update.xmp(data.removeprefix(jpeg.XMP))
-        result.append((marker, data))
-    return result
+    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
 
 
 def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
@@ -196,22 +191,8 @@ def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _packed(pixels.image(), photo.details["header"].bits if photo.format == "PNG" else 8)
     else:
         encoded = _saved(pixels.image(), "PNG", compress_level=PNG_LEVEL)
-    if photo.format == "PNG":
-        chunks = [_updated_chunk(chunk, update) for chunk in photo.details["chunks"]]
-    else:
-        chunks = _new_chunks(update, kind)
+    chunks = update.chunks() if photo.format == "PNG" else _new_chunks(update, kind)
     return png.transplant(encoded, chunks, grey_bits)
-
-
-def _updated_chunk(chunk: Chunk, update: Update) -> Chunk:
-    """The chunk of a PNG, with metadata that fits the restored picture."""
-    if chunk.name == b"eXIf":
-        return Chunk(b"eXIf", update.exif(chunk.data))
-    packet = png.xmp_of(chunk)
-    if packet is None:
-        return chunk
-    updated = update.xmp(packet)
-    return chunk if updated == packet else png.xmp_chunk(updated)
 
 
 def _packed(image: Image.Image, bits: int) -> memoryview:
@@ -269,23 +250,7 @@ def _tiff(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _tiff_as(photo, pixels, "tiff_adobe_deflate", quality)
     if encoded is None:
         raise NotSupported("it cannot be written as TIFF: choose PNG")
-    return tiff.transplant(encoded, _updated_tags(photo.details["tags"], update))
-
-
-def _updated_tags(tags: list[tiff.Tag], update: Update) -> list[tiff.Tag]:
-    """The tags of a TIFF, with metadata that fits the restored picture."""
-    width, height = update.photo.size
-    result = []
-    for tag in tags:
-        if tag.number == tiff.XMP:
-            data = update.xmp(tag.data)
-            tag = tiff.Tag(tag.number, tag.type, len(data), data)
-        elif tag.inside:
-            sizes = {0xA002: tiff.long(0xA002, width), 0xA003: tiff.long(0xA003, height)}
-            inside = tuple(sizes.get(inner.number, inner) for inner in tag.inside)
-            tag = tiff.Tag(tag.number, tag.type, tag.count, tag.data, inside)
-        result.append(tag)
-    return result
+    return tiff.transplant(encoded, update.tags())
 
 
 def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | None) -> memoryview | None:

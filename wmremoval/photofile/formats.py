@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import exif, jpeg, png, tiff, xmp
+from wmremoval.photofile import exif, jpeg, motion, png, tiff, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -29,6 +29,8 @@ class Photo:
         details: settings of the format's encoder, and metadata to copy byte for byte.
         notes: losses to report to the user, one sentence each.
         source: the image from memory, or None.
+        trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
+        signed: the file holds content credentials (C2PA).
     """
 
     path: Path
@@ -44,6 +46,8 @@ class Photo:
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: Image.Image | None = None
+    trailer: bytes = b""
+    signed: bool = False
 
     @property
     def mode(self) -> str:
@@ -139,8 +143,8 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     segments = jpeg.read_segments(file)
     photo.exif = jpeg.find(segments, 0xE1, jpeg.EXIF) or b""
     photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
-    if jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
-        photo.note("the further pictures inside the file (depth, preview or gain map) are not kept")
+    photo.signed = len(jpeg.without_credentials(segments)) < len(segments)
+    _describe_rest(photo, segments, file)
     photo.details = {
         "segments": segments,
         "quantization": dict(image.quantization),
@@ -158,12 +162,26 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         photo.details["components"] = [photo.details["components"][0]]  # YCCK becomes CMYK: all use the luminance table
 
 
+def _describe_rest(photo: Photo, segments: list[jpeg.Segment], file: BinaryIO) -> None:
+    """The data after the end of a JPEG's picture: it is kept, or there is a note."""
+    photo.trailer, rest = motion.trailer_of(file, photo.xmp)
+    if motion.claims_video(photo.xmp) and not photo.trailer:
+        photo.note("the video of the motion photo is not kept: it is not where the file says")
+    if b"hdrgm:Version" in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
+        photo.note("the gain map is not kept: the picture loses its brightness on HDR displays")
+    elif jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
+        photo.note("the further pictures inside the file (depth or preview) are not kept")
+    elif rest - len(photo.trailer) > motion.PADDING:
+        photo.note(f"{rest - len(photo.trailer)} bytes after the end of the picture are not kept")
+
+
 def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     file.seek(0)
     header = png.read_header(file.read(32))
     chunks = png.read_chunks(file)
     photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
     photo.xmp = next((text for text in map(png.xmp_of, chunks) if text is not None), b"")
+    photo.signed = any(chunk.name == png.CREDENTIALS for chunk in chunks)
     photo.details = {"chunks": chunks, "header": header}
     if header.colour != 3:
         key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
@@ -175,17 +193,14 @@ def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     photo.xmp = image.info.get("xmp") or b""
     file.seek(12)
-    lossless = False
+    names = []
     while len(head := file.read(8)) == 8:
-        if head[:4] in (b"VP8L", b"VP8 "):
-            lossless = head[:4] == b"VP8L"
-            break
+        names.append(head[:4])
         size = int.from_bytes(head[4:], "little")
-        if head[:4] != b"ANMF":  # the image chunk of a frame starts 16 bytes later
-            file.seek(size + size % 2, 1)
-        else:
-            file.seek(16, 1)
-    photo.details = {"lossless": lossless}
+        # The image of a frame is a chunk inside the frame's, after 16 bytes.
+        file.seek(16 if head[:4] == b"ANMF" else size + size % 2, 1)
+    photo.signed = b"C2PA" in names
+    photo.details = {"lossless": next((name for name in names if name in (b"VP8L", b"VP8 ")), b"") == b"VP8L"}
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
@@ -194,6 +209,7 @@ def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     if tiff.PHOTOSHOP_LAYERS in by_number:
         photo.note("the Photoshop layers inside the file, which show the watermark, are not kept")
     photo.xmp = by_number[tiff.XMP].data if tiff.XMP in by_number else b""
+    photo.signed = tiff.CREDENTIALS in by_number
     turned = tiff.ORIENTATION in by_number or b"tiff:Orientation" in photo.xmp
     dropped = (tiff.PHOTOSHOP_LAYERS, tiff.ORIENTATION)
     tags = [tag for tag in tags if tag.number not in dropped]

@@ -1,13 +1,19 @@
 """JPEG segments: metadata copied byte for byte into a new file, and an estimate of a file's quality."""
 
+import re
 import struct
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import BinaryIO
 
 import numpy as np
 
 EXIF, XMP, ICC, MPF = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
-COMMENT, JFIF_MARKER, ADOBE_MARKER = 0xFE, 0xE0, 0xEE
+MORE_XMP, PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
+GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"  # ISO 21496-1: says that the file holds a gain map
+COMMENT, JFIF_MARKER, ADOBE_MARKER, JUMBF_MARKER = 0xFE, 0xE0, 0xEE, 0xEB
+# Any marker but stuffed bytes, restarts and fill bytes, as found in coded pixels.
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 LARGEST = 65533  # bytes of data in one segment
 MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 # Luminance table of the JPEG standard, annex K, row by row; libjpeg scales it by the quality.
@@ -54,6 +60,41 @@ def _next_marker(file: BinaryIO) -> int:
         if byte and byte != b"\0":
             return byte[0]
     raise ValueError("the file ends before its pixels")
+
+
+def picture_end(data: bytes | mmap) -> int | None:
+    """The number of bytes of the first picture of a JPEG, its end marker included; None if it has no end."""
+    position = 2
+    while found := MARKER.search(data, position):
+        marker, position = found[0][1], found.end()
+        if marker == 0xD9:
+            return position
+        if marker not in (0x01, 0xD8):
+            position += int.from_bytes(data[position : position + 2], "big")
+    return None
+
+
+def without_credentials(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments without content credentials (C2PA), which are signed for other pixels.
+
+    Source: C2PA technical specification 2.1, section A.3.1: JUMBF boxes in APP11 segments, by ISO 19566-5.
+    """
+    boxes = {data[2:4] for marker, data in segments if _is_box(marker, data) and b"c2pa" in data[:100]}
+    return [(marker, data) for marker, data in segments if not (_is_box(marker, data) and data[2:4] in boxes)]
+
+
+def _is_box(marker: int, data: bytes) -> bool:
+    return marker == JUMBF_MARKER and data.startswith(b"JP")
+
+
+def without_jfif_thumbnail(segment: Segment) -> Segment | None:
+    """The segment itself, or a JFIF header without its thumbnail; None for a JFXX segment, a thumbnail only."""
+    marker, data = segment
+    if marker == JFIF_MARKER and data.startswith(b"JFXX\0"):
+        return None
+    if marker == JFIF_MARKER and data.startswith(b"JFIF\0") and len(data) > 14:
+        return marker, data[:12] + b"\0\0"
+    return segment
 
 
 def pack(segment: Segment) -> bytes:

@@ -14,6 +14,9 @@ MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measur
 LEFT_OUT = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iDOT")  # pixels, animation, an index into the pixels
 BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")  # as the PNG standard orders
 
+CREDENTIALS = b"caBX"  # content credentials (C2PA), signed for the pixels of the file
+XMP_KEYWORD = b"XML:com.adobe.xmp\0"
+
 
 class Chunk(NamedTuple):
     """A chunk's four-letter name and its data."""
@@ -70,9 +73,6 @@ def read_chunks(file: BinaryIO) -> list[Chunk]:
             raise ValueError("the checksum of a chunk is wrong")
         chunks.append(Chunk(name, data))
     raise ValueError("the file ends before its last chunk")
-
-
-XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 
 def xmp_of(chunk: Chunk) -> bytes | None:

@@ -19,7 +19,7 @@ STORAGE = frozenset(
      344, 345, 346, 347, *range(512, 522), *range(529, 533), 34016, 34017, 34018, 34019, 34020, 34022, 34023, 34024,
      34025, 34026, 34027, 34028, 34029, 34030, 37724)
 )  # fmt: skip
-PHOTOSHOP_LAYERS = 37724
+PHOTOSHOP_RESOURCES, PHOTOSHOP_LAYERS, CREDENTIALS = 34377, 37724, 52545
 MOST_METADATA = 64 << 20  # bytes of values held in memory; chosen, not measured
 
 

@@ -36,6 +36,11 @@ def without(xmp: bytes, *names: str) -> bytes:
     return re.sub(rb"\s" + name + VALUE, b"", xmp)
 
 
+def items(xmp: bytes, semantic: str) -> list[bytes]:
+    """The entries of a container directory that have this semantic, such as `MotionPhoto`."""
+    return re.findall(ITEM % semantic.encode(), xmp, flags=re.DOTALL)
+
+
 def without_item(xmp: bytes, semantic: str) -> bytes:
     """The same packet without the entry of a container directory that has this semantic, such as `GainMap`.
 
