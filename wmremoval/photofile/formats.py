@@ -144,7 +144,6 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.exif = jpeg.find(segments, 0xE1, jpeg.EXIF) or b""
     photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
     photo.signed = len(jpeg.without_credentials(segments)) < len(segments)
-    _describe_rest(photo, segments, file)
     photo.details = {
         "segments": segments,
         "quantization": dict(image.quantization),
@@ -153,6 +152,7 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         "progressive": bool(image.info.get("progressive")),
         "rgb": image.mode == "RGB" and [layer[0] for layer in image.layer] == [82, 71, 66],
     }
+    _describe_rest(photo, segments, file)
     adobe = jpeg.find(segments, jpeg.ADOBE_MARKER, b"Adobe")
     transform = adobe[6] if adobe and len(adobe) > 6 else None
     jfif = jpeg.find(segments, jpeg.JFIF_MARKER, b"JFIF\0") is not None
@@ -165,13 +165,14 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 def _describe_rest(photo: Photo, segments: list[jpeg.Segment], file: BinaryIO) -> None:
     """The data after the end of a JPEG's picture: it is kept, or there is a note."""
     photo.trailer, rest = motion.trailer_of(file, photo.xmp)
+    photo.details["complete"] = rest is not None
     if motion.claims_video(photo.xmp) and not photo.trailer:
         photo.note("the video of the motion photo is not kept: it is not where the file says")
     if b"hdrgm:Version" in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
         photo.note("the gain map is not kept: the picture loses its brightness on HDR displays")
     elif jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
         photo.note("the further pictures inside the file (depth or preview) are not kept")
-    elif rest - len(photo.trailer) > motion.PADDING:
+    elif rest is not None and rest - len(photo.trailer) > motion.PADDING:
         photo.note(f"{rest - len(photo.trailer)} bytes after the end of the picture are not kept")
 
 

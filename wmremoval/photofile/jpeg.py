@@ -2,7 +2,7 @@
 
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from mmap import mmap
 from typing import BinaryIO
 
@@ -11,7 +11,7 @@ import numpy as np
 EXIF, XMP, ICC, MPF = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
 MORE_XMP, PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
 GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"  # ISO 21496-1: says that the file holds a gain map
-COMMENT, JFIF_MARKER, ADOBE_MARKER, JUMBF_MARKER = 0xFE, 0xE0, 0xEE, 0xEB
+COMMENT, JFIF_MARKER, ADOBE_MARKER, JUMBF_MARKER, SCAN = 0xFE, 0xE0, 0xEE, 0xEB, 0xDA
 # Any marker but stuffed bytes, restarts and fill bytes, as found in coded pixels.
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 LARGEST = 65533  # bytes of data in one segment
@@ -62,16 +62,21 @@ def _next_marker(file: BinaryIO) -> int:
     raise ValueError("the file ends before its pixels")
 
 
-def picture_end(data: bytes | mmap) -> int | None:
-    """The number of bytes of the first picture of a JPEG, its end marker included; None if it has no end."""
+def markers(data: bytes | mmap) -> Iterator[tuple[int, int]]:
+    """The markers of the first picture of a JPEG: their second byte, and the position after it. The end is the last."""
     position = 2
     while found := MARKER.search(data, position):
         marker, position = found[0][1], found.end()
+        yield marker, position
         if marker == 0xD9:
-            return position
-        if marker not in (0x01, 0xD8):
+            return
+        if marker not in (0x01, 0xD8):  # all others are followed by a length
             position += int.from_bytes(data[position : position + 2], "big")
-    return None
+
+
+def picture_end(data: bytes | mmap) -> int | None:
+    """The number of bytes of the first picture of a JPEG, its end marker included; None if it has no end."""
+    return next((position for marker, position in markers(data) if marker == 0xD9), None)
 
 
 def without_credentials(segments: Sequence[Segment]) -> list[Segment]:

@@ -27,8 +27,8 @@ def without_video(packet: bytes) -> bytes:
     return xmp.without_item(xmp.without(packet, *CLAIMS), "MotionPhoto")
 
 
-def trailer_of(file: BinaryIO, packet: bytes) -> tuple[bytes, int]:
-    """The video after the end of a JPEG, and the number of bytes after the picture's end.
+def trailer_of(file: BinaryIO, packet: bytes) -> tuple[bytes, int | None]:
+    """The video after the end of a JPEG, and the number of bytes after the picture's end; None if it has no end.
 
     The offset in the packet counts from the end of the file, so that it stays right if the video stays last.
 
@@ -37,7 +37,9 @@ def trailer_of(file: BinaryIO, packet: bytes) -> tuple[bytes, int]:
     """
     with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         end = jpeg.picture_end(data)
-        rest = 0 if end is None else len(data) - end
+        if end is None:
+            return b"", None
+        rest = len(data) - end
         items = xmp.items(packet, "MotionPhoto") if claims_video(packet) else []
         lengths = [int(found[1]) for item in items for found in LENGTH.finditer(item)]
         lengths += [int(found[1]) for found in OFFSET.finditer(packet) if claims_video(packet)]

@@ -13,6 +13,7 @@ from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImag
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
 from wmremoval.photofile import exif, png, xmp
+from wmremoval.photofile.cutshort import read_cut_short
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
 from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
 from wmremoval.photofile.pixels import (
@@ -121,6 +122,8 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
         deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
         if deep:
             samples = _deep_samples(photo, file)
+        elif not photo.details.get("complete", True):
+            samples = _samples_there(photo, file)
         else:
             image.load()
             samples = _samples(image, photo.kind)
@@ -135,6 +138,18 @@ def _samples(image: Image.Image, kind: PixelKind) -> np.ndarray:
     for rows in strips(image.height, image.width):
         array[rows] = native_strip(image, kind, rows)
     return array
+
+
+def _samples_there(photo: Photo, file: BinaryIO) -> np.ndarray:
+    """(H, W, C) samples of a JPEG without its end, its missing part filled by the decoder."""
+    file.seek(0)
+    image, share = read_cut_short(file.read())
+    photo.note(
+        "the end of the file is missing: the picture is coarse in places"
+        if image.info.get("progressive")
+        else f"the end of the file is missing: the picture is complete down to {100 * share:.0f}% of its height"
+    )
+    return _samples(image, photo.kind)
 
 
 def _deep_samples(photo: Photo, file: BinaryIO) -> np.ndarray:
