@@ -1,6 +1,7 @@
 """Atomic writing of files, JSON and CSV without NaN, and the folder that contains `data/` and `outputs/`."""
 
 import csv
+import errno
 import http.client
 import json
 import math
@@ -41,9 +42,15 @@ def from_root(path: str | Path) -> Path:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`, and move the file to `path` if the block ends without an error.
 
-    The folder is created if necessary. `remove_leftovers` deletes the temporary files of killed processes.
+    The folder is created if necessary. A link is followed: the file it names is written, and the link stays.
+    `remove_leftovers` deletes the temporary files of killed processes.
+
+    Raises:
+        OSError: the path is a link to itself.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
+    if os.path.islink(path):
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
     try:

@@ -43,10 +43,6 @@ def bad_files(folder):
     for name, (data, message) in contents.items():
         (folder / name).write_bytes(data)
         yield name, message
-    picture("RGB").save(folder / "a.jpg", "PNG")
-    yield "a.jpg", "a.jpg is a PNG file: rename it to .png"
-    picture("RGB").save(folder / "noend", "JPEG")
-    yield "noend", "noend is a JPEG file: rename it to .jpg"
     frames = {"save_all": True, "append_images": [picture("RGB").rotate(9), picture("RGB").rotate(20)]}
     for name, what in [("moving.png", "frames"), ("moving.webp", "frames"), ("pages.tif", "pages")]:
         picture("RGB").save(folder / name, **frames)

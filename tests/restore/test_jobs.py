@@ -6,7 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from wmremoval.restore.batch import Places, UsageError, plan_jobs, share_of
+from wmremoval.restore.jobs import Places, UsageError, plan_jobs, share_of
+
+
+def planned(inputs, places, listed=()):
+    """The jobs and remarks of a plan."""
+    plan = plan_jobs(inputs, places, listed)
+    return plan.jobs, plan.remarks
 
 
 @pytest.fixture
@@ -23,11 +29,9 @@ def outputs(jobs, root):
 
 
 def test_a_folder_keeps_its_names_and_with_recursive_its_sub_folders(folder):
-    jobs, remarks = plan_jobs([folder / "in"], Places(folder / "out"))
+    jobs, remarks = planned([folder / "in"], Places(folder / "out"))
     assert outputs(jobs, folder) == {"a.jpg": "out/a.jpg", "b.PNG": "out/b.PNG"} and not remarks
-    jobs, _ = plan_jobs(
-        [folder / "in"], Places(folder / "out", recursive=True, masks=folder / "m", compare=folder / "c")
-    )
+    jobs, _ = planned([folder / "in"], Places(folder / "out", recursive=True, masks=folder / "m", compare=folder / "c"))
     assert outputs(jobs, folder) == {
         "a.jpg": "out/a.jpg",
         "b.PNG": "out/b.PNG",
@@ -39,11 +43,11 @@ def test_a_folder_keeps_its_names_and_with_recursive_its_sub_folders(folder):
 
 
 def test_a_converted_file_has_the_ending_of_its_format(folder):
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", format="webp"))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", format="webp"))
     assert outputs(jobs, folder) == {"a.jpg": "out/a.webp", "b.PNG": "out/b.webp"}
-    jobs, _ = plan_jobs([folder / "in/a.jpg"], Places(folder / "x.png"))
+    jobs, _ = planned([folder / "in/a.jpg"], Places(folder / "x.png"))
     assert jobs[0].output == folder / "x.png" and jobs[0].format == "png"
-    jobs, _ = plan_jobs([folder / "in/a.jpg"], Places(folder / "x.JPEG"))
+    jobs, _ = planned([folder / "in/a.jpg"], Places(folder / "x.JPEG"))
     assert jobs[0].format == "keep"
 
 
@@ -52,7 +56,7 @@ def test_results_beside_the_photographs_are_not_read_again(folder):
     for place in (places.output, places.masks):
         place.mkdir()
         (place / "a.jpg").write_bytes(b"")
-    jobs, _ = plan_jobs([folder / "in"], places)
+    jobs, _ = planned([folder / "in"], places)
     assert "clean/a.jpg" not in {job.name for job in jobs} and len(jobs) == 4
 
 
@@ -80,56 +84,68 @@ def test_what_makes_no_sense_is_refused_before_anything_is_touched(folder, input
 
 
 def test_of_two_photographs_for_one_place_the_second_is_told_why_not(folder):
-    jobs, _ = plan_jobs([folder / "in/a.jpg", folder / "in/sub/a.jpg", folder / "in/b.PNG"], Places(folder / "out"))
+    jobs, _ = planned([folder / "in/a.jpg", folder / "in/sub/a.jpg", folder / "in/b.PNG"], Places(folder / "out"))
     assert [bool(job.problem) for job in jobs] == [False, True, False] and "a.jpg" in jobs[1].problem
-    (folder / "in/a.png").write_bytes(b"")
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", format="webp"))
-    assert [job.name for job in jobs if job.problem] == ["a.png"]
+
+
+def test_results_that_would_share_a_name_are_told_apart(folder):
+    for name in ("a.png", "a.tif"):
+        (folder / "in" / name).write_bytes(b"")
+    jobs, _ = planned([folder / "in"], Places(folder / "out", format="png"))
+    assert outputs(jobs, folder) == {
+        "a.jpg": "out/a.jpg.png",
+        "a.png": "out/a.png",
+        "a.tif": "out/a.tif.png",
+        "b.PNG": "out/b.PNG",
+    }
+    assert not any(job.problem for job in jobs)
+    told = {job.name: job.notes for job in jobs}
+    assert told["a.jpg"] == ("written as a.jpg.png, since another photograph's result is a.png",) and not told["a.png"]
 
 
 def test_loops_of_links_end(folder):
     os.symlink(folder / "in", folder / "in/sub/loop")
     os.symlink(folder / "in/round.jpg", folder / "in/round.jpg")
-    jobs, remarks = plan_jobs([folder / "in"], Places(folder / "out", recursive=True))
+    jobs, remarks = planned([folder / "in"], Places(folder / "out", recursive=True))
     assert sorted(job.name for job in jobs) == ["a.jpg", "b.PNG", "round.jpg", "sub/a.jpg", "sub/deep/c.TIFF"]
     assert len(remarks) == 1 and "loop" in remarks[0]
 
 
 def test_a_file_that_is_no_photograph_by_its_ending_is_a_problem_of_its_own(folder):
-    jobs, _ = plan_jobs([folder / "in/notes.txt", folder / "in/a.jpg"], Places(folder / "out"))
+    jobs, _ = planned([folder / "in/notes.txt", folder / "in/a.jpg"], Places(folder / "out"))
     assert ".jpg" in jobs[0].problem and jobs[1].problem is None
 
 
 def test_the_users_masks_are_found_by_name(folder):
     (folder / "masks").mkdir()
     (folder / "masks/a.png").write_bytes(b"")
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "masks"))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", mask=folder / "masks"))
     assert jobs[0].mask_in == folder / "masks/a.png" and jobs[0].problem is None
     assert "no mask" in jobs[1].problem
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "masks/a.png"))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", mask=folder / "masks/a.png"))
     assert {job.mask_in for job in jobs} == {folder / "masks/a.png"}
 
 
 def test_masks_of_photographs_of_one_name_are_told_apart(folder):
     (folder / "in/a.png").write_bytes(b"")
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", masks=folder / "m", compare=folder / "c"))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", masks=folder / "m", compare=folder / "c"))
     assert [job.mask_out.name for job in jobs] == ["a.jpg.png", "a.png.png", "b.png"]
     assert [job.compare.name for job in jobs] == ["a.jpg.jpg", "a.png.jpg", "b.jpg"]
     (folder / "m").mkdir()
     for name in ("a.jpg.png", "a.png"):
         (folder / "m" / name).write_bytes(b"")
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", mask=folder / "m"))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", mask=folder / "m"))
     assert [job.mask_in.name for job in jobs[:2]] == ["a.jpg.png", "a.png"]
 
 
 def test_an_empty_folder_says_what_might_help(folder):
     (folder / "nest/inner").mkdir(parents=True)
-    jobs, remarks = plan_jobs([folder / "nest"], Places(folder / "out"))
+    jobs, remarks = planned([folder / "nest"], Places(folder / "out"))
     assert not jobs and "--recursive" in remarks[0]
 
 
 def test_shares_are_disjoint_whole_and_the_same_everywhere(folder):
-    jobs, _ = plan_jobs([folder / "in"], Places(folder / "out", recursive=True))
+    jobs, _ = planned([folder / "in"], Places(folder / "out", recursive=True))
     for world in (1, 2, 3, 7):
         shares = [share_of(jobs, rank, world) for rank in range(world)]
         assert sorted(job.name for share in shares for job in share) == sorted(job.name for job in jobs)

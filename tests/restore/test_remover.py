@@ -360,8 +360,8 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     image.save(tmp_path / "large.jpg", quality=98, subsampling=0)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from planted import planted\n"
-        "from pathlib import Path; from wmremoval.restore.batch import Places, plan_jobs, remove_watermarks\n"
-        "jobs, _ = plan_jobs([Path(sys.argv[2])], Places(Path(sys.argv[3])))\n"
+        "from pathlib import Path; from wmremoval.restore.batch import remove_watermarks; from wmremoval.restore.jobs import Places, plan_jobs\n"
+        "jobs = plan_jobs([Path(sys.argv[2])], Places(Path(sys.argv[3]))).jobs\n"
         "outcome, = remove_watermarks(jobs, planted())\n"
         "assert outcome.status == 'restored', outcome\n"
         # Not ru_maxrss: that begins at what the process held which started this one.

@@ -18,8 +18,9 @@ from wmremoval.data.photos import list_photos, sample_scenes, split_photos
 from wmremoval.images import read_image, to_tensor, write_image
 from wmremoval.metrics import PSNR_CAP, psnr
 from wmremoval.model import HeterogeneousUNet
-from wmremoval.restore.batch import Places, plan_jobs, remove_watermarks
+from wmremoval.restore.batch import remove_watermarks
 from wmremoval.restore.fastnet import FastNet
+from wmremoval.restore.jobs import Places, plan_jobs
 from wmremoval.restore.remover import Remover
 
 Work = Callable[[], object]
@@ -249,7 +250,7 @@ def time_folder(remover: Remover, photographs: int = 100) -> dict[str, float]:
         source.mkdir()
         for i in range(photographs):
             write_image(source / f"{i:03d}.jpg", _folder_photograph(scenes[i % len(scenes)], i), quality=92)
-        jobs, _ = plan_jobs([source], Places(Path(folder) / "out"))
+        jobs = plan_jobs([source], Places(Path(folder) / "out")).jobs
         started = time.perf_counter()
         outcomes = list(remove_watermarks(jobs, remover))
         whole = time.perf_counter() - started

@@ -1,65 +1,28 @@
-"""wmremoval remove: options, printed lines, report, and the division of the work among several processes."""
+"""wmremoval remove: from the command line to jobs, and through them, alone or as one of several processes."""
 
 import argparse
-import os
-import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
-from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tqdm.auto import tqdm
 
-from wmremoval import __version__
-from wmremoval.files import write_json
-from wmremoval.photofile.read import MAX_PIXELS
-from wmremoval.photofile.write import FORMATS
+from wmremoval import log_to
+from wmremoval.cli.pipes import PIPE, listed_names, piped
+from wmremoval.cli.processes import gathered, process_group, rank_and_world, terminated_as_interrupted, wait_for_all
+from wmremoval.cli.remove_options import add_options
+from wmremoval.photofile.kinds import ENDINGS
 
-EXAMPLES = """examples:
-  wmremoval remove photo.jpg -o clean.jpg
-  wmremoval remove photos/ -o clean/ --recursive --masks masks/ --report report.json
-  torchrun --nproc-per-node 4 -m wmremoval remove photos/ -o clean/ --recursive --report report.json"""
+if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
+    from wmremoval.cli.remove_report import Counts, Report
+    from wmremoval.restore.jobs import Job, Places, Plan
+    from wmremoval.restore.remover import Remover
 
 
 def add_remove(commands: argparse._SubParsersAction) -> None:
     """Add the command with its options."""
-    remove = commands.add_parser(
-        "remove",
-        help="remove watermarks from photographs and folders of them",
-        description="Remove visible watermarks from photographs; unmarked pixels and all metadata stay as they are.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    remove.add_argument("inputs", nargs="+", metavar="INPUT", help="photographs and folders: jpg png webp tif bmp")
-    remove.add_argument("-o", "--output", required=True, help="a folder, or a file for one photograph")
-    remove.add_argument("--masks", metavar="DIR", help="save the mask of each photograph as DIR/<name>.png, 8-bit grey")
-    remove.add_argument("--mask", metavar="FILE|DIR", help="restrict changes to the non-black pixels (DIR/<name>.png)")
-    remove.add_argument(
-        "--weights", metavar="FILE", help="a .safetensors, .pth or run's folder; default: the package's"
-    )
-    remove.add_argument("--device", default="auto", help="auto, cpu or cuda")
-    remove.add_argument("--precision", default="auto", help="auto, float32 or bf16")
-    remove.add_argument("--max-memory", type=int, default=2000, metavar="MB", help="memory on the CPU, default 2000")
-    remove.add_argument(
-        "--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"largest photograph, default {MAX_PIXELS}"
-    )
-    remove.add_argument("--recursive", action="store_true", help="include sub-folders")
-    remove.add_argument("--overwrite", action="store_true", help="replace existing outputs")
-    remove.add_argument("--format", default="keep", choices=("keep", *FORMATS), help="output format, default keep")
-    remove.add_argument("--quality", type=_quality, default="keep", metavar="N|keep", help="1 to 100, default keep")
-    remove.add_argument("--report", metavar="FILE.json", help="write the outcome of every photograph")
-    remove.add_argument("--compare", metavar="DIR", help="save before and after side by side as DIR/<name>.jpg")
-    remove.set_defaults(run=run_remove)
-
-
-def _quality(text: str) -> int | str:
-    if text == "keep" or (text.isdigit() and 1 <= int(text) <= 100):
-        return text if text == "keep" else int(text)
-    raise argparse.ArgumentTypeError(f"must be 1 to 100, or keep, not {text!r}")
+    add_options(commands).set_defaults(run=run_remove)
 
 
 def run_remove(arguments: argparse.Namespace) -> int:
@@ -68,167 +31,193 @@ def run_remove(arguments: argparse.Namespace) -> int:
     Returns:
         0 if all went well, 1 if a photograph failed or none was found, 2 for wrong usage, 130 after an interruption.
     """
-    from wmremoval.restore.batch import Options, Outcome, UsageError, plan_jobs, share_of
+    from wmremoval.cli.remove_report import Report, report_head
     from wmremoval.restore.remover import load_remover
 
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    try:
-        _check(arguments)
-        jobs, remarks = plan_jobs([_path(name) for name in arguments.inputs], _places(arguments))
-        remover = load_remover(
-            arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
-        )
-    except (UsageError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    rank, world = rank_and_world()
+    wrong = _wrong_usage(arguments) or _wrong_pipe(arguments, world)
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
         return 2
-    if rank == 0:
-        for remark in remarks:
-            print(remark, file=sys.stderr)
-    options = Options(arguments.max_pixels, arguments.overwrite, arguments.quality)
-    started, outcomes, interrupted = time.perf_counter(), [], False
-    with _process_group(world), _terminated_as_interrupted():
+    if arguments.output == PIPE:
+        log_to(sys.stderr)
+    with piped(arguments.inputs, arguments.output) as (inputs, output):
         try:
-            outcomes = _work(share_of(jobs, rank, world), remover, options, outcomes, rank, world)
+            plan = _plan(arguments, inputs, output)
+            remover = load_remover(
+                arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
+            )
+            head = report_head(remover, arguments.weights, world, arguments.dry_run)
+            report = Report(_path(arguments.report), head, rank)
+        except (ValueError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
+        return _run(arguments, plan, remover, report)
+
+
+def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report: "Report") -> int:
+    """All jobs of this process, and the end of the whole on the first one; returns the exit status."""
+    from wmremoval.cli.remove_report import Counts
+    from wmremoval.restore.jobs import share_of
+
+    rank, world = rank_and_world()
+    if rank == 0:
+        for remark in plan.remarks:
+            print(remark, file=sys.stderr)
+    started, interrupted = time.perf_counter(), False
+    counts = Counts(left_out=plan.left_out) if rank == 0 else Counts()
+    with process_group(world), terminated_as_interrupted():
+        try:
+            for outcome in _outcomes(arguments, share_of(plan.jobs, rank, world), remover):
+                counts.add(outcome)
+                report.add(outcome)
         except KeyboardInterrupt:
             interrupted = True
-        rows = [asdict(outcome) for outcome in outcomes]
-        rows = rows if interrupted else _gathered(rows, rank, world)
-        outcomes = [Outcome(**row) for row in sorted(rows, key=lambda row: row["name"])]
-        status = _finish(arguments, remover, outcomes, time.perf_counter() - started, rank, world, interrupted)
-        if not interrupted:
-            _wait_for_all(world)  # torchrun stops the others as soon as one process ends with an error
-    return status if rank == 0 or interrupted else 0
-
-
-def _work(jobs: Sequence, remover, options, outcomes: list, rank: int, world: int) -> list:
-    """Restore the jobs with a progress bar and one line each.
-
-    Each outcome is added to `outcomes` at once, so that an interruption loses none.
-    """
-    from wmremoval.restore.batch import remove_watermarks
-
-    label = "Removing watermarks" if world == 1 else f"Process {rank + 1} of {world}"
-    with tqdm(total=len(jobs), desc=label, unit="photo", disable=None) as bar:
-        for outcome in remove_watermarks(jobs, remover, options):
-            outcomes.append(outcome)
-            stream = sys.stderr if outcome.status == "failed" else sys.stdout
-            tqdm.write(outcome.line(), file=stream)
-            bar.update()
-    return outcomes
-
-
-def _finish(arguments, remover, outcomes: list, seconds: float, rank: int, world: int, interrupted: bool) -> int:
-    from wmremoval.restore.batch import summary_line
-
-    failed = sum(outcome.status == "failed" for outcome in outcomes)
-    if rank == 0 or interrupted:
-        print(summary_line(outcomes, seconds))
-        if interrupted:
-            print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
-        elif not outcomes:
-            print("no photographs found", file=sys.stderr)
-    if arguments.report and rank == 0:
+        parts = [(counts, report.rows)] if interrupted else gathered((counts, report.rows), rank, world)
+        counts = sum((part for part, _ in parts), Counts())
+        rows = sorted((row for _, part in parts for row in part), key=lambda row: row["name"])
+        seconds = time.perf_counter() - started
+        if rank == 0 or interrupted:
+            _print_summary(arguments, counts, seconds, interrupted)
+        whole = True
         try:
-            write_json(arguments.report, _report(arguments, remover, outcomes, seconds, world, interrupted))
+            tail = {"seconds": round(seconds, 2), "interrupted": interrupted}
+            report.finish(counts, rows, 1 if interrupted else world, tail)
         except OSError as error:
             print(f"error: {arguments.report}: cannot be written ({error.strerror})", file=sys.stderr)
-            return 1
-    return 130 if interrupted else int(failed > 0 or not outcomes)
+            whole = False
+        if not interrupted:
+            wait_for_all(world)  # torchrun stops the others as soon as one process ends with an error
+    if interrupted:
+        return 130
+    return int(counts.statuses["failed"] > 0 or not counts.photographs or not whole) if rank == 0 else 0
 
 
-def _report(arguments, remover, outcomes: list, seconds: float, world: int, interrupted: bool) -> dict[str, Any]:
-    statuses = ("restored", "unmarked", "kept", "failed")
-    card = remover.about.get("card", {"file": Path(arguments.weights).name if arguments.weights else None})
-    return {
-        "wmremoval": __version__,
-        "date": datetime.now().isoformat(timespec="seconds"),
-        "weights": {name: card[name] for name in ("file", "sha256", "date") if name in card},
-        "device": str(remover.net.device),
-        "processes": world,
-        "seconds": round(seconds, 2),
-        "interrupted": interrupted,
-        "summary": {status: sum(outcome.status == status for outcome in outcomes) for status in statuses},
-        "photographs": [_json_safe(asdict(outcome)) for outcome in outcomes],
-    }
+def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remover"):
+    """The outcome of each job, with a progress bar and a line for each.
 
+    Each is given at once, so that an interruption loses none.
+    """
+    from wmremoval.cli.remove_report import outcome_line
+    from wmremoval.restore.batch import Options, remove_watermarks
 
-def _json_safe(value: Any) -> Any:
-    """Escape the bytes of file names that are not UTF-8, since JSON cannot hold them."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    if isinstance(value, dict):
-        return {name: _json_safe(item) for name, item in value.items()}
-    return [_json_safe(item) for item in value] if isinstance(value, list) else value
-
-
-def _path(name: str) -> Path:
-    return Path(name).expanduser()
-
-
-def _places(arguments: argparse.Namespace):
-    from wmremoval.restore.batch import Places
-
-    output, masks, mask, compare = (
-        _path(name) if name else None for name in (arguments.output, arguments.masks, arguments.mask, arguments.compare)
+    options = Options(
+        max_pixels=arguments.max_pixels,
+        overwrite=arguments.overwrite,
+        quality=arguments.quality,
+        grow=arguments.grow,
+        times=not arguments.no_times,
+        dry_run=arguments.dry_run,
+        folders=_result_folders(arguments),
     )
-    return Places(output, masks, mask, compare, arguments.format, arguments.recursive)
+    rank, world = rank_and_world()
+    label = "Removing watermarks" if world == 1 else f"Process {rank + 1} of {world}"
+    lines = sys.stderr if arguments.output == PIPE else sys.stdout  # a photograph has standard output for itself
+    with tqdm(total=len(jobs), desc=label, unit="photo", disable=None) as bar:
+        for outcome in remove_watermarks(jobs, remover, options):
+            stream = sys.stderr if outcome.status == "failed" else lines
+            tqdm.write(outcome_line(outcome, arguments.dry_run), file=stream)
+            bar.update()
+            yield outcome
 
 
-def _check(arguments: argparse.Namespace) -> None:
-    from wmremoval.restore.batch import UsageError
+def _print_summary(arguments: argparse.Namespace, counts: "Counts", seconds: float, interrupted: bool) -> None:
+    lines = sys.stderr if arguments.output == PIPE else sys.stdout
+    print(counts.line(seconds, arguments.dry_run), file=lines)
+    for line in counts.advice():
+        print(line, file=lines)
+    if interrupted:
+        print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
+    elif not counts.photographs:
+        print("no photographs found", file=sys.stderr)
 
+
+def _path(name: str | None) -> Path | None:
+    return Path(name).expanduser() if name else None
+
+
+def _plan(arguments: argparse.Namespace, inputs: list[str], output: str | None) -> "Plan":
+    from wmremoval.restore.jobs import plan_jobs
+
+    listed = listed_names(arguments.files_from, arguments.null) if arguments.files_from else []
+    return plan_jobs([_path(name) for name in inputs], _places(arguments, output), [Path(name) for name in listed])
+
+
+def _places(arguments: argparse.Namespace, output: str | None) -> "Places":
+    from wmremoval.restore.jobs import Places
+    from wmremoval.restore.names import Globs
+
+    return Places(
+        output=_path(output),
+        masks=_path(arguments.masks),
+        mask=_path(arguments.mask),
+        compare=_path(arguments.compare),
+        format=arguments.format,
+        recursive=arguments.recursive,
+        backup=_path(arguments.backup),
+        globs=Globs(tuple(arguments.include), tuple(arguments.exclude)),
+    )
+
+
+def _result_folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
+    """The folders of results that are made for results alone."""
+    output = _path(arguments.output)
+    to_file = output is not None and (output.suffix.lower() in ENDINGS or arguments.output == PIPE)
+    folders = [None if to_file and not output.is_dir() else output]
+    folders += [_path(name) for name in (arguments.masks, arguments.compare, arguments.backup)]
+    return tuple(folder for folder in folders if folder is not None)
+
+
+def _wrong_usage(arguments: argparse.Namespace) -> str | None:
+    """What is wrong with the options, in one line; None if nothing is."""
+    if not arguments.inputs and not arguments.files_from:
+        return "name photographs or folders, or a list of them with --files-from"
+    if arguments.null and not arguments.files_from:
+        return "--null is for the names of --files-from"
+    if arguments.in_place != (arguments.output is None):
+        return "give one of -o OUTPUT and --in-place"
+    if arguments.in_place and not arguments.backup:
+        return "--in-place needs --backup DIR, where each photograph is copied before it is replaced"
+    if arguments.backup and not arguments.in_place:
+        return "--backup is for --in-place; without it no photograph is replaced"
+    if arguments.in_place and arguments.format != "keep":
+        return f"--in-place keeps each photograph's format; leave out --format {arguments.format}"
     if arguments.max_pixels < 1:
-        raise UsageError(f"--max-pixels must be at least 1, got {arguments.max_pixels}")
+        return f"--max-pixels must be at least 1, got {arguments.max_pixels}"
     if arguments.mask and not _path(arguments.mask).exists():
-        raise UsageError(f"--mask {arguments.mask}: no such file or folder")
-    for option in ("masks", "compare"):
+        return f"--mask {arguments.mask}: no such file or folder"
+    for option in ("masks", "compare", "backup"):
         name = getattr(arguments, option)
         if name and _path(name).exists() and not _path(name).is_dir():
-            raise UsageError(f"--{option} {name} is a file; name a folder")
+            return f"--{option} {name} is a file; name a folder"
+    return _wrong_report(arguments)
 
 
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the run like Ctrl-C: the current file is either finished or not written at all."""
+def _wrong_report(arguments: argparse.Namespace) -> str | None:
+    from wmremoval.restore.walk import kind_not_read
 
-    def interrupt(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-@contextmanager
-def _process_group(world: int) -> Iterator[None]:
-    """Connect the processes started by `torchrun`; they exchange data once, at the end."""
-    if world == 1:
-        yield
-        return
-    import torch.distributed as distributed
-
-    distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
+    report = _path(arguments.report)
+    if report is None or not report.exists():
+        return None
+    if report.is_dir():
+        return f"--report {arguments.report} is a folder; name a file"
+    listed = _path(arguments.files_from)
+    if kind_not_read(report) is None or (listed is not None and listed.exists() and report.samefile(listed)):
+        return f"--report {arguments.report} would replace an input; name a file that ends in .json or .jsonl"
+    return None
 
 
-def _gathered(rows: list[dict], rank: int, world: int) -> list[dict]:
-    """The rows of all processes, on the first process."""
-    if world == 1:
-        return rows
-    import torch.distributed as distributed
-
-    parts: list[list[dict]] = [[] for _ in range(world)]
-    distributed.gather_object(rows, parts if rank == 0 else None)
-    return [row for part in parts for row in part] if rank == 0 else rows
-
-
-def _wait_for_all(world: int) -> None:
+def _wrong_pipe(arguments: argparse.Namespace, world: int) -> str | None:
+    """What is wrong with a use of standard input or output, in one line; None if nothing is."""
+    inputs, output = arguments.inputs, arguments.output
+    if PIPE not in (*inputs, output, arguments.files_from):
+        return None
     if world > 1:
-        import torch.distributed as distributed
-
-        distributed.barrier()
+        return "standard input and output are for a single process; name files"
+    if PIPE not in (*inputs, output):
+        return None
+    if len(inputs) != 1 or arguments.files_from or arguments.in_place or _path(inputs[0]).is_dir():
+        return "- is for one photograph to one output"
+    if output != PIPE and _path(output).suffix.lower() not in ENDINGS:
+        return f"a photograph from standard input has no name; name a file instead of {output}"
+    return None

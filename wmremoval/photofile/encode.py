@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 from PIL import Image, ImageFile
 
-from wmremoval.photofile import jpeg, png, tiff
+from wmremoval.photofile import heif, jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
@@ -52,7 +52,7 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         photo.note("the video of the motion photo is kept as it is, and may still show the mark")
     pixels = _Pixels(photo, restored, mask, target)
     update = Update(photo, restored, mask)
-    encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp}
+    encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp, "AVIF": _heif, "HEIC": _heif}
     return encoders[name](update, pixels, quality)
 
 
@@ -228,6 +228,14 @@ def _webp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     icc = photo.icc if own else _profile(photo, pixels.kind)
     exif, xmp = update.exif(photo.exif).removeprefix(jpeg.EXIF), update.xmp(photo.xmp)
     return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, **options)]
+
+
+def _heif(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
+    blocks = {"icc_profile": photo.icc, "exif": update.exif(photo.exif), "xmp": update.xmp(photo.xmp)}
+    options = heif.encoder_options(photo.format, photo.details, quality)
+    blocks = {name: data for name, data in blocks.items() if data}
+    return [_saved(pixels.image(), heif.ENCODERS[photo.format], **blocks, **options)]
 
 
 def _bmp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:

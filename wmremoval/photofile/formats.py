@@ -1,5 +1,6 @@
 """The photograph's pixel kind, metadata and encoding settings, read from the file of each format."""
 
+import os
 import struct
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import exif, jpeg, motion, png, tiff, xmp
+from wmremoval.photofile import exif, heif, jpeg, motion, png, tiff, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -20,7 +21,7 @@ class Photo:
         path: the source file.
         rgb: (H, W, 3) RGB uint8, upright, contiguous; transparency is laid over white. A plain RGB or grey
             photograph has no other copy of its pixels, and a restoration may be written into this array.
-        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", or "" for an image from memory.
+        format: "JPEG", "PNG", "WebP", "TIFF", "BMP", "AVIF", "HEIC", or "" for an image from memory.
         kind: the pixel kind of the file.
         native: (H, W, C) samples of the file, upright; None if `rgb` holds all of them.
         turn: the original EXIF orientation, 1 to 8; `to_pil` turns an image from memory back by it.
@@ -31,6 +32,7 @@ class Photo:
         source: the image from memory, or None.
         trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
         signed: the file holds content credentials (C2PA).
+        times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Photo:
     source: Image.Image | None = None
     trailer: bytes = b""
     signed: bool = False
+    times: os.stat_result | None = None
 
     @property
     def mode(self) -> str:
@@ -88,6 +91,7 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.dpi = (float(dpi[0]), float(dpi[1])) if isinstance(dpi, tuple) and len(dpi) == 2 else None
     photo.icc = image.info.get("icc_profile") or b""
     formats = {"JPEG": _describe_jpeg, "PNG": _describe_png, "WebP": _describe_webp, "TIFF": _describe_tiff}
+    formats |= {"AVIF": _describe_heif, "HEIC": _describe_heif}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
     photo.turn = _turn(photo, image)
@@ -202,6 +206,14 @@ def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         file.seek(16 if head[:4] == b"ANMF" else size + size % 2, 1)
     photo.signed = b"C2PA" in names
     photo.details = {"lossless": next((name for name in names if name in (b"VP8L", b"VP8 ")), b"") == b"VP8L"}
+
+
+def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    photo.exif = (image.info.get("exif") or b"").removeprefix(jpeg.EXIF)
+    photo.xmp = image.info.get("xmp") or b""
+    photo.details = heif.describe(photo.format, image, file)
+    for loss in photo.details["losses"]:
+        photo.note(loss)
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:

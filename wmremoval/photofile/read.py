@@ -12,10 +12,11 @@ import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
-from wmremoval.photofile import exif, png, xmp
+from wmremoval.photofile import exif, heif, png, xmp
 from wmremoval.photofile.cutshort import read_cut_short
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
 from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
+from wmremoval.photofile.kinds import ENDINGS, HEAD, advice, content_format, is_read
 from wmremoval.photofile.pixels import (
     NotSupported,
     PixelKind,
@@ -29,16 +30,6 @@ from wmremoval.photofile.pixels import (
 )
 
 MAX_PIXELS = 250_000_000  # pixels; 750 MB as RGB. Chosen, not measured.
-ENDINGS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".png": "PNG",
-    ".webp": "WebP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
-    ".bmp": "BMP",
-}
-USUAL_ENDING = {"JPEG": ".jpg", "PNG": ".png", "WebP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
 # Called directly, since Image.open applies a lower size limit, which is global to the process.
 READERS = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -55,7 +46,8 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
     """Read a photograph with everything needed to write it back.
 
     Args:
-        path: a JPEG, PNG, WebP, TIFF or BMP file with the ending of its format, in upper or lower case.
+        path: a JPEG, PNG, WebP, TIFF or BMP file, or an AVIF or HEIC where a library for it is installed. Its content
+            tells the format; an ending that says otherwise gives a note.
         max_pixels: the largest accepted width times height; larger files are refused before decoding.
 
     Returns:
@@ -63,7 +55,7 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
 
     Raises:
         ImageError: one line that names the file and the reason: missing, not a regular file, unreadable, empty,
-            damaged, too large, several pictures, an unsupported pixel kind, or a wrong ending.
+            damaged, too large, several pictures, or an unsupported pixel kind.
     """
     with explained(path) as path:
         _check_regular(path)
@@ -81,23 +73,13 @@ def _check_regular(path: Path) -> None:
         raise ImageError(f"{shown(path)}: the file is empty")
 
 
-def content_format(start: bytes) -> str | None:
-    """The format according to the first 12 bytes of a file, or None."""
-    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
-        return "WebP"
-    if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return "TIFF"
-    begins = {b"\xff\xd8\xff": "JPEG", png.SIGNATURE: "PNG", b"BM": "BMP"}
-    return next((name for magic, name in begins.items() if start.startswith(magic)), None)
-
-
 def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
-    start = file.read(64)
+    start = file.read(HEAD)
     name = content_format(start)
     if name is None:
         raise ImageError(f"{shown(path)}: not an image of a known format; give a JPEG, PNG, WebP, TIFF or BMP")
-    if ENDINGS.get(path.suffix.lower()) != name:
-        raise ImageError(f"{shown(path)} is a {name} file: rename it to {USUAL_ENDING[name]}")
+    if not is_read(name):
+        raise ImageError(f"{shown(path)}: {name} is not read; {advice(name)}")
     if name == "WebP":
         _check_size(*_webp_size(start), path, max_pixels)  # Pillow allocates when it opens a WebP
     elif name == "PNG":
@@ -106,15 +88,18 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
         if header.bits == 16 and header.colour == 4:
             raise NotSupported("16-bit grey with transparency is not supported: save it as 16-bit RGBA")
     with quiet_codecs() if name == "TIFF" else nullcontext():
-        return _read_known(file, path, name, max_pixels)
+        photo = _read_known(file, path, name, max_pixels)
+    if ENDINGS.get(path.suffix.lower(), name) != name:
+        photo.note(f"the file is a {name} by its content, whatever its ending says, and is written as one")
+    return photo
 
 
 def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo:
     file.seek(0)
-    with READERS[name](file) as image:
+    with (READERS.get(name) or heif.reader(name))(file) as image:
         _check_size(*image.size, path, max_pixels)
         frames = getattr(image, "n_frames", 1)
-        if frames > 1:
+        if frames > 1 and name != "HEIC":  # which says which picture is the first
             what = "pages: save each page as its own file" if name == "TIFF" else "frames: save one as its own file"
             raise ImageError(f"{shown(path)}: has {frames} {what}")
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))

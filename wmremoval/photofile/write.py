@@ -1,8 +1,9 @@
 """Writing a restored photograph, in its own format or converted; the file appears whole or not at all."""
 
 import io
+import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,11 @@ from PIL import Image
 
 from wmremoval.files import atomic_path
 from wmremoval.images import DAMAGED, ImageError
-from wmremoval.photofile.encode import encode
+from wmremoval.photofile.encode import Pieces, encode
 from wmremoval.photofile.errors import one_line, quiet, shown
 from wmremoval.photofile.formats import Photo
+from wmremoval.photofile.kinds import ENDINGS
 from wmremoval.photofile.pixels import NotSupported
-from wmremoval.photofile.read import ENDINGS
 
 FORMATS = {"png": ("PNG", ".png"), "jpeg": ("JPEG", ".jpg"), "webp": ("WebP", ".webp")}
 
@@ -52,7 +53,7 @@ def write_photo(
         photo: from `read_photo`. Losses of the output format are added to `photo.notes`.
         restored: (H, W, 3) RGB uint8, upright; may be `photo.rgb` itself, changed only inside the mask.
         mask: (H, W) uint8; pixels of value 0 stay bit for bit as in the input, unless the format is lossy.
-        path: the output file; an existing file is replaced.
+        path: the output file; an existing file is replaced. It gets the time and permissions in `photo.times`.
         format: "keep" for the photograph's own format with its mode and metadata; "png", "jpeg" or "webp".
         quality: 1 to 100 for lossy formats, or "keep". With "keep":
             a JPEG keeps its quantisation tables;
@@ -63,6 +64,19 @@ def write_photo(
     Raises:
         ImageError: one line: the format cannot hold the photograph, or the file cannot be written.
         ValueError: the arrays do not fit the photograph, or the format or quality is unknown.
+    """
+    pieces = encoded(photo, restored, mask, path, format, quality)
+    with _explained(Path(path), photo.format if format == "keep" else FORMATS[format][0]):
+        _write_whole(Path(path), pieces, photo.times)
+
+
+def encoded(
+    photo: Photo, restored: np.ndarray, mask: np.ndarray, path: str | Path, format: str, quality: int | str
+) -> Pieces:
+    """The pieces of the file that `write_photo`, which has the same arguments, writes.
+
+    Raises:
+        ImageError, ValueError: as for `write_photo`.
     """
     path = Path(path)
     name = photo.format if format == "keep" else _format_and_ending(format)[0]
@@ -75,7 +89,7 @@ def write_photo(
             f"the photograph is {photo.rgb.shape}, the restoration {restored.shape}, the mask {mask.shape}"
         )
     with _explained(path, name), quiet():
-        _write_whole(path, encode(photo, restored, mask, name, None if quality == "keep" else quality))
+        return encode(photo, restored, mask, name, None if quality == "keep" else quality)
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:
@@ -104,17 +118,24 @@ def _explained(path: Path, name: str) -> Iterator[None]:
         raise ImageError(f"{shown(path)}: cannot be written as {name} ({one_line(error, path)})") from None
 
 
-def copy_file(source: str | Path, path: str | Path) -> None:
-    """Copy a file byte for byte; the copy appears whole or not at all.
+def copy_file(source: str | Path, path: str | Path, times: os.stat_result | None = None) -> None:
+    """Copy a file byte for byte; the copy appears whole or not at all, with `times` if they are given.
 
     Raises:
         ImageError: one line: the copy cannot be written.
     """
     with _explained(Path(path), "a copy"):
-        _write_whole(Path(path), [Path(source).read_bytes()])
+        _write_whole(Path(path), [Path(source).read_bytes()], times)
 
 
-def _write_whole(path: Path, pieces: Iterable[bytes | memoryview]) -> None:
-    with atomic_path(path) as temporary, temporary.open("xb") as file:
-        for piece in pieces:
-            file.write(piece)
+def _write_whole(path: Path, pieces: Iterable[bytes | memoryview], times: os.stat_result | None = None) -> None:
+    with atomic_path(path) as temporary:
+        with temporary.open("xb") as file:
+            if times is not None:  # before the pixels: others may not be allowed to see them
+                with suppress(OSError):  # a file system without permission bits
+                    os.chmod(temporary, times.st_mode & 0o777)
+            for piece in pieces:
+                file.write(piece)
+        if times is not None:
+            with suppress(OSError):  # one that does not set times for this user
+                os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))

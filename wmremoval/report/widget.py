@@ -14,7 +14,8 @@ from wmremoval.data.marks import WatermarkConfig, blend, draw_mark
 from wmremoval.data.photos import sample_scenes
 from wmremoval.images import ImageError, write_image
 from wmremoval.photofile.errors import explained, shown
-from wmremoval.photofile.read import ENDINGS, read_photo
+from wmremoval.photofile.kinds import ENDINGS
+from wmremoval.photofile.read import read_photo
 from wmremoval.photofile.write import write_mask, write_photo
 from wmremoval.report.style import BLUE, finish_panel, heat_panel, new_figure
 from wmremoval.restore.remover import Remover, Result

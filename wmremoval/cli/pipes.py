@@ -1,0 +1,49 @@
+"""`-` as a photograph: standard input becomes a file, and a result becomes standard output."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+PIPE = "-"
+SENT, RECEIVED = "standard output", "standard input"  # names of the files, which messages show
+
+
+@contextmanager
+def piped(inputs: list[str], output: str | None) -> Iterator[tuple[list[str], str | None]]:
+    """Yield the inputs and the output with a file in place of `-`; a result goes to standard output at the end.
+
+    Raises:
+        OSError: standard input cannot be read, or standard output not be written.
+    """
+    if PIPE not in (*inputs, output):
+        yield inputs, output
+        return
+    with TemporaryDirectory(prefix="wmremoval-") as folder:
+        source, sent = Path(folder) / RECEIVED, Path(folder) / SENT
+        if PIPE in inputs:
+            with source.open("wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [str(source) if name == PIPE else name for name in inputs], str(sent) if output == PIPE else output
+        if output == PIPE and sent.is_file():
+            with sent.open("rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
+            sys.stdout.flush()
+
+
+def listed_names(name: str, null: bool) -> list[str]:
+    """The file names in a list; `-` is standard input. Empty lines are left out.
+
+    Args:
+        name: the list.
+        null: True if a NUL byte ends each name, else a line break does.
+
+    Raises:
+        OSError: the list cannot be read.
+    """
+    data = sys.stdin.buffer.read() if name == PIPE else Path(name).expanduser().read_bytes()
+    names = data.split(b"\0") if null else data.removeprefix(b"\xef\xbb\xbf").splitlines()
+    return [os.fsdecode(each) for each in names if each]

@@ -1,0 +1,105 @@
+"""The options of `wmremoval remove`: one table, in the groups of its help text."""
+
+import argparse
+from typing import Any
+
+from wmremoval.photofile.read import MAX_PIXELS
+from wmremoval.photofile.write import FORMATS
+from wmremoval.restore.user_mask import GROW
+
+USAGE = """wmremoval remove INPUT... -o OUTPUT [options]
+       wmremoval remove INPUT... --in-place --backup DIR [options]"""
+EXAMPLES = """examples:
+  wmremoval remove photo.jpg -o clean.jpg
+  wmremoval remove photos/ -o clean/ --recursive --masks masks/ --report report.json
+  wmremoval remove photos/ --in-place --backup originals/ --recursive
+  find . -name '*.jpg' -print0 | wmremoval remove --files-from - --null -o clean/ --dry-run
+  wmremoval remove - -o - < photo.jpg > clean.jpg
+  torchrun --nproc-per-node 4 -m wmremoval remove photos/ -o clean/ --recursive --report report.jsonl"""
+DESCRIPTION = """Remove visible watermarks from photographs; unmarked pixels and all metadata stay as they are.
+Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed."""
+
+
+def _number(least: int, most: int, *words: str):
+    """A reader of a whole number in a range, or of one of some words."""
+
+    def read(text: str) -> int | str:
+        if text in words:
+            return text
+        if text.isdecimal() and least <= int(text) <= most:
+            return int(text)
+        raise argparse.ArgumentTypeError(
+            f"must be {least} to {most}{''.join(f', or {w}' for w in words)}, not {text!r}"
+        )
+
+    return read
+
+
+def _option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    return names, settings
+
+
+_FLAG: dict[str, Any] = {"action": "store_true"}
+_MANY: dict[str, Any] = {"action": "append", "default": [], "metavar": "GLOB"}
+
+OPTIONS = {
+    "photographs": (
+        _option("inputs", nargs="*", metavar="INPUT", help="photographs and folders of them; - is standard input"),
+        _option("--recursive", **_FLAG, help="include sub-folders"),
+        _option("--include", **_MANY, help="read only files of this name, or path if it has a /; may be repeated"),
+        _option("--exclude", **_MANY, help="leave out files and folders of this name or path; may be repeated"),
+        _option("--files-from", metavar="FILE", help="read names from a file, one a line; - is standard input"),
+        _option("--null", **_FLAG, help="names in that file end with a NUL byte, as by find -print0"),
+        _option("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"refuse larger, default {MAX_PIXELS}"),
+    ),
+    "results": (
+        _option("-o", "--output", help="a folder, or a file for one photograph; - is standard output"),
+        _option("--in-place", **_FLAG, help="replace photographs that have a mark, each after a backup"),
+        _option("--backup", metavar="DIR", help="copy them there first; needed by --in-place"),
+        _option("--overwrite", **_FLAG, help="replace existing outputs"),
+        _option("--format", default="keep", choices=("keep", *FORMATS), help="output format, default keep"),
+        _option(
+            "--quality", type=_number(1, 100, "keep"), default="keep", metavar="N|keep", help="1 to 100, default keep"
+        ),
+        _option("--no-times", **_FLAG, help="do not give results the photograph's time and permissions"),
+    ),
+    "masks and reports": (
+        _option(
+            "--mask", metavar="FILE|DIR", help="change only where this is bright (DIR/<name>.png, or another format)"
+        ),
+        _option(
+            "--grow", type=_number(0, 1000), default=GROW, metavar="N", help=f"widen it by N pixels, default {GROW}"
+        ),
+        _option("--masks", metavar="DIR", help="save the mask of each photograph as DIR/<name>.png, 8-bit grey"),
+        _option("--compare", metavar="DIR", help="save before and after side by side as DIR/<name>.jpg"),
+        _option("--report", metavar="FILE", help="write each outcome: .json at the end, .jsonl line by line"),
+        _option("--dry-run", **_FLAG, help="say what would be done; write nothing but --masks and --report"),
+    ),
+    "network": (
+        _option("--weights", metavar="FILE", help=".safetensors, .pth or run's folder; default: the package's"),
+        _option("--device", default="auto", help="auto, cpu or cuda"),
+        _option("--precision", default="auto", help="auto, float32 or bf16"),
+        _option("--max-memory", type=int, default=2000, metavar="MB", help="memory on the CPU, default 2000"),
+    ),
+}
+
+
+def add_options(commands: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add the command with all its options."""
+    command = commands.add_parser(
+        "remove",
+        help="remove watermarks from photographs and folders of them",
+        usage=USAGE,
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=_formatter,
+    )
+    for title, options in OPTIONS.items():
+        group = command.add_argument_group(title)
+        for names, settings in options:
+            group.add_argument(*names, **settings)
+    return command
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, max_help_position=26, width=110)

@@ -1,0 +1,266 @@
+"""From the paths that a user names to jobs: one photograph each, with the places of all its results."""
+
+import os
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePath
+
+from wmremoval.photofile.errors import shown
+from wmremoval.photofile.kinds import ENDINGS, NOT_WRITTEN, advice, bare_name, file_kind
+from wmremoval.photofile.write import FORMATS, output_suffix
+from wmremoval.restore.names import Globs, ListedFolder, name_key, numbered
+from wmremoval.restore.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
+
+RESULTS = ("output", "mask_out", "compare", "backup")  # the fields of a `Job` that are written
+
+
+class UsageError(ValueError):
+    """The request makes no sense as a whole; no file has been touched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One photograph to restore."""
+
+    source: Path
+    name: str  # relative to the folder it was found in, with "/"; what reports call it
+    output: Path
+    mask_out: Path | None = None  # where the found mask goes
+    mask_in: Path | None = None  # the user's own mask
+    compare: Path | None = None  # where the picture of before and after goes
+    backup: Path | None = None  # where the photograph is copied to before it is replaced
+    format: str = "keep"
+    problem: str | None = None  # why it cannot even be tried
+    notes: tuple[str, ...] = ()  # what the user should know
+
+
+@dataclass(frozen=True)
+class Places:
+    """The places of the results and the choice of files, as the command line names them."""
+
+    output: Path | None  # None: in place, and `backup` is set
+    masks: Path | None = None
+    mask: Path | None = None
+    compare: Path | None = None
+    format: str = "keep"
+    recursive: bool = False
+    backup: Path | None = None
+    globs: Globs = field(default_factory=Globs)
+
+    @property
+    def results(self) -> list[Path]:
+        """The folders that results go to."""
+        return [place for place in (self.output, self.masks, self.compare, self.backup) if place is not None]
+
+
+@dataclass
+class Plan:
+    """The jobs of a run, lines on what is unusual, and the number of files left out by their kind."""
+
+    jobs: list[Job]
+    remarks: list[str] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)
+
+
+def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = ()) -> Plan:
+    """One job a photograph of all inputs.
+
+    Args:
+        inputs: files and folders. A file's result lies at the top of the output folder.
+        places: the places of the results.
+        listed: files and folders of a list. A file named by a relative path keeps its folders in the output folder.
+
+    Raises:
+        UsageError: an output that is an input, a file where a folder is needed, or two results of one photograph in one
+            place.
+    """
+    to_file = _single_file([*inputs, *listed], places)
+    planner = _Planner(places)
+    plan = Plan([])
+    for path, relative in [(path, PurePath(path.name)) for path in inputs] + [(path, _kept(path)) for path in listed]:
+        if path.is_dir():
+            _refuse_same_folder(path, places)
+            found = find_photographs(path, places.results, places.globs, places.recursive)
+            plan.jobs += [planner.job(path / name, name) for name in found.names]
+            plan.remarks += found.remarks
+            plan.left_out += found.left_out
+        elif not places.globs.want(relative):
+            plan.left_out[EXCLUDED] += 1
+        elif to_file:
+            plan.jobs.append(planner.job(path, relative, places.output, _wanted_format(path, places)))
+        else:
+            plan.jobs.append(planner.job(path, relative))
+    jobs = _each_file_once(plan.jobs) if places.output is None else plan.jobs
+    plan.jobs = _without_clashes(_told_apart(jobs))
+    _refuse_overwritten_inputs(plan.jobs)
+    return plan
+
+
+def share_of(jobs: Iterable[Job], rank: int, world: int) -> list[Job]:
+    """The jobs of one process of several: by a hash of the name, the same on every machine."""
+    return [job for job in jobs if zlib.crc32(os.fsencode(job.name)) % world == rank]
+
+
+def _kept(path: Path) -> PurePath:
+    """The path below the output folder of a listed file: its own if that is relative and leads down, else its name."""
+    below = not path.is_absolute() and ".." not in path.parts
+    return PurePath(path) if below else PurePath(path.name)
+
+
+def _single_file(inputs: Sequence[Path], places: Places) -> bool:
+    """True if one photograph goes to a named file instead of into a folder."""
+    output = places.output
+    if output is None:
+        return False
+    ending = output.suffix.lower()
+    if ending not in ENDINGS or output.is_dir():
+        if output.exists() and not output.is_dir():
+            raise UsageError(f"{shown(output)} is a file; name a folder, or a file with a photograph's ending")
+        if ending in NOT_WRITTEN and not output.exists():
+            raise UsageError(f"{shown(output)}: no photograph is written as {ending}; name another ending, or a folder")
+        return False
+    if len(inputs) != 1 or inputs[0].is_dir():
+        raise UsageError(f"several photographs cannot go to the one file {shown(output)}; name a folder")
+    return True
+
+
+def _wanted_format(path: Path, places: Places) -> str:
+    """The format of one file that goes to one file: the ending of the output chooses it."""
+    theirs = ENDINGS[places.output.suffix.lower()]
+    by_name = {name: key for key, (name, _) in FORMATS.items()}
+    if places.format != "keep" and FORMATS[places.format][0] != theirs:
+        raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree")
+    ours = file_kind(path) if path.exists() else ""
+    ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
+    if places.format != "keep" or ours == theirs:
+        return places.format
+    if theirs not in by_name:
+        raise UsageError(f"a photograph can be converted to {', '.join(FORMATS)}, not to {theirs}")
+    return by_name[theirs]
+
+
+class _Planner:
+    """Makes the job of each photograph; holds the listing of the folder of masks."""
+
+    def __init__(self, places: Places):
+        self.places = places
+        self.masks = ListedFolder(places.mask) if places.mask is not None and places.mask.is_dir() else None
+
+    def job(self, path: Path, name: PurePath, output: Path | None = None, format: str | None = None) -> Job:
+        """The job of the photograph `path`, whose results have the name `name` below their folders."""
+        places, format = self.places, format or self.places.format
+        bare = bare_name(name.name)
+        if output is None and places.output is None:
+            output = path
+        elif output is None:
+            ending = output_suffix(name, format)
+            output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
+        mask_in = places.mask if self.masks is None else self._mask_of(name)
+        return Job(
+            source=path,
+            name=name.as_posix(),
+            output=output,
+            mask_out=places.masks / name.with_name(bare + ".png") if places.masks else None,
+            mask_in=mask_in,
+            compare=places.compare / name.with_name(bare + ".jpg") if places.compare else None,
+            backup=places.backup / name if places.backup else None,
+            format=format,
+            problem=self._problem(path, name, mask_in),
+        )
+
+    def _mask_of(self, name: PurePath) -> Path | None:
+        bare = bare_name(name.name)
+        usual = [f"{name.name}.png", f"{bare}.png"]
+        others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
+        return self.masks.find(name.parent, usual + others)
+
+    def _problem(self, path: Path, name: PurePath, mask_in: Path | None) -> str | None:
+        kind = kind_not_read(path) if path.exists() else None
+        if kind is not None and (kind in NO_PICTURE or kind.startswith(".")):
+            return f"{shown(path)}: not a photograph by its content or ending; known are {' '.join(ENDINGS)}"
+        if kind is not None:
+            return f"{shown(path)}: {kind} is not read; {advice(kind)}"
+        if self.masks is not None and mask_in is None:
+            wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
+            return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}"
+        return None
+
+
+def _refuse_same_folder(folder: Path, places: Places) -> None:
+    options = {"--output": places.output, "--masks": places.masks, "--compare": places.compare}
+    for option, place in (options | {"--backup": places.backup}).items():
+        if place and place.is_dir() and identity(place) == identity(folder):
+            raise UsageError(f"{option} is the folder of the photographs, which are never overwritten; name another")
+
+
+def _each_file_once(jobs: list[Job]) -> list[Job]:
+    """In place, a file that is named twice, or has two names, is restored once; the later job says so."""
+    seen: dict[tuple[int, int], Job] = {}
+    result = []
+    for job in jobs:
+        other = seen.setdefault(identity(job.source), job) if job.source.exists() else job
+        problem = f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place"
+        result.append(job if other is job else replace(job, problem=job.problem or problem))
+    return result
+
+
+def _told_apart(jobs: list[Job]) -> list[Job]:
+    """Other names for results that would share one place, or places that differ only in case or Unicode form.
+
+    Results of `a.jpg` and `a.tif` that become `a.png` are named `a.jpg.png` and `a.tif.png`; one that keeps its own
+    name keeps it. Names that differ only in case get a number, since many systems do not tell them apart.
+    """
+    for kind in RESULTS:
+        keys = [name_key(place) if (place := getattr(job, kind)) is not None else None for job in jobs]
+        count, taken = Counter(keys), {}
+        for i, job in enumerate(jobs):
+            if count[keys[i]] == 1 or keys[i] is None:
+                continue
+            wanted = place = getattr(job, kind)
+            own = PurePath(job.name).name
+            if kind in ("mask_out", "compare") or (kind == "output" and job.format != "keep" and place.name != own):
+                place = place.with_name(own + place.suffix)
+            place = numbered(place, wanted, taken, count)
+            taken[name_key(place)] = str(place)
+            if place != wanted:
+                told = f"written as {place.name}, since another photograph's result is {wanted.name}"
+                notes = (*job.notes, told) if kind == "output" else job.notes
+                jobs[i] = replace(job, notes=notes, **{kind: place})
+    return jobs
+
+
+def _without_clashes(jobs: list[Job]) -> list[Job]:
+    """Give each place to the first photograph that would be written there; the others get a problem that says why."""
+    taken: dict[str, Job] = {}
+    result = []
+    for job in jobs:
+        places = [place for kind in RESULTS if (place := getattr(job, kind)) is not None]
+        keys = [name_key(place.absolute()) for place in places]
+        if len(set(keys)) < len(keys):
+            raise UsageError(f"two results of {shown(job.source)} would go to one file; use different folders")
+        for place, key in zip(places, keys, strict=True):
+            other = taken.setdefault(key, job)
+            if other is not job and job.problem is None:
+                problem = (
+                    f"{shown(job.source)}: would be written to {shown(place)} as {shown(other.source)} is; "
+                    "rename it, or give it another folder"
+                )
+                job = replace(job, problem=problem)
+        result.append(job)
+    return result
+
+
+def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
+    """No result on a photograph or mask that is read, through links neither; but in place, on the photograph itself."""
+    inputs = {identity(path) for job in jobs for path in (job.source, job.mask_in) if path and path.is_file()}
+    for job in jobs:
+        for kind in RESULTS:
+            place = getattr(job, kind)
+            if place is None or (kind == "output" and job.backup is not None) or not place.is_file():
+                continue
+            if identity(place) in inputs:
+                raise UsageError(
+                    f"{shown(place)} is one of the inputs, which are never overwritten; name another output"
+                )
