@@ -46,7 +46,7 @@ def bad_files(folder):
     frames = {"save_all": True, "append_images": [picture("RGB").rotate(9), picture("RGB").rotate(20)]}
     for name, what in [("moving.png", "frames"), ("moving.webp", "frames"), ("pages.tif", "pages")]:
         picture("RGB").save(folder / name, **frames)
-        yield name, f"{name}: has 3 {what}"
+        yield name, f"{name}: has 3 {what}: "
     Image.new("F", (4, 4)).save(folder / "float.tif")
     yield "float.tif", "32-bit float pixels are not supported: save it as RGB with 8 or 16 bits a channel"
     Image.new("I", (4, 4)).save(folder / "integer.tif")

@@ -11,6 +11,7 @@ from scenes import picture, png, restoration, scene, through
 from test_metadata_kept import chunks_of, segments_of
 from test_orientation_and_previews import erased, exif_with_thumbnail, marked
 
+from wmremoval.images import ImageError
 from wmremoval.photofile.read import read_photo
 from wmremoval.photofile.write import copy_file, write_photo
 
@@ -202,3 +203,44 @@ def test_a_thumbnail_with_a_broken_offset_is_left_out_of_the_new_block():
     block[at : at + 4] = b"\xff\xff\xff\x7f"
     new, kept = with_thumbnail(bytes(block), np.zeros((40, 60, 3), np.uint8), False)
     assert not kept and len(new) == len(block)
+
+
+def pages(path, *kinds, **options):
+    """A TIFF with a full page and further pages of these subfile types."""
+    values = scene(40, 48, 3)
+    with tifffile.TiffWriter(path, **options) as writer:
+        writer.write(values, photometric="rgb", metadata=None)
+        for kind in kinds:
+            page = values[..., 0] > 90 if kind == 4 else values[::4, ::4] if kind == 1 else values
+            writer.write(page, photometric="mask" if kind == 4 else None, subfiletype=kind, metadata=None)
+    return values
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}, {"byteorder": ">"}])
+def test_reduced_pages_and_masks_of_a_tiff_are_dropped_with_a_note(tmp_path, options):
+    path = tmp_path / "a.tif"
+    values = pages(path, 1, 4, **options)
+    photo, _, mask, out = through(path)
+    assert photo.notes == ["the further pictures inside the file (reduced or mask) are not kept"]
+    with tifffile.TiffFile(out) as new:
+        assert len(new.pages) == 1 and np.array_equal(new.pages[0].asarray()[mask == 0], values[mask == 0])
+
+
+@pytest.mark.parametrize("options", [{}, {"bigtiff": True}])
+def test_a_tiff_of_several_full_pages_is_refused_with_a_remedy(tmp_path, options):
+    pages(tmp_path / "a.tif", 1, 0, **options)
+    with pytest.raises(ImageError, match=r"^a\.tif: has 3 pages: save each page as its own file$"):
+        read_photo(tmp_path / "a.tif")
+
+
+def test_pages_in_a_circle_end(tmp_path):
+    path = tmp_path / "a.tif"
+    pages(path, 1)
+    data = bytearray(path.read_bytes())
+    first = struct.unpack_from("<I", data, 4)[0]
+    link = first + 2 + 12 * struct.unpack_from("<H", data, first)[0]
+    second = struct.unpack_from("<I", data, link)[0]
+    last = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
+    data[last : last + 4] = struct.pack("<I", first)
+    path.write_bytes(data)
+    assert len(read_photo(path).notes) == 1

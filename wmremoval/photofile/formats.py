@@ -217,6 +217,11 @@ def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    others = tiff.is_secondary(file)[1:]
+    if not all(others):
+        raise NotSupported(f"has {1 + len(others)} pages: save each page as its own file")
+    if others or tiff.SUB_DIRECTORIES in image.tag_v2:
+        photo.note("the further pictures inside the file (reduced or mask) are not kept")
     tags = tiff.read_tags(file)
     by_number = tiff.numbers(tags)
     if tiff.PHOTOSHOP_LAYERS in by_number:

@@ -98,10 +98,10 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
     file.seek(0)
     with (READERS.get(name) or heif.reader(name))(file) as image:
         _check_size(*image.size, path, max_pixels)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and name != "HEIC":  # which says which picture is the first
-            what = "pages: save each page as its own file" if name == "TIFF" else "frames: save one as its own file"
-            raise ImageError(f"{shown(path)}: has {frames} {what}")
+        # A HEIC says which picture is the first; `describe` looks at the pages of a TIFF.
+        frames = 1 if name in ("HEIC", "TIFF") else getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise NotSupported(f"has {frames} frames: animations are not restored; save the frame you need as a PNG")
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
         describe(photo, image, file)
         deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"

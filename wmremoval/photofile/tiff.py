@@ -20,6 +20,9 @@ STORAGE = frozenset(
      34025, 34026, 34027, 34028, 34029, 34030, 37724)
 )  # fmt: skip
 PHOTOSHOP_RESOURCES, PHOTOSHOP_LAYERS, CREDENTIALS = 34377, 37724, 52545
+NEW_SUBFILE, OLD_SUBFILE, SUB_DIRECTORIES = 254, 255, 330
+REDUCED, MASK, OLD_REDUCED = 1, 4, 2  # values of the two subfile tags; the first two are bits
+MOST_PAGES = 1000  # of which the kind is read; more are as good as several. Not measured.
 MOST_METADATA = 64 << 20  # bytes of values held in memory; chosen, not measured
 
 
@@ -53,6 +56,12 @@ def read_tags(file: BinaryIO) -> list[Tag]:
     Raises:
         ValueError: the file is not a TIFF, or has over 64 MB of values.
     """
+    order, big, offset = _header(file)
+    return _directory(file, order, big, offset, [MOST_METADATA], 0)
+
+
+def _header(file: BinaryIO) -> tuple[str, bool, int]:
+    """Byte order for `struct`, True for a BigTIFF, and the position of the first directory."""
     file.seek(0)
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -61,8 +70,38 @@ def read_tags(file: BinaryIO) -> list[Tag]:
     big = struct.unpack(order + "H", head[2:4])[0] == 43
     if big and len(head) < 16:
         raise ValueError("no TIFF header")
-    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
-    return _directory(file, order, big, offset, [MOST_METADATA], 0)
+    return order, big, struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
+
+
+def is_secondary(file: BinaryIO) -> list[bool]:
+    """For each page of a TIFF: True if it is a reduced picture or a mask of another page; at most `MOST_PAGES` pages.
+
+    Pillow was tried: it cannot go past a page whose pixels it cannot read, such as a mask.
+    Source: TIFF 6.0, NewSubfileType and SubfileType.
+
+    Raises:
+        ValueError: the file is not a TIFF.
+    """
+    order, big, offset = _header(file)
+    count_form, word, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
+    pages: dict[int, bool] = {}
+    while offset and offset not in pages and len(pages) < MOST_PAGES:
+        file.seek(min(offset, 1 << 60))
+        head = file.read(struct.calcsize(order + count_form))
+        if len(head) < struct.calcsize(order + count_form):
+            break
+        count = min(struct.unpack(order + count_form, head)[0], 65535)
+        body = file.read(count * entry + struct.calcsize(order + word))
+        pages[offset] = False
+        for at in range(0, min(count * entry, len(body) - entry), entry):
+            number, kind = struct.unpack_from(order + "HH", body, at)
+            value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), body, at + entry - (8 if big else 4))[0]
+            pages[offset] |= (number == NEW_SUBFILE and value & (REDUCED | MASK) != 0) or (
+                number == OLD_SUBFILE and value == OLD_REDUCED
+            )
+        rest = body[count * entry :]
+        offset = struct.unpack(order + word, rest)[0] if len(rest) == struct.calcsize(order + word) else 0
+    return list(pages.values())
 
 
 def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[int], depth: int) -> list[Tag]:
