@@ -83,43 +83,43 @@ def is_secondary(file: BinaryIO) -> list[bool]:
         ValueError: the file is not a TIFF.
     """
     order, big, offset = _header(file)
-    count_form, word, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
     pages: dict[int, bool] = {}
     while offset and offset not in pages and len(pages) < MOST_PAGES:
-        file.seek(min(offset, 1 << 60))
-        head = file.read(struct.calcsize(order + count_form))
-        if len(head) < struct.calcsize(order + count_form):
-            break
-        count = min(struct.unpack(order + count_form, head)[0], 65535)
-        body = file.read(count * entry + struct.calcsize(order + word))
+        entries, following = _entries(file, order, big, offset)
         pages[offset] = False
-        for at in range(0, min(count * entry, len(body) - entry), entry):
-            number, kind = struct.unpack_from(order + "HH", body, at)
-            value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), body, at + entry - (8 if big else 4))[0]
-            pages[offset] |= (number == NEW_SUBFILE and value & (REDUCED | MASK) != 0) or (
-                number == OLD_SUBFILE and value == OLD_REDUCED
-            )
-        rest = body[count * entry :]
-        offset = struct.unpack(order + word, rest)[0] if len(rest) == struct.calcsize(order + word) else 0
+        for entry in entries:
+            number, kind = struct.unpack_from(order + "HH", entry)
+            value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), entry, 12 if big else 8)[0]
+            pages[offset] |= number == NEW_SUBFILE and value & (REDUCED | MASK) != 0
+            pages[offset] |= number == OLD_SUBFILE and value == OLD_REDUCED
+        offset = following
     return list(pages.values())
 
 
-def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[int], depth: int) -> list[Tag]:
-    entry, word = (20, 8) if big else (12, 4)
+def _entries(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[list[bytes], int]:
+    """The entries of the directory at an offset, and the offset of the following page; 0 if there is none."""
+    size, count_form, word = (20, order + "Q", order + "Q") if big else (12, order + "H", order + "I")
     file.seek(min(offset, 1 << 60))
-    head = file.read(8 if big else 2)
-    if len(head) < (8 if big else 2):
-        return []
-    count = min(struct.unpack(order + ("Q" if big else "H"), head)[0], 65535)
-    body = file.read(count * entry)
+    head = file.read(struct.calcsize(count_form))
+    if len(head) < struct.calcsize(count_form):
+        return [], 0
+    count = min(struct.unpack(count_form, head)[0], 65535)
+    body = file.read(count * size)
+    link = file.read(struct.calcsize(word))
+    following = struct.unpack(word, link)[0] if len(link) == struct.calcsize(word) else 0
+    return [body[at : at + size] for at in range(0, len(body) - size + 1, size)], following
+
+
+def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[int], depth: int) -> list[Tag]:
+    word = 8 if big else 4
     tags = []
-    for start in range(0, len(body) - entry + 1, entry):
-        number, kind = struct.unpack_from(order + "HH", body, start)
-        values = struct.unpack_from(order + ("Q" if big else "I"), body, start + 4)[0]
+    for entry in _entries(file, order, big, offset)[0]:
+        number, kind = struct.unpack_from(order + "HH", entry)
+        values = struct.unpack_from(order + ("Q" if big else "I"), entry, 4)[0]
         size = values * SIZES.get(kind, 0)
         if (number in STORAGE and number != PHOTOSHOP_LAYERS) or not size:
             continue
-        place = body[start + entry - word : start + entry]
+        place = entry[-word:]
         pointer = struct.unpack(order + ("Q" if big else "I"), place)[0]
         if number in POINTERS:
             if depth < 2:
