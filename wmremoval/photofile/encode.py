@@ -9,9 +9,11 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 from PIL import Image, ImageFile
 
+from wmremoval.files import first_line
 from wmremoval.photofile import heif, jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
+from wmremoval.photofile.jpegblocks import Blocks, can_keep_blocks, is_picture
 from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
 from wmremoval.photofile.png import Chunk
 from wmremoval.photofile.read import restored_strips
@@ -62,8 +64,8 @@ class _Pixels:
     def __init__(self, photo: Photo, restored: np.ndarray, mask: np.ndarray, target: PixelKind):
         self.photo, self.restored, self.mask, self.kind = photo, restored, mask, target
 
-    def strips(self) -> Iterator[tuple[slice, np.ndarray]]:
-        for rows, strip in restored_strips(self.photo, self.restored, self.mask):
+    def strips(self, multiple: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, strip in restored_strips(self.photo, self.restored, self.mask, multiple):
             same = self.kind is self.photo.kind
             yield rows, strip if same else converted(self.photo.kind, strip, self.kind)
 
@@ -123,7 +125,7 @@ def _saved(image: Image.Image, name: str, **options) -> memoryview:
 
 @contextmanager
 def _larger_buffer(pixels: int) -> Iterator[None]:
-    """Enlarge Pillow's buffer for a progressive JPEG: libjpeg writes the last scan in one piece."""
+    """Enlarge Pillow's buffer for a JPEG that is progressive or has tables of its own: libjpeg writes it in one piece."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, 6 * pixels + 65536)
     try:
@@ -135,6 +137,36 @@ def _larger_buffer(pixels: int) -> Iterator[None]:
 def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo = update.photo
     details = photo.details if photo.format == "JPEG" else {}
+    encoded = _jpeg_blocks(photo, pixels) if quality is None and can_keep_blocks(photo) else None
+    if encoded is None:
+        encoded = _whole_jpeg(photo, pixels, quality)
+    segments = update.segments() if details else _new_segments(update, pixels.kind)
+    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
+    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
+
+
+def _jpeg_blocks(photo: Photo, pixels: _Pixels) -> memoryview | None:
+    """The JPEG of the source with new coefficients where the mask is; None, with a note, if that fails."""
+    try:
+        blocks = Blocks(photo)
+        for rows, strip in pixels.strips(blocks.rows):
+            if pixels.mask[rows].any():
+                blocks.replace(rows.start, strip, pixels.mask[rows])
+        encoded = blocks.encoded()
+        if is_picture(encoded, photo.size):
+            return memoryview(encoded)
+        reason = "the result is not readable"
+    except ImportError:
+        reason = "the package jpeglib is not installed"
+    except (OSError, ValueError) as error:
+        reason = first_line(error)
+    photo.note(f"the JPEG is coded anew as a whole, since its blocks could not be copied ({reason})")
+    return None
+
+
+def _whole_jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> memoryview:
+    """All pixels coded anew by Pillow, with the tables, sampling and coding of the source."""
+    details = photo.details if photo.format == "JPEG" else {}
     options = {"subsampling": details.get("sampling", 0 if quality is None else -1)}
     if details and details["sampling"] < 0 and len(details["components"]) == 3 and not details["rgb"]:
         photo.note("an unusual chroma subsampling is written as 4:4:4")
@@ -145,14 +177,11 @@ def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
         options["quality"] = quality or LOSSY_QUALITY
     if details.get("rgb"):
         options |= {"keep_rgb": True, "subsampling": -1}
-    progressive = details.get("progressive", False)
+    progressive, optimised = details.get("progressive", False), details.get("optimised", False)
     coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns: few decoders read these
-    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
+    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive or optimised else 0)
     with buffer, quiet_codecs() if coarse else nullcontext():
-        encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
-    segments = update.segments() if details else _new_segments(update, pixels.kind)
-    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
+        return _saved(pixels.image(), "JPEG", progressive=progressive, optimize=optimised, **options)
 
 
 def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:

@@ -3,6 +3,7 @@
 import os
 import struct
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -152,11 +153,15 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         "segments": segments,
         "quantization": dict(image.quantization),
         "components": [layer[3] for layer in image.layer],
+        "numbers": [layer[0] for layer in image.layer],
+        "factors": [(layer[2], layer[1]) for layer in image.layer],
         "sampling": JpegImagePlugin.get_sampling(image),
         "progressive": bool(image.info.get("progressive")),
         "rgb": image.mode == "RGB" and [layer[0] for layer in image.layer] == [82, 71, 66],
     }
-    _describe_rest(photo, segments, file)
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        photo.details["optimised"] = jpeg.has_own_coding(data)
+        _describe_rest(photo, segments, data)
     adobe = jpeg.find(segments, jpeg.ADOBE_MARKER, b"Adobe")
     transform = adobe[6] if adobe and len(adobe) > 6 else None
     jfif = jpeg.find(segments, jpeg.JFIF_MARKER, b"JFIF\0") is not None
@@ -166,9 +171,9 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         photo.details["components"] = [photo.details["components"][0]]  # YCCK becomes CMYK: all use the luminance table
 
 
-def _describe_rest(photo: Photo, segments: list[jpeg.Segment], file: BinaryIO) -> None:
+def _describe_rest(photo: Photo, segments: list[jpeg.Segment], data: mmap) -> None:
     """The data after the end of a JPEG's picture: it is kept, or there is a note."""
-    photo.trailer, rest = motion.trailer_of(file, photo.xmp)
+    photo.trailer, rest = motion.trailer_of(data, photo.xmp)
     photo.details["complete"] = rest is not None
     if motion.claims_video(photo.xmp) and not photo.trailer:
         photo.note("the video of the motion photo is not kept: it is not where the file says")

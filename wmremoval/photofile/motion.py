@@ -4,8 +4,7 @@ Source: Motion Photo format 1.0, https://developer.android.com/media/platform/mo
 """
 
 import re
-from mmap import ACCESS_READ, mmap
-from typing import BinaryIO
+from mmap import mmap
 
 from wmremoval.photofile import jpeg, xmp
 
@@ -27,7 +26,7 @@ def without_video(packet: bytes) -> bytes:
     return xmp.without_item(xmp.without(packet, *CLAIMS), "MotionPhoto")
 
 
-def trailer_of(file: BinaryIO, packet: bytes) -> tuple[bytes, int | None]:
+def trailer_of(data: bytes | mmap, packet: bytes) -> tuple[bytes, int | None]:
     """The video after the end of a JPEG, and the number of bytes after the picture's end; None if it has no end.
 
     The offset in the packet counts from the end of the file, so that it stays right if the video stays last.
@@ -35,16 +34,15 @@ def trailer_of(file: BinaryIO, packet: bytes) -> tuple[bytes, int | None]:
     Returns:
         No bytes for the video if the packet announces none, or a wrong place.
     """
-    with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
-        end = jpeg.picture_end(data)
-        if end is None:
-            return b"", None
-        rest = len(data) - end
-        items = xmp.items(packet, "MotionPhoto") if claims_video(packet) else []
-        lengths = [int(found[1]) for item in items for found in LENGTH.finditer(item)]
-        lengths += [int(found[1]) for found in OFFSET.finditer(packet) if claims_video(packet)]
-        for length in lengths:
-            start = len(data) - length
-            if 8 <= length <= min(rest, MOST_TRAILER) and data[start + 4 : start + 8] == b"ftyp":
-                return data[start:], rest
-        return b"", rest
+    end = jpeg.picture_end(data)
+    if end is None:
+        return b"", None
+    rest = len(data) - end
+    items = xmp.items(packet, "MotionPhoto") if claims_video(packet) else []
+    lengths = [int(found[1]) for item in items for found in LENGTH.finditer(item)]
+    lengths += [int(found[1]) for found in OFFSET.finditer(packet) if claims_video(packet)]
+    for length in lengths:
+        start = len(data) - length
+        if 8 <= length <= min(rest, MOST_TRAILER) and data[start + 4 : start + 8] == b"ftyp":
+            return data[start:], rest
+    return b"", rest

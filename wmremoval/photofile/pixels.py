@@ -111,9 +111,9 @@ def kind_of(mode: str, key: tuple[int, ...] | None = None, palette: np.ndarray |
     return PixelKind(colour, bits, alpha, key, palette)
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Groups of rows of about a megapixel each, from top to bottom."""
-    step = max(1, STRIP // max(width, 1))
+def strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
+    """Groups of rows of about a megapixel each, from top to bottom; each begins at a multiple of this many rows."""
+    step = max(1, STRIP // max(width, 1) // multiple) * multiple
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 

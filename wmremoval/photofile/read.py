@@ -178,13 +178,16 @@ def _turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarr
     return array[:: steps[0], :: steps[1]]
 
 
-def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def restored_strips(
+    photo: Photo, restored: np.ndarray, mask: np.ndarray, multiple: int = 1
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the restored samples of a photograph in strips from top to bottom, with the rows of each.
 
     Args:
         photo: the photograph.
         restored: (H, W, 3) RGB uint8, upright; may be `photo.rgb` itself after a change in place.
         mask: (H, W); pixels of value 0 keep their samples.
+        multiple: each strip begins at a multiple of this many rows.
 
     Yields:
         the rows, and their samples (rows, W, C).
@@ -196,7 +199,7 @@ def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Ite
     if restored.shape != (height, width, 3) or restored.dtype != np.uint8 or mask.shape != (height, width):
         raise ValueError(f"expected ({height}, {width}, 3) uint8 and a ({height}, {width}) mask, got {restored.shape}"
                          f" {restored.dtype} and {mask.shape}")  # fmt: skip
-    for rows in strips(height, width):
+    for rows in strips(height, width, multiple):
         new = restored[rows]
         if photo.native is not None:
             yield rows, restored_samples(photo.kind, photo.native[rows], new, mask[rows])
