@@ -9,6 +9,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from scenes import picture, png, restoration
@@ -21,13 +22,13 @@ from wmremoval.photofile.write import write_photo
 def bad_files(folder):
     """Files that cannot be used, and a piece of the message each must give."""
     buffer = io.BytesIO()
-    picture("RGB").save(buffer, "JPEG")
+    picture("RGB", (200, 160)).save(buffer, "JPEG")
     text = zlib.compress(b"a" * (1 << 24))
     bomb = struct.pack(">I", len(text) + 3) + b"zTXtk\0\0" + text
     bomb += struct.pack(">I", zlib.crc32(bomb[4:]))
     contents = {
         "empty.jpg": (b"", "the file is empty"),
-        "short.jpg": (buffer.getvalue()[:-300], "not a readable image"),
+        "short.jpg": (buffer.getvalue()[: len(buffer.getvalue()) // 3], "less than half of the picture is there"),
         "stub.jpg": (buffer.getvalue()[:4], "not a readable image"),
         "text.png": (b"no picture at all, only words", "not an image of a known format"),
         "huge.png": (png(60000, 60000), "60000 x 60000 is over the limit of 250 megapixels"),
@@ -45,7 +46,7 @@ def bad_files(folder):
     frames = {"save_all": True, "append_images": [picture("RGB").rotate(9), picture("RGB").rotate(20)]}
     for name, what in [("moving.png", "frames"), ("moving.webp", "frames"), ("pages.tif", "pages")]:
         picture("RGB").save(folder / name, **frames)
-        yield name, f"{name}: has 3 {what}"
+        yield name, f"{name}: has 3 {what}: "
     Image.new("F", (4, 4)).save(folder / "float.tif")
     yield "float.tif", "32-bit float pixels are not supported: save it as RGB with 8 or 16 bits a channel"
     Image.new("I", (4, 4)).save(folder / "integer.tif")
@@ -77,11 +78,57 @@ def test_every_truncation_is_refused(tmp_path, capfd):
         buffer = io.BytesIO()
         picture("RGB").save(buffer, {".jpg": "JPEG", ".tif": "TIFF"}.get(ending, ending[1:]), **options)
         data = buffer.getvalue()
-        for length in (1, 10, 30, 60, len(data) // 2, len(data) - 100):
+        for length in (1, 10, 30, 60, len(data) // 2, *([] if ending == ".jpg" else [len(data) - 100])):
             (tmp_path / f"a{ending}").write_bytes(data[:length])
             with pytest.raises(ImageError):
                 read_photo(tmp_path / f"a{ending}")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("missing", [1, 2, 100, 0.1, 0.4])
+def test_a_jpeg_without_its_end_is_read_as_far_as_it_goes(tmp_path, missing, mode, progressive):
+    path, out = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    picture(mode, (200, 160)).save(path, quality=90, progressive=progressive)
+    whole, data = read_photo(path), path.read_bytes()
+    path.write_bytes(data[: -int(missing if missing >= 1 else missing * len(data))])
+    photo = read_photo(path)
+    assert photo.size == (200, 160) and len(photo.notes) == 1 and "the end of the file is missing" in photo.notes[0]
+    if not progressive:
+        share = int(photo.notes[0].split("%")[0].split()[-1]) / 100
+        assert share >= (0.5 if missing == 0.4 else 0.75)  # ten rows of blocks
+        top = slice(0, int(160 * share) - 16)  # the last rows of blocks are mixed with the fill
+        assert np.array_equal(photo.rgb[top], whole.rgb[top])
+    else:
+        assert np.abs(photo.rgb.astype(int) - whole.rgb).mean() < 25
+    restored, mask = restoration(photo)
+    write_photo(photo, restored, mask, out)
+    with Image.open(out) as image:
+        image.load()
+        assert image.size == (200, 160) and np.abs(read_photo(out).rgb.astype(int) - restored).mean() < 8
+
+
+def test_a_jpeg_with_a_black_lower_half_is_not_taken_for_one_cut_short(tmp_path):
+    path = tmp_path / "a.jpg"
+    image = picture("RGB", (400, 320))
+    image.paste(0, (0, 100, 400, 320))
+    image.save(path, quality=90)
+    path.write_bytes(path.read_bytes()[:-2])
+    assert "complete down to" in read_photo(path).notes[0]
+
+
+def test_a_huge_jpeg_header_over_few_bytes_is_refused_before_decoding(tmp_path):
+    path = tmp_path / "a.jpg"
+    picture("RGB").save(path)
+    data = bytearray(path.read_bytes()[:-2])
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = struct.pack(">HH", 15000, 16000)
+    path.write_bytes(data)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ImageError, match="less than half of the picture is there"):
+        read_photo(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # KB
 
 
 def test_a_file_without_permission(tmp_path, monkeypatch):

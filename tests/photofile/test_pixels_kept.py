@@ -184,10 +184,10 @@ def test_cmyk_keeps_the_black_and_shows_the_restored_colour(tmp_path):
 
 def test_two_bit_grey_keeps_its_key_colour_apart(tmp_path):
     """Levels, key and samples of few bits are in the file's own scale."""
-    from wmremoval.photofile.pixels import PixelKind, put_back, see
+    from wmremoval.photofile.pixels import PixelKind, restored_samples, to_rgb
 
     kind = PixelKind("grey", 2, key=(3,))
     native = np.array([[[0], [3], [2]]], np.uint8)
-    assert see(kind, native)[0, :, 0].tolist() == [0, 255, 170]
+    assert to_rgb(kind, native)[0, :, 0].tolist() == [0, 255, 170]
     white = np.full((1, 3, 3), 255, np.uint8)
-    assert put_back(kind, native, white, np.ones((1, 3), np.uint8))[0, :, 0].tolist() == [2, 3, 2]
+    assert restored_samples(kind, native, white, np.ones((1, 3), np.uint8))[0, :, 0].tolist() == [2, 3, 2]

@@ -9,12 +9,15 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 from PIL import Image, ImageFile
 
+from wmremoval.files import first_line
 from wmremoval.photofile import heif, jpeg, png, tiff
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
-from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, image_strip, see_through
+from wmremoval.photofile.jpegblocks import Blocks, can_keep_blocks, is_picture
+from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
 from wmremoval.photofile.png import Chunk
 from wmremoval.photofile.read import restored_strips
+from wmremoval.photofile.update import Update
 
 Pieces = list[bytes | memoryview]
 LOSSY_QUALITY = 95  # 1 to 100; used if the source's quality is unknown. Chosen, not measured.
@@ -42,9 +45,17 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         NotSupported: the format cannot hold the photograph.
     """
     target = _target(photo, name)
+    if photo.signed:
+        photo.note("the content credentials (C2PA) are not kept: they were signed for the picture as it was")
+    if photo.trailer and name != "JPEG":
+        photo.note(f"the video of the motion photo is not kept: {name} cannot hold it")
+        photo.trailer = b""
+    elif photo.trailer:
+        photo.note("the video of the motion photo is kept as it is, and may still show the mark")
     pixels = _Pixels(photo, restored, mask, target)
+    update = Update(photo, restored, mask)
     encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp, "AVIF": _heif, "HEIC": _heif}
-    return encoders[name](photo, pixels, quality)
+    return encoders[name](update, pixels, quality)
 
 
 class _Pixels:
@@ -53,8 +64,8 @@ class _Pixels:
     def __init__(self, photo: Photo, restored: np.ndarray, mask: np.ndarray, target: PixelKind):
         self.photo, self.restored, self.mask, self.kind = photo, restored, mask, target
 
-    def strips(self) -> Iterator[tuple[slice, np.ndarray]]:
-        for rows, strip in restored_strips(self.photo, self.restored, self.mask):
+    def strips(self, multiple: int = 1) -> Iterator[tuple[slice, np.ndarray]]:
+        for rows, strip in restored_strips(self.photo, self.restored, self.mask, multiple):
             same = self.kind is self.photo.kind
             yield rows, strip if same else converted(self.photo.kind, strip, self.kind)
 
@@ -84,7 +95,7 @@ def _target(photo: Photo, name: str) -> PixelKind:
         return kind
     if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
         raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
-    transparent = photo.native is not None and see_through(kind, photo.native)
+    transparent = photo.native is not None and has_transparency(kind, photo.native)
     if name == "JPEG" and transparent:
         raise NotSupported("a JPEG cannot be transparent: choose PNG or WebP")
     if name == "PNG" and kind.colour != "cmyk":
@@ -114,7 +125,7 @@ def _saved(image: Image.Image, name: str, **options) -> memoryview:
 
 @contextmanager
 def _larger_buffer(pixels: int) -> Iterator[None]:
-    """Enlarge Pillow's buffer for a progressive JPEG: libjpeg writes the last scan in one piece."""
+    """Enlarge Pillow's buffer for a JPEG that is progressive or has tables of its own: libjpeg writes it in one piece."""
     before = ImageFile.MAXBLOCK
     ImageFile.MAXBLOCK = max(before, 6 * pixels + 65536)
     try:
@@ -123,7 +134,38 @@ def _larger_buffer(pixels: int) -> Iterator[None]:
         ImageFile.MAXBLOCK = before
 
 
-def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
+    details = photo.details if photo.format == "JPEG" else {}
+    encoded = _jpeg_blocks(photo, pixels) if quality is None and can_keep_blocks(photo) else None
+    if encoded is None:
+        encoded = _whole_jpeg(photo, pixels, quality)
+    segments = update.segments() if details else _new_segments(update, pixels.kind)
+    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
+    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
+
+
+def _jpeg_blocks(photo: Photo, pixels: _Pixels) -> memoryview | None:
+    """The JPEG of the source with new coefficients where the mask is; None, with a note, if that fails."""
+    try:
+        blocks = Blocks(photo)
+        for rows, strip in pixels.strips(blocks.rows):
+            if pixels.mask[rows].any():
+                blocks.replace(rows.start, strip, pixels.mask[rows])
+        encoded = blocks.encoded()
+        if is_picture(encoded, photo.size):
+            return memoryview(encoded)
+        reason = "the result is not readable"
+    except ImportError:
+        reason = "the package jpeglib is not installed"
+    except (OSError, ValueError) as error:
+        reason = first_line(error)
+    photo.note(f"the JPEG is coded anew as a whole, since its blocks could not be copied ({reason})")
+    return None
+
+
+def _whole_jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> memoryview:
+    """All pixels coded anew by Pillow, with the tables, sampling and coding of the source."""
     details = photo.details if photo.format == "JPEG" else {}
     options = {"subsampling": details.get("sampling", 0 if quality is None else -1)}
     if details and details["sampling"] < 0 and len(details["components"]) == 3 and not details["rgb"]:
@@ -135,30 +177,22 @@ def _jpeg(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
         options["quality"] = quality or LOSSY_QUALITY
     if details.get("rgb"):
         options |= {"keep_rgb": True, "subsampling": -1}
-    progressive = details.get("progressive", False)
+    progressive, optimised = details.get("progressive", False), details.get("optimised", False)
     coarse = any(max(table) > 255 for table in options.get("qtables", ()))  # libjpeg warns: few decoders read these
-    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive else 0)
+    buffer = _larger_buffer(photo.rgb.shape[0] * photo.rgb.shape[1] if progressive or optimised else 0)
     with buffer, quiet_codecs() if coarse else nullcontext():
-        encoded = _saved(pixels.image(), "JPEG", progressive=progressive, **options)
-    segments = details["segments"] if details else _new_segments(photo, pixels.kind)
-    marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return jpeg.transplant(encoded, [_upright_exif(segment) for segment in segments], marked)
+        return _saved(pixels.image(), "JPEG", progressive=progressive, optimize=optimised, **options)
 
 
-def _upright_exif(segment: jpeg.Segment) -> jpeg.Segment:
-    marker, data = segment
-    exif = marker == 0xE1 and data.startswith(jpeg.EXIF)
-    return (marker, tiff.upright(data)) if exif else segment
-
-
-def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
+def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
     """JPEG segments with the metadata of a photograph in another format."""
+    photo = update.photo
     across, down = (min(65535, max(1, round(value))) for value in photo.dpi or (72, 72))
     jfif = b"JFIF\0\x01\x01" + bytes([1]) + across.to_bytes(2, "big") + down.to_bytes(2, "big") + b"\0\0"
     segments = [(jpeg.JFIF_MARKER, jfif)] if kind.colour != "cmyk" else []
     for block, start, what in (
-        (photo.exif.removeprefix(jpeg.EXIF), jpeg.EXIF, "EXIF"),
-        (photo.xmp, jpeg.XMP, "XMP"),
+        (update.exif(photo.exif).removeprefix(jpeg.EXIF), jpeg.EXIF, "EXIF"),
+        (update.xmp(photo.xmp), jpeg.XMP, "XMP"),
     ):
         if block and len(start) + len(block) <= jpeg.LARGEST:
             segments.append((0xE1, start + block))
@@ -172,8 +206,8 @@ def _new_segments(photo: Photo, kind: PixelKind) -> list[jpeg.Segment]:
     return segments + [(0xE2, jpeg.ICC + bytes([index, len(parts)]) + part) for index, part in enumerate(parts, 1)]
 
 
-def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
-    kind = pixels.kind
+def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo, kind = update.photo, pixels.kind
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
     if kind.bits == 16 and kind.colour == "rgb":
         encoded = _opencv(".png", pixels.opencv(), [])
@@ -186,10 +220,7 @@ def _png(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _packed(pixels.image(), photo.details["header"].bits if photo.format == "PNG" else 8)
     else:
         encoded = _saved(pixels.image(), "PNG", compress_level=PNG_LEVEL)
-    if photo.format == "PNG":
-        chunks = [Chunk(b"eXIf", photo.exif) if chunk.name == b"eXIf" else chunk for chunk in photo.details["chunks"]]
-    else:
-        chunks = _new_chunks(photo, kind)
+    chunks = update.chunks() if photo.format == "PNG" else _new_chunks(update, kind)
     return png.transplant(encoded, chunks, grey_bits)
 
 
@@ -199,9 +230,9 @@ def _packed(image: Image.Image, bits: int) -> memoryview:
     return _saved(image, "PNG", bits=bits, compress_level=PNG_LEVEL)
 
 
-def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
+def _new_chunks(update: Update, kind: PixelKind) -> list[Chunk]:
     """PNG chunks with the metadata of a photograph in another format."""
-    chunks = []
+    photo, chunks = update.photo, []
     if icc := _profile(photo, kind):
         chunks.append(Chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
     if photo.dpi:
@@ -212,29 +243,32 @@ def _new_chunks(photo: Photo, kind: PixelKind) -> list[Chunk]:
         if kind.transparent:
             chunks.append(Chunk(b"tRNS", kind.palette[:, 3].tobytes()))
     if photo.exif:
-        chunks.append(Chunk(b"eXIf", photo.exif.removeprefix(jpeg.EXIF)))
+        chunks.append(Chunk(b"eXIf", update.exif(photo.exif).removeprefix(jpeg.EXIF)))
     if photo.xmp:
-        chunks.append(Chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + photo.xmp))
+        chunks.append(png.xmp_chunk(update.xmp(photo.xmp)))
     return chunks
 
 
-def _webp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _webp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     own = photo.format == "WebP"
     lossless = photo.details["lossless"] if own else photo.format != "JPEG" and quality is None
     options = {"lossless": True, "exact": True} if lossless else {"quality": quality or LOSSY_QUALITY, "exact": True}
     icc = photo.icc if own else _profile(photo, pixels.kind)
-    exif = photo.exif.removeprefix(jpeg.EXIF)
-    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=photo.xmp, **options)]
+    exif, xmp = update.exif(photo.exif).removeprefix(jpeg.EXIF), update.xmp(photo.xmp)
+    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, **options)]
 
 
-def _heif(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
-    blocks = {"icc_profile": photo.icc, "exif": photo.exif, "xmp": photo.xmp}
+def _heif(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
+    blocks = {"icc_profile": photo.icc, "exif": update.exif(photo.exif), "xmp": update.xmp(photo.xmp)}
     options = heif.encoder_options(photo.format, photo.details, quality)
     blocks = {name: data for name, data in blocks.items() if data}
     return [_saved(pixels.image(), heif.ENCODERS[photo.format], **blocks, **options)]
 
 
-def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _bmp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     if not pixels.kind.alpha:
         return [_saved(pixels.image(), "BMP", dpi=photo.dpi or (0, 0))]
     encoded = _opencv(".bmp", pixels.opencv(), [])  # Pillow's header would not declare the alpha channel
@@ -242,7 +276,8 @@ def _bmp(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
     return [encoded[:38], struct.pack("<2I", *per_metre), encoded[46:]]
 
 
-def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
+def _tiff(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
+    photo = update.photo
     compression = photo.details["compression"]
     encoded = None
     if compression in LOSSLESS_TIFF or compression in ("jpeg", "tiff_jpeg"):
@@ -252,7 +287,7 @@ def _tiff(photo: Photo, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _tiff_as(photo, pixels, "tiff_adobe_deflate", quality)
     if encoded is None:
         raise NotSupported("it cannot be written as TIFF: choose PNG")
-    return tiff.transplant(encoded, photo.details["tags"])
+    return tiff.transplant(encoded, update.tags())
 
 
 def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | None) -> memoryview | None:

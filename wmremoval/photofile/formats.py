@@ -3,13 +3,14 @@
 import os
 import struct
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import heif, jpeg, png, tiff
+from wmremoval.photofile import exif, heif, jpeg, motion, png, tiff, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -30,6 +31,8 @@ class Photo:
         details: settings of the format's encoder, and metadata to copy byte for byte.
         notes: losses to report to the user, one sentence each.
         source: the image from memory, or None.
+        trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
+        signed: the file holds content credentials (C2PA).
         times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
 
@@ -46,6 +49,8 @@ class Photo:
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     source: Image.Image | None = None
+    trailer: bytes = b""
+    signed: bool = False
     times: os.stat_result | None = None
 
     @property
@@ -75,7 +80,7 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
     Args:
         photo: has its path and format already.
-        image: the opened file. It must be decoded, since some metadata of a PNG follows the pixels.
+        image: the opened file; its pixels need not be decoded.
         file: the same file; its position changes.
 
     Raises:
@@ -90,8 +95,24 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     formats |= {"AVIF": _describe_heif, "HEIC": _describe_heif}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
-    photo.turn = tiff.orientation(photo.exif) if photo.format != "TIFF" else 1  # Pillow turns a TIFF itself
-    photo.exif = tiff.upright(photo.exif)
+    photo.turn = _turn(photo, image)
+    photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
+
+
+def orientation_of(block: bytes, packet: bytes) -> int:
+    """The orientation of a picture, 1 to 8: EXIF decides; where it is silent, XMP; 1 if both are."""
+    return exif.orientation(block) or xmp.orientation(packet) or 1
+
+
+def _turn(photo: Photo, image: Image.Image) -> int:
+    """The turn that is left to make after the decoder's own."""
+    if photo.format != "TIFF":
+        return orientation_of(photo.exif, photo.xmp)
+    stored = image.tag_v2.get(tiff.ORIENTATION)
+    turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
+    deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
+    made = stored if deep else image.getexif().get(tiff.ORIENTATION)  # OpenCV turns by the tag, Pillow by XMP too
+    return 1 if made in range(2, 9) else turn
 
 
 def image_kind(image: Image.Image) -> PixelKind:
@@ -125,19 +146,22 @@ def palette_of(image: Image.Image) -> np.ndarray:
 
 def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     segments = jpeg.read_segments(file)
-    exif = jpeg.find(segments, 0xE1, jpeg.EXIF)
-    photo.exif = exif or b""
+    photo.exif = jpeg.find(segments, 0xE1, jpeg.EXIF) or b""
     photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
-    if jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
-        photo.note("the further pictures inside the file (depth, preview or gain map) are not kept")
+    photo.signed = len(jpeg.without_credentials(segments)) < len(segments)
     photo.details = {
         "segments": segments,
         "quantization": dict(image.quantization),
         "components": [layer[3] for layer in image.layer],
+        "numbers": [layer[0] for layer in image.layer],
+        "factors": [(layer[2], layer[1]) for layer in image.layer],
         "sampling": JpegImagePlugin.get_sampling(image),
         "progressive": bool(image.info.get("progressive")),
         "rgb": image.mode == "RGB" and [layer[0] for layer in image.layer] == [82, 71, 66],
     }
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        photo.details["optimised"] = jpeg.has_own_coding(data)
+        _describe_rest(photo, segments, data)
     adobe = jpeg.find(segments, jpeg.ADOBE_MARKER, b"Adobe")
     transform = adobe[6] if adobe and len(adobe) > 6 else None
     jfif = jpeg.find(segments, jpeg.JFIF_MARKER, b"JFIF\0") is not None
@@ -147,13 +171,27 @@ def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         photo.details["components"] = [photo.details["components"][0]]  # YCCK becomes CMYK: all use the luminance table
 
 
+def _describe_rest(photo: Photo, segments: list[jpeg.Segment], data: mmap) -> None:
+    """The data after the end of a JPEG's picture: it is kept, or there is a note."""
+    photo.trailer, rest = motion.trailer_of(data, photo.xmp)
+    photo.details["complete"] = rest is not None
+    if motion.claims_video(photo.xmp) and not photo.trailer:
+        photo.note("the video of the motion photo is not kept: it is not where the file says")
+    if b"hdrgm:Version" in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
+        photo.note("the gain map is not kept: the picture loses its brightness on HDR displays")
+    elif jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
+        photo.note("the further pictures inside the file (depth or preview) are not kept")
+    elif rest is not None and rest - len(photo.trailer) > motion.PADDING:
+        photo.note(f"{rest - len(photo.trailer)} bytes after the end of the picture are not kept")
+
+
 def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     file.seek(0)
     header = png.read_header(file.read(32))
     chunks = png.read_chunks(file)
     photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
-    xmp = image.info.get("XML:com.adobe.xmp") or b""
-    photo.xmp = xmp.encode("utf-8", "surrogateescape") if isinstance(xmp, str) else xmp
+    photo.xmp = next((text for text in map(png.xmp_of, chunks) if text is not None), b"")
+    photo.signed = any(chunk.name == png.CREDENTIALS for chunk in chunks)
     photo.details = {"chunks": chunks, "header": header}
     if header.colour != 3:
         key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
@@ -165,17 +203,14 @@ def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
     photo.xmp = image.info.get("xmp") or b""
     file.seek(12)
-    lossless = False
+    names = []
     while len(head := file.read(8)) == 8:
-        if head[:4] in (b"VP8L", b"VP8 "):
-            lossless = head[:4] == b"VP8L"
-            break
+        names.append(head[:4])
         size = int.from_bytes(head[4:], "little")
-        if head[:4] != b"ANMF":  # the image chunk of a frame starts 16 bytes later
-            file.seek(size + size % 2, 1)
-        else:
-            file.seek(16, 1)
-    photo.details = {"lossless": lossless}
+        # The image of a frame is a chunk inside the frame's, after 16 bytes.
+        file.seek(16 if head[:4] == b"ANMF" else size + size % 2, 1)
+    photo.signed = b"C2PA" in names
+    photo.details = {"lossless": next((name for name in names if name in (b"VP8L", b"VP8 ")), b"") == b"VP8L"}
 
 
 def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
@@ -187,11 +222,17 @@ def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    others = tiff.is_secondary(file)[1:]
+    if not all(others):
+        raise NotSupported(f"has {1 + len(others)} pages: save each page as its own file")
+    if others or tiff.SUB_DIRECTORIES in image.tag_v2:
+        photo.note("the further pictures inside the file (reduced or mask) are not kept")
     tags = tiff.read_tags(file)
     by_number = tiff.numbers(tags)
     if tiff.PHOTOSHOP_LAYERS in by_number:
         photo.note("the Photoshop layers inside the file, which show the watermark, are not kept")
     photo.xmp = by_number[tiff.XMP].data if tiff.XMP in by_number else b""
+    photo.signed = tiff.CREDENTIALS in by_number
     turned = tiff.ORIENTATION in by_number or b"tiff:Orientation" in photo.xmp
     dropped = (tiff.PHOTOSHOP_LAYERS, tiff.ORIENTATION)
     tags = [tag for tag in tags if tag.number not in dropped]

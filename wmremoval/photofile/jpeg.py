@@ -1,13 +1,22 @@
 """JPEG segments: metadata copied byte for byte into a new file, and an estimate of a file's quality."""
 
+import io
+import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from mmap import mmap
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 EXIF, XMP, ICC, MPF = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
-COMMENT, JFIF_MARKER, ADOBE_MARKER = 0xFE, 0xE0, 0xEE
+MORE_XMP, PHOTOSHOP = b"http://ns.adobe.com/xmp/extension/\0", b"Photoshop 3.0\0"
+GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"  # ISO 21496-1: says that the file holds a gain map
+COMMENT, JFIF_MARKER, ADOBE_MARKER, JUMBF_MARKER, SCAN, HUFFMAN = 0xFE, 0xE0, 0xEE, 0xEB, 0xDA, 0xC4
+# Any marker but stuffed bytes, restarts and fill bytes, as found in coded pixels.
+MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 LARGEST = 65533  # bytes of data in one segment
 MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 # Luminance table of the JPEG standard, annex K, row by row; libjpeg scales it by the quality.
@@ -54,6 +63,101 @@ def _next_marker(file: BinaryIO) -> int:
         if byte and byte != b"\0":
             return byte[0]
     raise ValueError("the file ends before its pixels")
+
+
+def markers(data: bytes | mmap) -> Iterator[tuple[int, int]]:
+    """The markers of the first picture of a JPEG: their second byte, and the position after it. The end is the last."""
+    position = 2
+    while found := MARKER.search(data, position):
+        marker, position = found[0][1], found.end()
+        yield marker, position
+        if marker == 0xD9:
+            return
+        if marker not in (0x01, 0xD8):  # all others are followed by a length
+            position += int.from_bytes(data[position : position + 2], "big")
+
+
+def picture_end(data: bytes | mmap) -> int | None:
+    """The number of bytes of the first picture of a JPEG, its end marker included; None if it has no end."""
+    return next((position for marker, position in markers(data) if marker == 0xD9), None)
+
+
+def has_own_coding(data: bytes | mmap) -> bool:
+    """True if the Huffman tables of a JPEG are not those of the standard, annex K, which most cameras use."""
+    tables = set()
+    for marker, at in markers(data):
+        if marker == SCAN:
+            break
+        if marker == HUFFMAN:
+            tables |= _huffman_tables(data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")])
+    return not tables <= _standard_tables()
+
+
+def _huffman_tables(body: bytes) -> set[bytes]:
+    tables, at = set(), 0
+    while at + 17 <= len(body):
+        end = at + 17 + sum(body[at + 1 : at + 17])
+        tables.add(body[at:end])
+        at = end
+    return tables
+
+
+@cache
+def _standard_tables() -> frozenset[bytes]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    data = buffer.getvalue()
+    places = [at for marker, at in markers(data) if marker == HUFFMAN]
+    bodies = (data[at + 2 : at + int.from_bytes(data[at : at + 2], "big")] for at in places)
+    return frozenset(table for body in bodies for table in _huffman_tables(body))
+
+
+def picture_only(data: bytes) -> bytes:
+    """The first picture of a JPEG without metadata; the segments that tell its colours, JFIF and Adobe, are kept."""
+    pieces, start = [], 0
+    for marker, position in markers(data):
+        if marker == COMMENT or (0xE0 <= marker <= 0xEF and marker not in (JFIF_MARKER, ADOBE_MARKER)):
+            pieces.append(data[start : position - 2])
+            start = position + int.from_bytes(data[position : position + 2], "big")
+        elif marker == 0xD9:
+            pieces.append(data[start:position])
+    return b"".join(pieces)
+
+
+def with_component_numbers(data: bytes, numbers: Sequence[int]) -> bytes:
+    """The same JPEG, whose components are numbered from 0, with these numbers in frame and scans."""
+    new = bytearray(data)
+    for marker, at in markers(data):
+        if marker in (0xC0, 0xC1, 0xC2):
+            for index, number in enumerate(numbers):
+                new[at + 8 + 3 * index] = number
+        elif marker == SCAN:
+            for place in range(at + 3, at + 3 + 2 * data[at + 2], 2):
+                new[place] = numbers[data[place]]
+    return bytes(new)
+
+
+def without_credentials(segments: Sequence[Segment]) -> list[Segment]:
+    """The segments without content credentials (C2PA), which are signed for other pixels.
+
+    Source: C2PA technical specification 2.1, section A.3.1: JUMBF boxes in APP11 segments, by ISO 19566-5.
+    """
+    boxes = {data[2:4] for marker, data in segments if _is_box(marker, data) and b"c2pa" in data[:100]}
+    return [(marker, data) for marker, data in segments if not (_is_box(marker, data) and data[2:4] in boxes)]
+
+
+def _is_box(marker: int, data: bytes) -> bool:
+    return marker == JUMBF_MARKER and data.startswith(b"JP")
+
+
+def without_jfif_thumbnail(segment: Segment) -> Segment | None:
+    """The segment itself, or a JFIF header without its thumbnail; None for a JFXX segment, a thumbnail only."""
+    marker, data = segment
+    if marker == JFIF_MARKER and data.startswith(b"JFXX\0"):
+        return None
+    if marker == JFIF_MARKER and data.startswith(b"JFIF\0") and len(data) > 14:
+        return marker, data[:12] + b"\0\0"
+    return segment
 
 
 def pack(segment: Segment) -> bytes:

@@ -111,9 +111,9 @@ def kind_of(mode: str, key: tuple[int, ...] | None = None, palette: np.ndarray |
     return PixelKind(colour, bits, alpha, key, palette)
 
 
-def strips(height: int, width: int) -> Iterator[slice]:
-    """Groups of rows of about a megapixel each, from top to bottom."""
-    step = max(1, STRIP // max(width, 1))
+def strips(height: int, width: int, multiple: int = 1) -> Iterator[slice]:
+    """Groups of rows of about a megapixel each, from top to bottom; each begins at a multiple of this many rows."""
+    step = max(1, STRIP // max(width, 1) // multiple) * multiple
     return (slice(top, min(top + step, height)) for top in range(0, height, step))
 
 
@@ -123,7 +123,7 @@ def luma(rgb: np.ndarray) -> np.ndarray:
     return ((weighted + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint8)
 
 
-def see(kind: PixelKind, native: np.ndarray) -> np.ndarray:
+def to_rgb(kind: PixelKind, native: np.ndarray) -> np.ndarray:
     """Convert (..., C) native samples to (..., 3) RGB uint8; transparency is laid over white."""
     if kind.colour == "palette":
         return _over_white(kind.palette[..., :3], kind.palette[..., 3:], 255)[_indices(kind, native)]
@@ -141,11 +141,11 @@ def see(kind: PixelKind, native: np.ndarray) -> np.ndarray:
     return np.broadcast_to(seen, (*native.shape[:-1], 3))
 
 
-def see_all(kind: PixelKind, native: np.ndarray) -> np.ndarray:
+def picture_to_rgb(kind: PixelKind, native: np.ndarray) -> np.ndarray:
     """Convert (H, W, C) native samples to a contiguous (H, W, 3) RGB uint8 array, in strips to save memory."""
     rgb = np.empty((*native.shape[:2], 3), np.uint8)
     for rows in strips(*native.shape[:2]):
-        rgb[rows] = see(kind, native[rows])
+        rgb[rows] = to_rgb(kind, native[rows])
     return rgb
 
 
@@ -158,7 +158,7 @@ def converted(kind: PixelKind, native: np.ndarray, target: PixelKind) -> np.ndar
     if opaque is not None:
         opaque = opaque | np.array([0, 0, 0, 255], np.uint8)
     count = CHANNELS[kind.colour]
-    colour = see(PixelKind(kind.colour, kind.bits, palette=opaque), native[..., :count])
+    colour = to_rgb(PixelKind(kind.colour, kind.bits, palette=opaque), native[..., :count])
     result = np.empty((*native.shape[:-1], target.channels), np.uint8)
     result[..., : CHANNELS[target.colour]] = luma(colour)[..., None] if target.colour == "grey" else colour
     if target.alpha:
@@ -167,13 +167,13 @@ def converted(kind: PixelKind, native: np.ndarray, target: PixelKind) -> np.ndar
     return result
 
 
-def see_through(kind: PixelKind, native: np.ndarray) -> bool:
+def has_transparency(kind: PixelKind, native: np.ndarray) -> bool:
     """True if any of the (H, W, C) native pixels is not fully opaque."""
     top = 255 if kind.colour == "palette" else kind.top
     return kind.transparent and any((_alpha(kind, native[rows]) < top).any() for rows in strips(*native.shape[:2]))
 
 
-def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def restored_samples(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Convert the restored colours to native samples.
 
     Args:
@@ -189,7 +189,7 @@ def put_back(kind: PixelKind, native: np.ndarray, restored: np.ndarray, mask: np
     if not inside.any():
         return native
     old, wanted = native[inside], restored[inside]
-    seen = see(kind, old)
+    seen = to_rgb(kind, old)
     alpha = _alpha(kind, old)
     moved = (seen != wanted).any(axis=-1) & (alpha > 0)
     if not moved.any():

@@ -1,4 +1,8 @@
-"""PNG chunks: metadata copied byte for byte into a new file."""
+"""PNG chunks: metadata copied byte for byte into a new file.
+
+Pillow's `PngInfo` was tried for the 8-bit files that Pillow encodes: it loses the chunks mDCV, cLLI, pHYs, oFFs, pCAL,
+sTER, eXIf, iCCP and dSIG, and compresses a colour profile anew under another name. OpenCV writes no metadata but EXIF.
+"""
 
 import struct
 import zlib
@@ -9,6 +13,9 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 LEFT_OUT = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iDOT")  # pixels, animation, an index into the pixels
 BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")  # as the PNG standard orders
+
+CREDENTIALS = b"caBX"  # content credentials (C2PA), signed for the pixels of the file
+XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 
 class Chunk(NamedTuple):
@@ -66,6 +73,37 @@ def read_chunks(file: BinaryIO) -> list[Chunk]:
             raise ValueError("the checksum of a chunk is wrong")
         chunks.append(Chunk(name, data))
     raise ValueError("the file ends before its last chunk")
+
+
+def xmp_of(chunk: Chunk) -> bytes | None:
+    """The XMP packet of an iTXt chunk, unpacked; None for any other chunk.
+
+    Raises:
+        ValueError: the packet is damaged, or over 64 MB.
+    """
+    if chunk.name != b"iTXt" or not chunk.data.startswith(XMP_KEYWORD):
+        return None
+    flags, rest = chunk.data[len(XMP_KEYWORD) :][:2], chunk.data[len(XMP_KEYWORD) + 2 :]
+    parts = rest.split(b"\0", 2)  # language, translated keyword, text
+    if len(flags) < 2 or len(parts) < 3:
+        raise ValueError("a damaged XMP chunk")
+    return _inflated(parts[2]) if flags[0] else parts[2]
+
+
+def xmp_chunk(xmp: bytes) -> Chunk:
+    """The iTXt chunk of an XMP packet, not compressed, as the XMP specification asks (part 3, PNG)."""
+    return Chunk(b"iTXt", XMP_KEYWORD + bytes(4) + xmp)
+
+
+def _inflated(data: bytes) -> bytes:
+    decompressor = zlib.decompressobj()
+    try:
+        text = decompressor.decompress(data, MOST_METADATA)
+    except zlib.error:
+        raise ValueError("a damaged XMP chunk") from None
+    if decompressor.unconsumed_tail:
+        raise ValueError("over 64 MB of metadata")
+    return text
 
 
 def _walk(png: memoryview) -> Iterator[tuple[bytes, memoryview]]:

@@ -7,23 +7,25 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+import cv2
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
-from wmremoval.photofile import heif, png, tiff
+from wmremoval.photofile import exif, heif, png, xmp
+from wmremoval.photofile.cutshort import read_cut_short
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
-from wmremoval.photofile.formats import Photo, describe, image_kind
+from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
 from wmremoval.photofile.kinds import ENDINGS, HEAD, advice, content_format, is_read
 from wmremoval.photofile.pixels import (
     NotSupported,
     PixelKind,
+    has_transparency,
     image_strip,
     luma,
     native_strip,
-    put_back,
-    see_all,
-    see_through,
+    picture_to_rgb,
+    restored_samples,
     strips,
 )
 
@@ -36,7 +38,8 @@ READERS = {
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
 }
-SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}  # the other byte order
+# Pillow's names of the compressions of which OpenCV returns exactly the stored 16-bit samples; PNG has one only.
+DEEP_COMPRESSIONS = ("png", "raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate")
 
 
 def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
@@ -95,51 +98,62 @@ def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo
     file.seek(0)
     with (READERS.get(name) or heif.reader(name))(file) as image:
         _check_size(*image.size, path, max_pixels)
-        frames = getattr(image, "n_frames", 1)
-        if frames > 1 and name != "HEIC":  # which says which picture is the first
-            what = "pages: save each page as its own file" if name == "TIFF" else "frames: save one as its own file"
-            raise ImageError(f"{shown(path)}: has {frames} {what}")
-        image.load()
+        # A HEIC says which picture is the first; `describe` looks at the pages of a TIFF.
+        frames = 1 if name in ("HEIC", "TIFF") else getattr(image, "n_frames", 1)
+        if frames > 1:
+            raise NotSupported(f"has {frames} frames: animations are not restored; save the frame you need as a PNG")
         photo = Photo(path, np.empty((0, 0, 3), np.uint8), name, PixelKind("rgb"))
         describe(photo, image, file)
-        samples = _samples(image, photo.kind)
+        deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
+        if deep:
+            samples = _deep_samples(photo, file)
+        elif not photo.details.get("complete", True):
+            samples = _samples_there(photo, file)
+        else:
+            image.load()
+            samples = _samples(image, photo.kind)
         image.close()  # frees Pillow's copy of the pixels; the end of the block alone would not
-    if photo.kind.bits == 16 and photo.kind.colour == "rgb":
-        samples <<= np.uint16(8)
-        samples |= _low_bytes(photo)
     _set_pixels(photo, samples)
     return photo
 
 
 def _samples(image: Image.Image, kind: PixelKind) -> np.ndarray:
-    """(H, W, C) samples of a decoded image; of 16-bit colour only the high bytes."""
+    """(H, W, C) samples of a decoded image."""
     array = np.empty((image.height, image.width, kind.channels), kind.dtype)
     for rows in strips(image.height, image.width):
         array[rows] = native_strip(image, kind, rows)
     return array
 
 
-def _low_bytes(photo: Photo) -> np.ndarray:
-    """(H, W, C) low bytes of 16-bit colour.
+def _samples_there(photo: Photo, file: BinaryIO) -> np.ndarray:
+    """(H, W, C) samples of a JPEG without its end, its missing part filled by the decoder."""
+    file.seek(0)
+    image, share = read_cut_short(file.read())
+    photo.note(
+        "the end of the file is missing: the picture is coarse in places"
+        if image.info.get("progressive")
+        else f"the end of the file is missing: the picture is complete down to {100 * share:.0f}% of its height"
+    )
+    return _samples(image, photo.kind)
 
-    Pillow keeps only the high byte of a sample. A second decoding with the byte order swapped gives the low byte.
+
+def _deep_samples(photo: Photo, file: BinaryIO) -> np.ndarray:
+    """(H, W, C) uint16 samples of 16-bit colour, decoded by OpenCV, since Pillow keeps only the high bytes.
+
+    Raises:
+        NotSupported: OpenCV has no decoder for the compression.
+        ValueError: the pixels are damaged.
     """
-    with photo.path.open("rb") as file, READERS[photo.format](file) as image:
-        image.tile = [_swapped(tile) for tile in image.tile]
-        image.load()
-        low = _samples(image, photo.kind)
-        image.close()
-        return low
-
-
-def _swapped(tile: tuple) -> tuple:
-    codec, extents, offset, args = tile
-    rawmode = args if isinstance(args, str) else args[0]
-    if not rawmode.endswith((";16B", ";16L", ";16N")):
-        raise NotSupported("this layout of 16-bit colour is not supported: save it as plain 16-bit RGB")
-    rawmode = rawmode[:-1] + SWAPPED[rawmode[-1]]
-    new = rawmode if isinstance(args, str) else (rawmode, *args[1:])
-    return type(tile)(codec, extents, offset, new) if hasattr(tile, "_fields") else (codec, extents, offset, new)
+    compression = photo.details.get("compression", "png")
+    if compression not in DEEP_COMPRESSIONS:
+        raise NotSupported(f"16-bit colour compressed by {compression} is not supported: save it with LZW or deflate")
+    file.seek(0)
+    with quiet_codecs():
+        array = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 3 or array.dtype != np.uint16 or array.shape[2] < photo.kind.channels:
+        raise ValueError("the pixels are damaged")
+    # OpenCV adds a channel for a transparent colour, which the pixel kind holds already.
+    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: photo.kind.channels]])
 
 
 def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
@@ -148,7 +162,7 @@ def _set_pixels(photo: Photo, samples: np.ndarray) -> None:
     if photo.kind.plain and photo.kind.colour == "rgb":
         photo.rgb = upright
         return
-    photo.rgb = see_all(photo.kind, upright)
+    photo.rgb = picture_to_rgb(photo.kind, upright)
     photo.native = None if photo.kind.plain else upright
 
 
@@ -164,13 +178,16 @@ def _turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarr
     return array[:: steps[0], :: steps[1]]
 
 
-def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+def restored_strips(
+    photo: Photo, restored: np.ndarray, mask: np.ndarray, multiple: int = 1
+) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield the restored samples of a photograph in strips from top to bottom, with the rows of each.
 
     Args:
         photo: the photograph.
         restored: (H, W, 3) RGB uint8, upright; may be `photo.rgb` itself after a change in place.
         mask: (H, W); pixels of value 0 keep their samples.
+        multiple: each strip begins at a multiple of this many rows.
 
     Yields:
         the rows, and their samples (rows, W, C).
@@ -182,10 +199,10 @@ def restored_strips(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Ite
     if restored.shape != (height, width, 3) or restored.dtype != np.uint8 or mask.shape != (height, width):
         raise ValueError(f"expected ({height}, {width}, 3) uint8 and a ({height}, {width}) mask, got {restored.shape}"
                          f" {restored.dtype} and {mask.shape}")  # fmt: skip
-    for rows in strips(height, width):
+    for rows in strips(height, width, multiple):
         new = restored[rows]
         if photo.native is not None:
-            yield rows, put_back(photo.kind, photo.native[rows], new, mask[rows])
+            yield rows, restored_samples(photo.kind, photo.native[rows], new, mask[rows])
             continue
         if restored is not photo.rgb:
             new = np.where((mask[rows] != 0)[..., None], new, photo.rgb[rows])
@@ -200,22 +217,29 @@ def from_pil(image: Image.Image) -> Photo:
     """
     with explained("image"):
         _check_size(*image.size, Path("image"), sys.maxsize)
+        turn = _exif_orientation(image)
         with quiet_codecs() if image.format == "TIFF" else nullcontext():
             image.load()
-        turn = _orientation(image)
         photo = Photo(Path("image"), np.empty((0, 0, 3), np.uint8), "", image_kind(image), source=image)
-        photo.turn = turn if turn in range(1, 9) else 1
-        exif, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
-        photo.exif = tiff.upright(exif.removeprefix(b"Exif\0\0")) if isinstance(exif, bytes) else b""
+        block, photo.icc = image.info.get("exif"), image.info.get("icc_profile") or b""
+        photo.exif = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else b""
+        packet = image.info.get("XML:com.adobe.xmp") or image.info.get("xmp") or b""
+        photo.xmp = packet.encode("utf-8", "surrogateescape") if isinstance(packet, str) else packet
+        known = turn in range(1, 9)
+        photo.turn = turn if known else orientation_of(photo.exif, photo.xmp)
+        if known and isinstance(image, READERS["TIFF"]):
+            photo.turn = 1  # Pillow turned it when it loaded it
+        photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
         _set_pixels(photo, _samples(image, photo.kind))
         return photo
 
 
-def _orientation(image: Image.Image) -> int:
+def _exif_orientation(image: Image.Image) -> int:
+    """The orientation that Pillow reads, which may have been set in memory; 0 if there is none."""
     try:
-        return image.getexif().get(ORIENTATION, 1)
+        return image.getexif().get(ORIENTATION, 0)
     except DAMAGED:  # damaged EXIF does not affect the pixels
-        return 1
+        return 0
 
 
 def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
@@ -258,7 +282,7 @@ def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
             f"{shown(path)}: the mask is {photo.size[0]} x {photo.size[1]} and the photograph {size[0]} x {size[1]}; "
             "make them the same size"
         )
-    if photo.native is not None and see_through(photo.kind, photo.native):
+    if photo.native is not None and has_transparency(photo.kind, photo.native):
         raise ImageError(f"{shown(path)}: the mask is transparent in places; save it in black and white")
     return luma(photo.rgb)
 

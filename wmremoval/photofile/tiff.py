@@ -1,4 +1,4 @@
-"""TIFF tags: the orientation in an EXIF block, and descriptive tags copied into a new TIFF or EXIF block."""
+"""TIFF tags: descriptive tags copied into a new TIFF or EXIF block."""
 
 import io
 import struct
@@ -19,7 +19,10 @@ STORAGE = frozenset(
      344, 345, 346, 347, *range(512, 522), *range(529, 533), 34016, 34017, 34018, 34019, 34020, 34022, 34023, 34024,
      34025, 34026, 34027, 34028, 34029, 34030, 37724)
 )  # fmt: skip
-PHOTOSHOP_LAYERS = 37724
+PHOTOSHOP_RESOURCES, PHOTOSHOP_LAYERS, CREDENTIALS = 34377, 37724, 52545
+NEW_SUBFILE, OLD_SUBFILE, SUB_DIRECTORIES = 254, 255, 330
+REDUCED, MASK, OLD_REDUCED = 1, 4, 2  # values of the two subfile tags; the first two are bits
+MOST_PAGES = 1000  # of which the kind is read; more are as good as several. Not measured.
 MOST_METADATA = 64 << 20  # bytes of values held in memory; chosen, not measured
 
 
@@ -39,6 +42,11 @@ def short(number: int, *values: int) -> Tag:
     return Tag(number, SHORT, len(values), struct.pack(f"<{len(values)}H", *values))
 
 
+def long(number: int, *values: int) -> Tag:
+    """A tag of 32-bit numbers."""
+    return Tag(number, LONG, len(values), struct.pack(f"<{len(values)}I", *values))
+
+
 def read_tags(file: BinaryIO) -> list[Tag]:
     """Read the descriptive tags of a TIFF or an EXIF block: first directory, with its EXIF and GPS directories.
 
@@ -48,6 +56,12 @@ def read_tags(file: BinaryIO) -> list[Tag]:
     Raises:
         ValueError: the file is not a TIFF, or has over 64 MB of values.
     """
+    order, big, offset = _header(file)
+    return _directory(file, order, big, offset, [MOST_METADATA], 0)
+
+
+def _header(file: BinaryIO) -> tuple[str, bool, int]:
+    """Byte order for `struct`, True for a BigTIFF, and the position of the first directory."""
     file.seek(0)
     head = file.read(16)
     order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -56,26 +70,56 @@ def read_tags(file: BinaryIO) -> list[Tag]:
     big = struct.unpack(order + "H", head[2:4])[0] == 43
     if big and len(head) < 16:
         raise ValueError("no TIFF header")
-    offset = struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
-    return _directory(file, order, big, offset, [MOST_METADATA], 0)
+    return order, big, struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
+
+
+def is_secondary(file: BinaryIO) -> list[bool]:
+    """For each page of a TIFF: True if it is a reduced picture or a mask of another page; at most `MOST_PAGES` pages.
+
+    Pillow was tried: it cannot go past a page whose pixels it cannot read, such as a mask.
+    Source: TIFF 6.0, NewSubfileType and SubfileType.
+
+    Raises:
+        ValueError: the file is not a TIFF.
+    """
+    order, big, offset = _header(file)
+    pages: dict[int, bool] = {}
+    while offset and offset not in pages and len(pages) < MOST_PAGES:
+        entries, following = _entries(file, order, big, offset)
+        pages[offset] = False
+        for entry in entries:
+            number, kind = struct.unpack_from(order + "HH", entry)
+            value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), entry, 12 if big else 8)[0]
+            pages[offset] |= number == NEW_SUBFILE and value & (REDUCED | MASK) != 0
+            pages[offset] |= number == OLD_SUBFILE and value == OLD_REDUCED
+        offset = following
+    return list(pages.values())
+
+
+def _entries(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[list[bytes], int]:
+    """The entries of the directory at an offset, and the offset of the following page; 0 if there is none."""
+    size, count_form, word = (20, order + "Q", order + "Q") if big else (12, order + "H", order + "I")
+    file.seek(min(offset, 1 << 60))
+    head = file.read(struct.calcsize(count_form))
+    if len(head) < struct.calcsize(count_form):
+        return [], 0
+    count = min(struct.unpack(count_form, head)[0], 65535)
+    body = file.read(count * size)
+    link = file.read(struct.calcsize(word))
+    following = struct.unpack(word, link)[0] if len(link) == struct.calcsize(word) else 0
+    return [body[at : at + size] for at in range(0, len(body) - size + 1, size)], following
 
 
 def _directory(file: BinaryIO, order: str, big: bool, offset: int, budget: list[int], depth: int) -> list[Tag]:
-    entry, word = (20, 8) if big else (12, 4)
-    file.seek(min(offset, 1 << 60))
-    head = file.read(8 if big else 2)
-    if len(head) < (8 if big else 2):
-        return []
-    count = min(struct.unpack(order + ("Q" if big else "H"), head)[0], 65535)
-    body = file.read(count * entry)
+    word = 8 if big else 4
     tags = []
-    for start in range(0, len(body) - entry + 1, entry):
-        number, kind = struct.unpack_from(order + "HH", body, start)
-        values = struct.unpack_from(order + ("Q" if big else "I"), body, start + 4)[0]
+    for entry in _entries(file, order, big, offset)[0]:
+        number, kind = struct.unpack_from(order + "HH", entry)
+        values = struct.unpack_from(order + ("Q" if big else "I"), entry, 4)[0]
         size = values * SIZES.get(kind, 0)
         if (number in STORAGE and number != PHOTOSHOP_LAYERS) or not size:
             continue
-        place = body[start + entry - word : start + entry]
+        place = entry[-word:]
         pointer = struct.unpack(order + ("Q" if big else "I"), place)[0]
         if number in POINTERS:
             if depth < 2:
@@ -165,38 +209,6 @@ def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryv
         raise ValueError("over 4 GB, more than a TIFF can hold")
     head = encoded[:4].tobytes() + struct.pack("<I", offset)
     return [head, encoded[8:], b"\0" * (len(encoded) % 2), directory]
-
-
-def _orientation_at(exif: bytes) -> tuple[int, str] | None:
-    """Byte position of the orientation in an EXIF block, and the byte order; None if there is no valid orientation."""
-    start = 6 if exif.startswith(b"Exif\0\0") else 0
-    order = {b"II": "<", b"MM": ">"}.get(exif[start : start + 2])
-    if order is None or len(exif) < start + 10:
-        return None
-    directory = start + struct.unpack_from(order + "I", exif, start + 4)[0]
-    if directory + 2 > len(exif):
-        return None
-    count = struct.unpack_from(order + "H", exif, directory)[0]
-    for at in range(directory + 2, min(directory + 2 + 12 * count, len(exif) - 11), 12):
-        number, kind, values = struct.unpack_from(order + "HHI", exif, at)
-        if number == ORIENTATION:
-            return (at + 8, order) if kind == SHORT and values == 1 else None
-    return None
-
-
-def orientation(exif: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 1 if it is missing or damaged."""
-    found = _orientation_at(exif)
-    value = struct.unpack_from(found[1] + "H", exif, found[0])[0] if found else 1
-    return value if 1 <= value <= 8 else 1
-
-
-def upright(exif: bytes) -> bytes:
-    """The same EXIF block with an orientation of 1; all other bytes are kept. A missing orientation is not added."""
-    found = _orientation_at(exif)
-    if found is None:
-        return exif
-    return exif[: found[0]] + struct.pack(found[1] + "H", 1) + exif[found[0] + 2 :]
 
 
 def numbers(tags: Iterable[Tag]) -> Mapping[int, Tag]:
