@@ -302,11 +302,13 @@ def test_a_bad_photograph_in_any_process_fails_the_whole_but_not_its_report(crow
     bad = next(f"bad{i}.png" for i in range(99) if zlib.crc32(f"bad{i}.png".encode()) % 2 == 1)
     (crowd / "in" / bad).write_bytes(b"no picture")
     try:
-        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.json").returncode == 1
+        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.jsonl").returncode == 1
     finally:
         (crowd / "in" / bad).unlink()
-    summary = json.loads((tmp_path / "r.json").read_text())["summary"]
-    assert summary["failed"] == 1 and sum(summary.values()) == len(files(crowd / "in")) + 1
+    head, *rows, tail = (json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines())
+    assert head["processes"] == 2 and tail["summary"]["failed"] == 1
+    assert sorted(row["name"] for row in rows) == sorted([*files(crowd / "in"), bad])
+    assert sum(tail["summary"].values()) == len(rows) and not (tmp_path / "r.1.jsonl").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
