@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import zlib
+from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -27,6 +28,11 @@ from wmremoval.restore import batch, outputs, remover
 from wmremoval.restore.batch import Budget, remove_watermarks
 from wmremoval.restore.jobs import Job
 from wmremoval.restore.remover import Remover
+
+
+@pytest.fixture
+def folder(marked_folder):
+    return marked_folder
 
 
 def test_a_folder_goes_to_a_folder(folder, capsys):
@@ -276,13 +282,22 @@ def finished(folder, *arguments):
     return subprocess.run(torchrun(*arguments), cwd=folder, capture_output=True, text=True, timeout=170)
 
 
+def workers_of(process):
+    """The processes that `torchrun` started for the command; others come and go."""
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with suppress(psutil.Error):
+            found += [child] if "remove" in child.cmdline() else []
+    return found
+
+
 def test_two_processes_share_a_folder_and_a_second_run_finishes_what_a_killed_one_left(crowd):
     first = subprocess.Popen(
         torchrun("-o", "out"), cwd=crowd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )
     deadline, workers = time.monotonic() + 100, []
     while time.monotonic() < deadline and len(workers) < 2:
-        workers = [child for child in psutil.Process(first.pid).children(recursive=True) if "remove" in child.cmdline()]
+        workers = workers_of(first)
     while time.monotonic() < deadline and len(files(crowd / "out")) < 2:
         time.sleep(0.01)
     workers[0].kill()

@@ -15,6 +15,11 @@ from wmremoval.cli.remove_report import Counts, reason
 from wmremoval.restore.batch import Outcome
 
 
+@pytest.fixture
+def folder(marked_folder):
+    return marked_folder
+
+
 def snapshot(folder):
     """Bytes, modification time and permissions of every file."""
     return {
