@@ -184,7 +184,8 @@ def test_cmyk_keeps_the_black_and_shows_the_restored_colour(tmp_path):
 
 def test_two_bit_grey_keeps_its_key_colour_apart(tmp_path):
     """Levels, key and samples of few bits are in the file's own scale."""
-    from wmremoval.photofile.pixels import PixelKind, restored_samples, to_rgb
+    from wmremoval.photofile.convert import restored_samples, to_rgb
+    from wmremoval.photofile.pixels import PixelKind
 
     kind = PixelKind("grey", 2, key=(3,))
     native = np.array([[[0], [3], [2]]], np.uint8)

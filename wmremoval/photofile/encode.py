@@ -11,12 +11,13 @@ from PIL import Image, ImageFile
 
 from wmremoval.files import first_line
 from wmremoval.photofile import heif, jpeg, png, tiff
+from wmremoval.photofile.convert import converted, has_transparency
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.jpegblocks import Blocks, can_keep_blocks, is_picture
-from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
+from wmremoval.photofile.pixels import NotSupported, PixelKind, image_strip
 from wmremoval.photofile.png import Chunk
-from wmremoval.photofile.read import restored_strips
+from wmremoval.photofile.restored import restored_strips
 from wmremoval.photofile.update import Update
 
 Pieces = list[bytes | memoryview]
@@ -95,6 +96,12 @@ def _target(photo: Photo, name: str) -> PixelKind:
         return kind
     if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
         raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
+    if (
+        kind.space is not None
+        and name != "PNG"
+        and any(item.name == b"cICP" for item in photo.details.get("chunks", ()))
+    ):
+        raise NotSupported(f"a {name} cannot say which colours the picture has (cICP): choose PNG")
     transparent = photo.native is not None and has_transparency(kind, photo.native)
     if name == "JPEG" and transparent:
         raise NotSupported("a JPEG cannot be transparent: choose PNG or WebP")
@@ -209,7 +216,7 @@ def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
 def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo, kind = update.photo, pixels.kind
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
-    if kind.bits == 16 and kind.colour == "rgb":
+    if kind.deep:
         encoded = _opencv(".png", pixels.opencv(), [])
     elif grey_bits:  # Pillow packs 2 or 4 bits only for palette images: the grey levels become palette indices
         image = Image.new("P", photo.size)
@@ -294,7 +301,7 @@ def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | Non
     """The pixels as a TIFF, or None if this compression cannot be written."""
     predictor = photo.details["predictor"] if compression in PREDICTED else 1
     kind = pixels.kind
-    if kind.bits == 16 and kind.colour == "rgb":
+    if kind.deep:
         if compression not in OPENCV_TIFF:
             return None
         import cv2

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import exif, heif, jpeg, motion, png, tiff, xmp
+from wmremoval.photofile import colourspace, exif, heif, jpeg, motion, png, tiff, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -95,8 +95,17 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     formats |= {"AVIF": _describe_heif, "HEIC": _describe_heif}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
+    photo.kind = replace(photo.kind, space=_space(photo))
     photo.turn = _turn(photo, image)
     photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
+
+
+def _space(photo: Photo) -> colourspace.ColourSpace | None:
+    """The colour space of the samples; None for sRGB, and for anything but RGB."""
+    if photo.kind.colour != "rgb":
+        return None
+    codes = [chunk.data for chunk in photo.details.get("chunks", ()) if chunk.name == b"cICP" and len(chunk.data) == 4]
+    return colourspace.space_of_codes(*codes[0][:2]) if codes else colourspace.space_of_profile(photo.icc)
 
 
 def orientation_of(block: bytes, packet: bytes) -> int:
@@ -110,8 +119,9 @@ def _turn(photo: Photo, image: Image.Image) -> int:
         return orientation_of(photo.exif, photo.xmp)
     stored = image.tag_v2.get(tiff.ORIENTATION)
     turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
-    deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
-    made = stored if deep else image.getexif().get(tiff.ORIENTATION)  # OpenCV turns by the tag, Pillow by XMP too
+    made = (
+        stored if photo.kind.deep else image.getexif().get(tiff.ORIENTATION)
+    )  # OpenCV turns by the tag, Pillow by XMP too
     return 1 if made in range(2, 9) else turn
 
 
