@@ -77,9 +77,13 @@ def test_a_conversion_says_that_the_video_is_lost(tmp_path):
 
 def test_other_bytes_after_the_end_are_noted(tmp_path):
     save(tmp_path / "a.jpg", end=b"x" * 500)
-    assert read_photo(tmp_path / "a.jpg").notes == ["500 bytes after the end of the picture are not kept"]
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.losses == ["500 bytes after the end of the picture are not kept"]
+    assert photo.notes == []  # a copy of the file loses nothing
+    write_photo(photo, *restoration(photo), tmp_path / "c.jpg")
+    assert photo.notes == photo.losses
     save(tmp_path / "b.jpg", end=bytes(20), progressive=True)
-    assert read_photo(tmp_path / "b.jpg").notes == []
+    assert read_photo(tmp_path / "b.jpg").losses == []
 
 
 def test_an_hdr_photo_loses_its_gain_map_and_the_claim_but_keeps_its_video(tmp_path):
@@ -243,4 +247,4 @@ def test_pages_in_a_circle_end(tmp_path):
     last = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
     data[last : last + 4] = struct.pack("<I", first)
     path.write_bytes(data)
-    assert len(read_photo(path).notes) == 1
+    assert len(read_photo(path).losses) == 1

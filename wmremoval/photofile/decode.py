@@ -68,7 +68,7 @@ def _samples_there(photo: Photo, file: BinaryIO) -> np.ndarray:
 
 
 def _deep_samples(photo: Photo, file: BinaryIO) -> np.ndarray:
-    """(H, W, C) uint16 samples of 16-bit colour, decoded by OpenCV, since Pillow keeps only the high bytes.
+    """(H, W, C) uint16 samples, decoded by OpenCV, since Pillow keeps only the high bytes.
 
     Raises:
         NotSupported: OpenCV has no decoder for the compression.
@@ -80,10 +80,11 @@ def _deep_samples(photo: Photo, file: BinaryIO) -> np.ndarray:
     file.seek(0)
     with quiet_codecs():
         array = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.ndim != 3 or array.dtype != np.uint16 or array.shape[2] < photo.kind.channels:
+    # OpenCV gives grey with alpha as BGRA, and adds a channel for a transparent colour, which the pixel kind holds.
+    order = [0, 3] if photo.kind.colour == "grey" else [2, 1, 0, 3][: photo.kind.channels]
+    if array is None or array.ndim != 3 or array.dtype != np.uint16 or array.shape[2] <= max(order):
         raise ValueError("the pixels are damaged")
-    # OpenCV adds a channel for a transparent colour, which the pixel kind holds already.
-    return np.ascontiguousarray(array[..., [2, 1, 0, 3][: photo.kind.channels]])
+    return np.ascontiguousarray(array[..., order])
 
 
 def set_pixels(photo: Photo, samples: np.ndarray) -> None:

@@ -46,6 +46,8 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         NotSupported: the format cannot hold the photograph.
     """
     target = _target(photo, name)
+    for loss in photo.losses:
+        photo.note(loss)
     if photo.signed:
         photo.note("the content credentials (C2PA) are not kept: they were signed for the picture as it was")
     if photo.trailer and name != "JPEG":
@@ -216,7 +218,10 @@ def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
 def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo, kind = update.photo, pixels.kind
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
-    if kind.deep:
+    if kind.deep and kind.colour == "grey":
+        samples = np.concatenate([strip for _, strip in pixels.strips()])
+        encoded = memoryview(png.encoded_16_bit(samples, 4, PNG_LEVEL))
+    elif kind.deep:
         encoded = _opencv(".png", pixels.opencv(), [])
     elif grey_bits:  # Pillow packs 2 or 4 bits only for palette images: the grey levels become palette indices
         image = Image.new("P", photo.size)
@@ -260,10 +265,11 @@ def _webp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo = update.photo
     own = photo.format == "WebP"
     lossless = photo.details["lossless"] if own else photo.format != "JPEG" and quality is None
-    options = {"lossless": True, "exact": True} if lossless else {"quality": quality or LOSSY_QUALITY, "exact": True}
+    kept = photo.details["quality"] if own else None
+    options = {"lossless": True} if lossless else {"quality": quality or kept or LOSSY_QUALITY}
     icc = photo.icc if own else _profile(photo, pixels.kind)
     exif, xmp = update.exif(photo.exif).removeprefix(jpeg.EXIF), update.xmp(photo.xmp)
-    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, **options)]
+    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, exact=True, **options)]
 
 
 def _heif(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:

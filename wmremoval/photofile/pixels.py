@@ -82,8 +82,8 @@ class PixelKind:
 
     @property
     def deep(self) -> bool:
-        """True for 16-bit colour, of which Pillow keeps only the high bytes."""
-        return self.bits == 16 and self.colour == "rgb"
+        """True for 16-bit colour and 16-bit grey with alpha, of which Pillow keeps only the high bytes."""
+        return self.bits == 16 and (self.colour == "rgb" or self.alpha)
 
     @property
     def transparent(self) -> bool:
@@ -99,13 +99,15 @@ class PixelKind:
 
     @property
     def mode(self) -> str:
-        """Pillow's name of the mode; 16-bit colour, unknown to Pillow, is "RGB;16" or "RGBA;16"."""
+        """Pillow's name of the mode; kinds that Pillow lacks are "RGB;16", "RGBA;16" and "LA;16"."""
         if self.colour == "palette":
             return "P"
         if self.colour == "cmyk":
             return "CMYK"
         if self.colour == "grey":
-            return {1: "1", 16: "I;16"}.get(self.bits, "LA" if self.alpha else "L")
+            if self.alpha:
+                return "LA;16" if self.bits == 16 else "LA"
+            return {1: "1", 16: "I;16"}.get(self.bits, "L")
         return ("RGBA" if self.alpha else "RGB") + (";16" if self.bits == 16 else "")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
-from wmremoval.photofile import colourspace, exif, heif, png, xmp
+from wmremoval.photofile import colourspace, exif, heif, png, webp, xmp
 from wmremoval.photofile.convert import has_transparency, luma
 from wmremoval.photofile.decode import READERS, decoded, samples_of, set_pixels, turned
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
@@ -62,12 +62,10 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
     if not is_read(name):
         raise ImageError(f"{shown(path)}: {name} is not read; {advice(name)}")
     if name == "WebP":
-        _check_size(*_webp_size(start), path, max_pixels)  # Pillow allocates when it opens a WebP
+        _check_size(*webp.size(start), path, max_pixels)  # Pillow allocates when it opens a WebP
     elif name == "PNG":
         header = png.read_header(start)
         _check_size(header.width, header.height, path, max_pixels)
-        if header.bits == 16 and header.colour == 4:
-            raise NotSupported("16-bit grey with transparency is not supported: save it as 16-bit RGBA")
     with quiet_codecs() if name == "TIFF" else nullcontext():
         photo = _read_known(file, path, name, max_pixels)
     if ENDINGS.get(path.suffix.lower(), name) != name:
@@ -75,9 +73,18 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
     return photo
 
 
+def _opened(file: BinaryIO, name: str) -> Image.Image:
+    try:
+        return (READERS.get(name) or heif.reader(name))(file)
+    except SyntaxError as error:
+        if "unknown pixel mode" not in str(error):  # Pillow's words for a TIFF of a layout that it does not know
+            raise
+        raise NotSupported("its kind of pixels is not supported: save it as RGB with 8 or 16 bits a channel") from None
+
+
 def _read_known(file: BinaryIO, path: Path, name: str, max_pixels: int) -> Photo:
     file.seek(0)
-    with (READERS.get(name) or heif.reader(name))(file) as image:
+    with _opened(file, name) as image:
         _check_size(*image.size, path, max_pixels)
         # A HEIC says which picture is the first; `describe` looks at the pages of a TIFF.
         frames = 1 if name in ("HEIC", "TIFF") else getattr(image, "n_frames", 1)
@@ -176,17 +183,3 @@ def _check_size(width: int, height: int, path: Path, max_pixels: int) -> None:
         raise ImageError(f"{shown(path)}: {width} x {height} is no picture")
     if width * height > max_pixels:
         raise ImageError(f"{shown(path)}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels")
-
-
-def _webp_size(start: bytes) -> tuple[int, int]:
-    kind, body = start[12:16], start[20:30]
-    if len(body) < 10:
-        raise ValueError("the header is cut short")
-    if kind == b"VP8X":
-        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-    if kind == b"VP8L":
-        bits = int.from_bytes(body[1:5], "little")
-        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    if kind == b"VP8 ":
-        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
-    raise ValueError("no WebP header")
