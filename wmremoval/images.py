@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wmremoval.files import atomic_path
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")  # suffixes of photographs, lower case
 TURNS = {  # EXIF orientation, and the operation that turns the picture upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -26,7 +26,7 @@ TURNS = {  # EXIF orientation, and the operation that turns the picture upright
     8: Image.Transpose.ROTATE_90,
 }
 ORIENTATION = 0x0112  # EXIF tag
-DAMAGED = (
+DAMAGED = (  # errors that Pillow and its decoders raise for damaged files
     OSError,
     ValueError,
     SyntaxError,
@@ -34,8 +34,9 @@ DAMAGED = (
     TypeError,
     LookupError,
     ArithmeticError,
+    RuntimeError,
     struct.error,
-)  # Pillow raises all
+)
 MIN_SIDE = 64  # pixels; smaller pictures are icons, not photographs. Chosen, not measured.
 MAX_PIXELS = 100_000_000  # pixels; 300 MB decoded. Chosen, not measured.
 

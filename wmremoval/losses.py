@@ -22,9 +22,9 @@ VGG_CONVOLUTIONS = {  # layer number in torchvision's vgg16().features: channels
     12: (256, 256),
     14: (256, 256),
 }
-VGG_POOLS = (4, 9)  # layer numbers
+VGG_POOLS = (4, 9)  # layer numbers of the poolings
 VGG_LENGTH = 16  # number of layers up to the ReLU after conv3_3
-FAINT_BELOW = 0.4  # alpha; predictions of alpha and colour are worst for marks below it (the measurement is not kept)
+FAINT_BELOW = 0.4  # alpha; below it, alpha and colour are predicted worst (the measurement was not kept)
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB in [0, 1], from torchvision
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 ENCODER_WIDTHS = (48, 96, 144)  # channels at full, half and quarter resolution
 BOTTLENECK_WIDTH = 256  # channels at an eighth of the resolution
-MASK_PRIOR = 0.06  # initial probability of the mask; about the mean mask area of the synthetic marks
+MASK_PRIOR = 0.06  # initial mask probability, near the mean mask area of test samples, 0.08 (outputs/test_results.json)
 STRIDE = 8  # pixels; inputs are padded to a multiple of it, because of three poolings
 MARK_PRIOR = (-2.5, 1.0, 1.0, 1.0, -1.0)  # initial logits of alpha, W (3 channels) and trust; chosen, not measured
 # Largest alpha of the inversion: above it, 1 / (1 - alpha) makes the rounding of grey levels visible. Not measured.

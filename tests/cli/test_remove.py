@@ -16,38 +16,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from command import files, run
 from PIL import Image
 from planted import Planted, marked, photograph, planted, psnr_inside
 from safetensors.torch import save_file
 
-from wmremoval.__main__ import main
 from wmremoval.files import _machine, remove_leftovers
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.restore import batch, outputs, remover
 from wmremoval.restore.batch import Budget, remove_watermarks
 from wmremoval.restore.jobs import Job
 from wmremoval.restore.remover import Remover
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Two marked photographs, one unmarked, one in a sub-folder; and the planted remover behind the command."""
-    (tmp_path / "in/sub").mkdir(parents=True)
-    for name, shift in (("one.png", 60), ("two words é🙂.png", 75), ("sub/three.png", 50)):
-        Image.fromarray(marked(110, 170, origin=(20, shift))[0]).save(tmp_path / "in" / name)
-    Image.new("RGB", (120, 90), (200, 100, 0)).save(tmp_path / "in/plain.jpg", quality=91)
-    monkeypatch.setattr(remover, "load_remover", lambda *args, **options: planted())
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*arguments) -> int:
-    return main(["remove", *map(str, arguments)])
-
-
-def files(folder):
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def test_a_folder_goes_to_a_folder(folder, capsys):
@@ -323,11 +302,13 @@ def test_a_bad_photograph_in_any_process_fails_the_whole_but_not_its_report(crow
     bad = next(f"bad{i}.png" for i in range(99) if zlib.crc32(f"bad{i}.png".encode()) % 2 == 1)
     (crowd / "in" / bad).write_bytes(b"no picture")
     try:
-        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.json").returncode == 1
+        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.jsonl").returncode == 1
     finally:
         (crowd / "in" / bad).unlink()
-    summary = json.loads((tmp_path / "r.json").read_text())["summary"]
-    assert summary["failed"] == 1 and sum(summary.values()) == len(files(crowd / "in")) + 1
+    head, *rows, tail = (json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines())
+    assert head["processes"] == 2 and tail["summary"]["failed"] == 1
+    assert sorted(row["name"] for row in rows) == sorted([*files(crowd / "in"), bad])
+    assert sum(tail["summary"].values()) == len(rows) and not (tmp_path / "r.1.jsonl").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

@@ -145,8 +145,8 @@ def test_a_colour_that_all_pixels_misjudge_alike_is_read_off_the_photograph():
 
 
 def test_the_regression_is_least_squares_where_the_network_has_no_say(monkeypatch):
-    monkeypatch.setattr(fit_mark, "ALPHA_DOUBT", 1e3)
-    monkeypatch.setattr(fit_mark, "COLOUR_DOUBT", 1e3)
+    monkeypatch.setattr(fit_mark, "ALPHA_STD", 1e3)
+    monkeypatch.setattr(fit_mark, "COLOUR_STD", 1e3)
     rng = np.random.default_rng(RNG)
     around = textured(41)
     photo = (0.6 * around + 0.4 * np.float32([0.9, 0.5, 0.2]) + 0.02 * rng.standard_normal(around.shape)).astype(

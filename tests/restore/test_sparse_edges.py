@@ -60,7 +60,7 @@ def test_the_slopes_are_those_of_autograd(monkeypatch):
     monkeypatch.setattr(sparse_edges, "CELL_SIGMA", 1e4)  # cells; one strength and colour for all
     fewest_edges(shown, first)
 
-    near = sparse_edges._outside(cover) < sparse_edges.CANDIDATE_REACH
+    near = sparse_edges._distance_outside(cover) < sparse_edges.CANDIDATE_REACH
     c = torch.from_numpy(cover).requires_grad_()
     other = torch.zeros(4, requires_grad=True)
     alpha = torch.where(torch.from_numpy(near), c * (torch.from_numpy(first.strength) + other[0]), 0.0)[..., None]

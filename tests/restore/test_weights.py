@@ -21,8 +21,8 @@ PLAIN = WatermarkConfig(
     shape_share=0.0, tiled_share=0.0, occluded_share=0.0, distorted_share=0.0, opaque_share=0.0, opacity=(0.4, 0.8)
 )
 
-# Least share of pixels untouched of each whole photograph: none may pay for another. In chelsea whiskers and in the
-# motorcycles a hanger and a bar are taken for marks (README, "What they cannot do").
+# Least share of unchanged pixels of each whole photograph, since a mean would hide a bad one. In chelsea whiskers and
+# in the motorcycles a hanger and a bar are taken for marks (outputs/measurements/README.md, "Limits of the weights").
 WHOLE = {
     "astronaut": 0.995,
     "chelsea": 0.98,

@@ -9,12 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 PIPE = "-"
-SENT, RECEIVED = "standard output", "standard input"  # names of the files, which messages show
+RECEIVED = "standard input"  # the name of the file, which messages show
 
 
 @contextmanager
 def piped(inputs: list[str], output: str | None) -> Iterator[tuple[list[str], str | None]]:
-    """Yield the inputs and the output with a file in place of `-`; a result goes to standard output at the end.
+    """Yield the inputs with a file in place of `-`, and the output with a folder, whose file is sent at the end.
 
     Raises:
         OSError: standard input cannot be read, or standard output not be written.
@@ -23,13 +23,13 @@ def piped(inputs: list[str], output: str | None) -> Iterator[tuple[list[str], st
         yield inputs, output
         return
     with TemporaryDirectory(prefix="wmremoval-") as folder:
-        source, sent = Path(folder) / RECEIVED, Path(folder) / SENT
+        source, results = Path(folder) / RECEIVED, Path(folder) / "results"
         if PIPE in inputs:
             with source.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
-        yield [str(source) if name == PIPE else name for name in inputs], str(sent) if output == PIPE else output
-        if output == PIPE and sent.is_file():
-            with sent.open("rb") as file:
+        yield [str(source) if name == PIPE else name for name in inputs], str(results) if output == PIPE else output
+        for result in results.glob("*"):  # one, or none after a failure
+            with result.open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.flush()
 

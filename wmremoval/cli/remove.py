@@ -12,6 +12,7 @@ from wmremoval import log_to
 from wmremoval.cli.pipes import PIPE, listed_names, piped
 from wmremoval.cli.processes import gathered, process_group, rank_and_world, terminated_as_interrupted, wait_for_all
 from wmremoval.cli.remove_options import add_options
+from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
 
 if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
@@ -116,7 +117,8 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remove
     with tqdm(total=len(jobs), desc=label, unit="photo", disable=None) as bar:
         for outcome in remove_watermarks(jobs, remover, options):
             stream = sys.stderr if outcome.status == "failed" else lines
-            tqdm.write(outcome_line(outcome, arguments.dry_run), file=stream)
+            with ONE_AT_A_TIME:  # while a decoder is kept quiet, nothing reaches standard error
+                tqdm.write(outcome_line(outcome, arguments.dry_run), file=stream)
             bar.update()
             yield outcome
 

@@ -93,13 +93,18 @@ def outcome_line(outcome: Outcome, dry_run: bool = False) -> str:
     notes = "".join(f"; {_printable(note)}" for note in outcome.notes)
     if outcome.status == "kept":
         return f"{name}: was there already, left as it is{notes}"
-    found = f"mark on {100 * outcome.area:.2g}%" if outcome.status == "restored" else "no mark found, copied"
+    found = f"mark on {_percent(outcome.area)}" if outcome.status == "restored" else "no mark found"
     if not dry_run:
         return f"{name}: {found}, {outcome.seconds:.1f} s{notes}"
     width, height = outcome.size
     what = f"{outcome.format} {width} x {height}, result of {outcome.bytes / 1000:.0f} kB"
-    found = f"would be restored, {found}{_places(outcome.marks)}" if outcome.status == "restored" else "no mark found"
+    if outcome.status == "restored":
+        found = f"would be restored, {found}{_places(outcome.marks)}"
     return f"{name}: {found}, {what}, {outcome.seconds:.1f} s{notes}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}%" if share >= 0.0995 else f"{100 * share:.2g}%"
 
 
 def _places(marks: list[dict[str, Any]]) -> str:

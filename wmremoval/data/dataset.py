@@ -24,7 +24,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask t
 import albumentations as A
 
 ZOOM_STEPS = 4  # view sizes of zoomed samples; each builds an augmentation pipeline of its own. Not measured.
-PLACE_SHARE = 0.5  # share of hard samples that show known places, if there are any; others are scenes. Not measured.
+PLACE_SHARE = 0.5  # share of hard samples that show a place of `hard_places`, if any; others are scenes. Not measured.
 FIXED_EPOCH = 2**31  # epoch in the random keys of fixed samples; no training run reaches it
 
 
@@ -32,8 +32,8 @@ FIXED_EPOCH = 2**31  # epoch in the random keys of fixed samples; no training ru
 def get_augmentations(image_size: int = 256) -> A.Compose:
     """The document's augmentations: geometric, photometric, then noise and artefacts.
 
-    They change the photograph before any mark is drawn, so that their result is the clean target. Operations that
-    destroy detail are rare and mild: a network that has to repaint noise learns to blur.
+    They change the photograph before a mark is drawn, so their result is the clean target. Operations that destroy
+    detail are rare and mild, since a network that has to reproduce noise learns to blur.
 
     Args:
         image_size: side of the square result, pixels.
@@ -91,13 +91,13 @@ def resize_and_crop(image: np.ndarray, image_size: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """Making of a sample from a photograph; the names are those of `TrainConfig`.
+    """Settings by which a photograph becomes a sample; their names are those of `TrainConfig`.
 
-    All shares are probabilities in [0, 1] and count for augmented samples only.
+    All shares are probabilities in [0, 1] and apply to augmented samples only.
     """
 
     image_size: int = 256  # pixels; side of the square view
-    seed: int = 0  # with epoch and index the key of everything random
+    seed: int = 0  # together with epoch and index the key of all randomness
     augment: bool = True  # random views and marks, new in every epoch; False: fixed ones
     fixed: bool = False  # augmented samples stay the same in every epoch, as the document tests on
     unmarked: float = 0.05  # share without a mark, of the samples that are not hard
@@ -105,8 +105,8 @@ class SampleConfig:
     hard_places: tuple[Place, ...] = ()  # places of training photographs that a network took for marks
     degraded: float = 0.25  # share with blur or JPEG after marking, as on the web
     collage: float = 0.0  # share made of several photographs side by side, as large sheets look when shrunken
-    zoom: float = 1.0  # factor; samples are windows of a marked view up to so many times larger
-    sharp: float = 0.0  # share of such windows with only the mark enlarged: large marks over fine detail
+    zoom: float = 1.0  # largest ratio of a marked view's side to the sample's; a sample is a window of its view
+    sharp: float = 0.0  # share of these windows in which the mark alone is enlarged: large marks over fine detail
     marks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
 
 
@@ -135,7 +135,7 @@ class WatermarkDataset(Dataset):
 
     Args:
         paths: photographs.
-        config: making of the samples.
+        config: settings of the samples.
         fonts: faces of the marks; None: the packaged ones, so that marks are the same on every machine.
         logos: (h, w, 4) RGBA uint8 arrays.
         store: decodes the photographs and may keep them; None: each is decoded for every sample.
@@ -152,7 +152,7 @@ class WatermarkDataset(Dataset):
         self.paths, self.config, self.logos = [Path(path) for path in paths], config, logos
         self.store = PhotoStore(shrink_to(config), 0) if store is None else store
         self.fonts = load_fonts() if fonts is None else fonts
-        self.skipped = 0  # samples at the start of an epoch's order that a resumed run has trained on already
+        self.skipped = 0  # samples at the start of the epoch on which a resumed run has trained already
         self.stage = 0  # of a run with growing crops; see `SizedBatches`
         # Shared memory: loader processes live longer than an epoch and have to see the next one.
         self._epoch = torch.zeros(1, dtype=torch.int64).share_memory_()

@@ -41,7 +41,7 @@ SHAPED = {
     "ar": ("arab",),
     "hi": ("deva", "dev2"),
 }
-CJK_FACES = {"zh": "SC", "ja": "JP", "ko": "KR"}  # the face of a pan-CJK collection that draws each language's forms
+CJK_FACES = {"zh": "SC", "ja": "JP", "ko": "KR"}  # suffix of each language's own face in a pan-CJK collection
 FONT_PACKAGES = (  # modules with font files, all of them in the requirements
     "manimgx_fonts",
     "manimgx_fonts_cjk",
@@ -52,8 +52,8 @@ FONT_PACKAGES = (  # modules with font files, all of them in the requirements
     "fontpkg_permanent_marker",
     "fontpkg_playfair_display",
 )
-FONT_PREFIX = "fontpkg_"  # start of the names of packages with one family each; training takes all that are installed
-# Families kept out of training with the installed faces: marks in them show how a network finds unseen letters.
+FONT_PREFIX = "fontpkg_"  # prefix of packages with one family each; training uses all installed ones
+# Families that training with installed faces leaves out. Marks in them test a network on unseen letters.
 # DejaVu comes with matplotlib. Playfair, a serif for headlines, and Caveat, a handwriting, come with the requirements.
 # Bitstream Vera has the letters of DejaVu.
 KEPT_OUT = ("DejaVu", "Bitstream Vera", "Playfair", "Caveat")
@@ -61,10 +61,10 @@ FACES = ("packaged", "installed", "kept_out")  # sets of faces that `load_fonts`
 # Characters of names, domains, numbers and dates.
 LETTERS = frozenset(string.ascii_letters + string.digits + "©@#&'.,:/-_|")
 FONT_FILES = (".ttf", ".otf", ".ttc", ".otc")  # suffixes
-MAX_SYSTEM_FILES = 48  # font files of the system at most; the character tables of hundreds would take minutes to read
+MAX_SYSTEM_FILES = 48  # font files of the system at most; reading hundreds would take minutes. Not measured.
 WEIGHTS = (400.0, 700.0)  # OpenType weights taken from a variable font: regular and bold
-MOST_SHARED = 50  # characters; a glyph that stands for so many is a placeholder. Not measured.
-RASTERS_KEPT = 384  # rasters in the cache; at most about 60 MB, since the largest em is 128 pixels
+MOST_SHARED = 50  # characters; a glyph shared by so many is a placeholder. Not measured.
+RASTERS_KEPT = 384  # rasters in the cache; at most 60 MB with the largest em of 128 pixels (tests/data/test_fonts.py)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from torch.utils.data import ConcatDataset
 from wmremoval.data.dataset import WatermarkDataset
 from wmremoval.data.marks import MARKS, WatermarkConfig
 
-KIND_SIDE = 192  # pixels; side of the samples, as in the validation tables of earlier trainings
+KIND_SIDE = 192  # pixels; side of the samples, as in the tables of earlier trainings, for comparison
+# A text, drawn once: no shapes, logos or tilings.
 _ONCE = replace(WatermarkConfig(), shape_share=0.0, logo_share=0.0, tiled_share=0.0)
 
 # Kinds of marks by name.
@@ -25,7 +26,7 @@ KINDS = {
 
 
 def kind_configs(with_logos: bool) -> dict[str, WatermarkConfig]:
-    """The drawing of the marks of each kind; the kind "logo" only where there are logos."""
+    """The settings of the marks of each kind; the kind "logo" is left out without logos."""
     return {kind: config for kind, config in KINDS.items() if with_logos or kind != "logo"}
 
 

@@ -12,8 +12,8 @@ from wmremoval.data.fonts import PHRASES, SHAPED, Face, FontBook, write
 from wmremoval.data.strings import random_string
 
 STRING_SHARE = 0.75  # share of lines with random strings, where faces can write them; others are phrases. Not measured.
-LETTER_WIDTH = 0.56  # ems; mean width of a letter, to estimate a line's width before it is written
-LARGEST_EM = 224  # pixels; larger letters are enlarged from this em, which is faster than writing them
+LETTER_WIDTH = 0.56  # ems; mean width of a letter, to estimate a line's width before writing. Not measured.
+LARGEST_EM = 224  # pixels; larger letters are enlarged from this em, which is faster. Not measured.
 ALIGNMENTS = {"left": 0.0, "middle": 0.5, "right": 1.0}  # share of the free width on the left of a line
 # Segments of a digit as (x, y, x, y) from its left and top, in widths of a digit; a digit is 1 wide and 2 high.
 SEGMENTS = {
@@ -50,7 +50,7 @@ class Line(NamedTuple):
 
 
 def choose_line(rng: np.random.Generator, fonts: FontBook) -> Line | None:
-    """A random string or a phrase with a face that can write it, each family with equal probability; None without faces."""
+    """A random string or phrase, and a face that can write it; None without faces. Families have equal probability."""
     if fonts.families and (rng.random() < STRING_SHARE or not fonts.faces):
         family = fonts.families[rng.integers(len(fonts.families))]
         return Line(random_string(rng), "en", family[rng.integers(len(family))])
@@ -66,7 +66,7 @@ def write_line(line: Line, em: float, width: float, spacing: float = 0.0) -> np.
 
     Args:
         line: text, language and face.
-        em: pixels; smaller where the line would be too wide, but at least 5.
+        em: pixels; reduced if the line would be too wide, to 5 at least.
         width: largest width of the line, pixels.
         spacing: extra space between letters, ems.
 

@@ -180,7 +180,7 @@ def kinds_loader(paths: Sequence[Path], config: TrainConfig, logos: Sequence[np.
 
 
 def sample_config(config: TrainConfig, training: bool) -> SampleConfig:
-    """The making of a run's samples: random ones for training, fixed ones for validation and test."""
+    """The settings of a run's samples: random ones for training, fixed ones for validation and test."""
     if not training:
         return SampleConfig(image_size=config.image_size, seed=config.seed, augment=False)
     return SampleConfig(

@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 
 
 LOGO_FILES = (".png", ".webp")  # formats with transparency
-LOGO_SIDE = 256  # pixels; longer side of a logo at most
-TEST_PERCENT = 15  # percent of the brands; these are for test only
+LOGO_SIDE = 256  # pixels; longer side of a logo at most. Chosen, not measured.
+TEST_PERCENT = 15  # percent of the brands, for the test only. Chosen, not measured.
 # Words for the variants of a logo at the end of a file name.
 VARIANT = re.compile(r"(-(color|white|black|icon|brand|text|wordmark|original|plain|line))+$")
 

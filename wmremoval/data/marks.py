@@ -13,7 +13,9 @@ from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, s
 from wmremoval.images import to_uint8
 
 BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
-FAINT_OPACITY = (0.1, 0.4)  # range of the strongest alpha of faint marks, which networks miss most
+# Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in
+# the suite (outputs/measurements/README.md).
+FAINT_OPACITY = (0.1, 0.4)
 # Shares of marks, chosen and not measured.
 DISTORTED_LAYOUT_SHARE = 0.1  # of layouts: blurred, noisy or through JPEG, as scanned or copied marks are
 FADING_SHARE = 0.15  # of layouts: alpha varies across the mark
@@ -46,16 +48,17 @@ class WatermarkConfig:
     modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
 
 
-# Kinds of training marks, by the name in the settings. Validation and test always take the standard.
+# Kinds of training marks by their name in the settings. Validation and test always use "standard". No share was
+# measured alone; "standard" and "varied" were compared (training settings in outputs/measurements/README.md).
 MARKS = {
     "standard": WatermarkConfig(),
-    # A network trained on the standard finds shapes and opaque marks least and restores them worst.
+    # More shapes and opaque marks, which a network trained on "standard" finds and restores worst.
     "varied": WatermarkConfig(shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18),
-    # Most marks on the web are plain, white and faint; too few of the varied ones are.
+    # More plain, white and faint marks, which are the most frequent on the web and rare in "varied".
     "overlays": WatermarkConfig(
         shape_share=0.25, lattice_share=0.2, logo_share=0.4, opaque_share=0.18, overlay_share=0.6
     ),
-    # All of these lack captions on boxes, words over half of a photograph, and shadows.
+    # Captions on boxes, larger words and more shadows; the kinds above have no boxes.
     "web": WatermarkConfig(
         shape_share=0.15,
         lattice_share=0.2,
@@ -66,7 +69,7 @@ MARKS = {
         boxed_share=0.45,
         overlay_share=0.5,
     ),
-    # All layouts of the web, beside the kinds above, which are large and opaque more often.
+    # All layouts of the web, and two fifths of the older kinds, whose marks are large and opaque more often.
     "full_web": WatermarkConfig(
         shape_share=0.15,
         lattice_share=0.2,
@@ -83,7 +86,7 @@ MARKS = {
 
 
 def overlay(config: WatermarkConfig) -> WatermarkConfig:
-    """The same kinds of marks as watermarking programs lay them: the stamp alone, in one opacity that is often faint."""
+    """The same kinds of marks as watermarking programs draw them: without effects, in one opacity, often a low one."""
     return replace(
         config,
         overlay_share=0.0,

@@ -20,8 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 SPLIT_SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}  # shares of the photographs: the document's 70 / 20 / 10
-MIN_PHOTOS = 10  # photographs; with fewer, a test part of 10 % is empty
-SAMPLE_TILE = 200  # pixels; side of a sample photograph, with room for random crops of the quick profile's 128
+MIN_PHOTOS = 10  # photographs; the fewest whose tenth, the test part, holds one
+SAMPLE_TILE = 200  # pixels; side of a sample photograph, for random crops of the quick profile's 128. Not measured.
 # Part of each scene. Tiles of one scene share texture and light, so a scene lies in one part only. The two views of the
 # motorcycle are one scene.
 SAMPLE_SPLIT = {
@@ -33,7 +33,7 @@ SAMPLE_SPLIT = {
     "rocket": "val",
     "chelsea": "test",
 }
-SAMPLE_TILES_MOST = 12  # tiles of a scene; without the limit the deep sky would fill half of the set
+SAMPLE_TILES_MOST = 12  # tiles of a scene at most; otherwise the deep sky would fill half of the set
 DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")  # public sets of torchvision
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from wmremoval.files import read_json
 
-AROUND = (1.1, 2.5)  # side of a view over the longer side of its box, drawn between the two. Not measured.
+AROUND = (1.1, 2.5)  # range of the ratio of a view's side to the longer side of its box. Not measured.
 
 
 class Place(NamedTuple):

@@ -142,7 +142,7 @@ def railing(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
 
 
 def windows(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -> np.ndarray:
-    """A front of dark or lit windows over a part of the photograph, or the photograph behind the bars of a window."""
+    """A facade with dark or lit windows over a part of the photograph, or the photograph behind a window's bars."""
     side = len(photograph)
     sheet = np.zeros((2 * side, 2 * side, 4), np.float32)
     wall = np.float32(rng.uniform(0.2, 0.95) * (1 + 0.1 * rng.uniform(-1, 1, 3)))

@@ -12,13 +12,24 @@ import numpy as np
 from wmremoval.data.fonts import PHRASES, FontBook, text_raster
 
 BLACK_SHARE = 0.5  # share of boxes in black or nearly so. Not measured.
-RASTER_SIZES = (16, 32, 64, 128)  # ems, pixels; text is written at the next larger one, cached, and scaled down
+# Ems, pixels; text is written at the next larger one, cached and scaled down. Not measured.
+RASTER_SIZES = (16, 32, 64, 128)
 
 
 def text_stamp(
     rng: np.random.Generator, fonts: FontBook, em: float, outline_share: float, boxed_share: float = 0.0
 ) -> tuple[np.ndarray, float]:
-    """A random phrase in a random face, outlined or on a box with the given shares; the stamp and its scale to `em` pixels."""
+    """A random phrase in a random face, sometimes with an outline or on a box.
+
+    Args:
+        rng: decides everything.
+        fonts: faces of all languages.
+        em: on the photograph, pixels.
+        outline_share, boxed_share: probabilities of an outline and of a box.
+
+    Returns:
+        the stamp, and its scale to `em` pixels.
+    """
     languages = list(fonts.faces)
     weights = np.array([2.0 if language == "en" else 1.0 for language in languages])
     language = languages[rng.choice(len(languages), p=weights / weights.sum())]
@@ -76,11 +87,11 @@ def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
-    """A random logo, a third of them in one colour; the stamp and its scale to a longer side of `target` pixels."""
+    """A random logo, one in three in a single colour; the stamp, and its scale to a longer side of `target` pixels."""
     logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
     logo[..., :3] *= logo[..., 3:]  # before any resampling, so that the colour of transparent pixels does not bleed in
     scale = target / max(logo.shape[:2])
-    if scale < 0.5:  # the warp that places it samples four pixels only, so average first
+    if scale < 0.5:  # average first, since the later warp reads only four pixels for each of its own
         size = (max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale)))
         logo, scale = cv2.resize(logo, size, interpolation=cv2.INTER_AREA), 1.0
     if rng.random() < 0.35:
@@ -131,7 +142,7 @@ def in_colour(cover: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def softened(rng: np.random.Generator, stamp: np.ndarray) -> np.ndarray:
-    """Blur three in ten stamps slightly, as in photographs that were shrunken after marking."""
+    """Blur three in ten stamps slightly, as in photographs that were shrunk after marking."""
     if rng.random() >= 0.3:
         return stamp
     return cv2.GaussianBlur(np.pad(stamp, ((2, 2), (2, 2), (0, 0))), (5, 5), rng.uniform(0.3, 0.8))

@@ -42,7 +42,7 @@ WORDS = (
 
 
 def surname(rng: np.random.Generator) -> str:
-    """A made-up name of two or three syllables."""
+    """A made-up name of one to three syllables and an ending."""
     syllables = "".join(SYLLABLES[i] for i in rng.integers(len(SYLLABLES), size=rng.integers(1, 4)))
     return (syllables + ENDINGS[rng.integers(len(ENDINGS))]).capitalize()
 

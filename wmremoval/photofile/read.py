@@ -1,4 +1,4 @@
-"""Reading a photograph with its metadata, from a file or from memory, and a user's mask."""
+"""Reading a photograph with its metadata, from a file or from memory, and giving one from memory back."""
 
 import stat
 import sys
@@ -12,7 +12,6 @@ from PIL import Image
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
 from wmremoval.photofile import colourspace, exif, heif, png, webp, xmp
-from wmremoval.photofile.convert import has_transparency, luma
 from wmremoval.photofile.decode import READERS, decoded, samples_of, set_pixels, turned
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
 from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
@@ -152,30 +151,6 @@ def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
     for rows in strips(*whole.shape[:2]):
         result.paste(image_strip(photo.kind, whole[rows], result.mode), (0, rows.start))
     return result
-
-
-def read_mask(path: str | Path, size: tuple[int, int]) -> np.ndarray:
-    """Read a user's mask: white on the watermark, black elsewhere.
-
-    Args:
-        path: a file that `read_photo` reads; colours become grey.
-        size: width and height of the upright photograph, pixels.
-
-    Returns:
-        (H, W) uint8, 0 to 255.
-
-    Raises:
-        ImageError: as `read_photo`; or the size differs from the photograph's, or pixels are transparent.
-    """
-    photo = read_photo(path)
-    if photo.size != tuple(size):
-        raise ImageError(
-            f"{shown(path)}: the mask is {photo.size[0]} x {photo.size[1]} and the photograph {size[0]} x {size[1]}; "
-            "make them the same size"
-        )
-    if photo.native is not None and has_transparency(photo.kind, photo.native):
-        raise ImageError(f"{shown(path)}: the mask is transparent in places; save it in black and white")
-    return luma(photo.rgb)
 
 
 def _check_size(width: int, height: int, path: Path, max_pixels: int) -> None:

@@ -28,6 +28,7 @@ from wmremoval.report.style import (
     percentile_limits,
 )
 
+# Names of submodules: stages with activations, and blocks with gradients. And names of the gates, coarsest first.
 LAYERS = ("enc1", "enc2", "enc3", "bottleneck", "dec1", "dec2", "dec3")
 GATES = ("gate1", "gate2", "gate3")
 BLOCKS = ("enc1", "enc2", "enc3", "bottleneck", "attention", "dec1", "dec2", "dec3", "out")

@@ -8,7 +8,8 @@ from torch import nn
 
 from wmremoval.report.style import BLUE, GREEN, GREY, ORANGE, SMALL, TERM_NAMES, TITLE, new_figure
 
-SIZES = ("H × W", "H/2 × W/2", "H/4 × W/4", "H/8 × W/8")
+SIZES = ("H × W", "H/2 × W/2", "H/4 × W/4", "H/8 × W/8")  # sizes of the maps, by level
+# Formulas of the loss terms: prediction P, target T, mask M.
 FORMULAS = {
     "masked_l1": "Σ M |P − T| / Σ M",
     "perceptual": "L1 of VGG16 features of P and T",
@@ -17,6 +18,7 @@ FORMULAS = {
     "laplacian": "L1 of edges inside M",
     "mask_bce": "cross-entropy of logits and M",
 }
+# Fill colours of boxes by the colour of their border.
 PALE = {BLUE: "#DCEBF5", ORANGE: "#FBE3D3", GREEN: "#D6EFE6", GREY: "#EDEDED"}
 
 

@@ -36,8 +36,8 @@ from wmremoval.report.style import (
     percentile_limits,
 )
 
-GREY_LEVEL = 1 / 255  # one 8-bit level on the scale [0, 1]; a narrower colour scale would show rounding as error
-VISIBLE_DB = 50.0  # dB; upper end of the PSNR scale, since the error is under one grey level from 48.1 dB on
+GREY_LEVEL = 1 / 255  # one 8-bit level in [0, 1]; smallest range of an error scale, which must not show rounding
+VISIBLE_DB = 50.0  # dB; upper end of the PSNR scale: above 48.1 dB the error is less than one grey level
 
 
 def training_progress(history: list[dict]) -> Figure:

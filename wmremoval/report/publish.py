@@ -22,6 +22,7 @@ from wmremoval.training.run_folder import read_run
 from wmremoval.training.schedule import planned_rates
 from wmremoval.training.trainer import Training
 
+# Files of a run that are copied as they are.
 COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "test_results.json", "CHANGELOG.md")
 # Seed of the marks on the published sample photographs, the same for every run. It is the first seed under which every
 # mark is visible: PSNR of the input under 17 dB inside the mark, 2 to 25% of the pixels marked. No restored image was used.

@@ -14,6 +14,7 @@ from wmremoval.images import to_image
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6E6E6E"
 ERROR_MAP, QUALITY_MAP, SIGNED_MAP = "inferno", "viridis", "PuOr_r"
 TITLE, TEXT, SMALL = 11, 10, 9  # points
+# Names of the loss terms in pictures.
 TERM_NAMES = {
     "masked_l1": "masked L1",
     "perceptual": "perceptual",

@@ -25,8 +25,9 @@ UPLOAD_NOTE = (  # shown under the button, since Python is not notified of a dro
     "Up to 10 MB: Jupyter drops larger files without a message, and the button then needs a new run of the cell. "
     "For larger files: <code>wmremoval remove photo.png -o clean/</code>"
 )
-WIDTH = 14.0  # inches; width of the picture with before, after and mask
-SHOWN_SIDE = 1200  # pixels; longer side of the three views, at most
+WIDTH = 14.0  # inches; width of the picture with three views: before, after and mask
+SHOWN_SIDE = 1200  # pixels; longer side of each view, at most
+# A plain mark, for the sample photograph.
 MARKED_SAMPLE = WatermarkConfig(
     shape_share=0.0, tiled_share=0.0, distorted_share=0.0, occluded_share=0.0, opaque_share=0.0
 )

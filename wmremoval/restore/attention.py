@@ -1,4 +1,4 @@
-"""The self-attention of `FastNet`: over the whole map or in overlapping windows, in pieces that fit in memory."""
+"""The self-attention of `FastNet`: over the whole map or in overlapping windows, in parts that fit into memory."""
 
 from typing import NamedTuple
 
@@ -6,11 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SCORE_VALUES = 2**22  # attention scores that are held at once on a CPU
+SCORE_VALUES = 2**22  # attention scores in memory at once on a CPU: 16 MB in float32. Chosen, not measured.
 
 
 def attended(x: Tensor, query_key: Tensor, window: int | None) -> Tensor:
-    """Self-attention added to its input; (B, C, H, W), and queries and keys together in as many channels."""
+    """Self-attention, added to its input.
+
+    Args:
+        x: the input, which also gives the values, (B, C, H, W).
+        query_key: queries in the first half of the channels, keys in the second, (B, C, H, W).
+        window: side of the windows, positions; None: attention over the whole map.
+    """
     height, width = x.shape[-2:]
     values, query_key = x.permute(0, 2, 3, 1), query_key.permute(0, 2, 3, 1)  # (B, H, W, C)
     query, key = query_key.chunk(2, dim=-1)
@@ -24,16 +30,17 @@ def attended(x: Tensor, query_key: Tensor, window: int | None) -> Tensor:
 def windowed(query: Tensor, key: Tensor, values: Tensor, window: int) -> Tensor:
     """Self-attention within overlapping square windows, blended.
 
-    Windows of `window` positions start at every multiple of half their side in both directions, the last ones
-    where they reach the end of the map, and end with the map. Up to four cover a position; their results are
-    blended with `hat_weights`.
+    In both directions, a window starts at every multiple of half its side. The last window is the first that reaches
+    the end of the map, and is cut there. Up to four windows cover a position. Their results are blended with
+    `hat_weights`.
 
     Args:
         query, key: (B, H, W, C/2), contiguous along the channels, scaled.
         values: (B, H, W, C).
+        window: side of a window, positions.
 
     Returns:
-        (B, H, W, C), new.
+        a new tensor, (B, H, W, C).
     """
     height, width = values.shape[1:3]
     down, across = (hat_weights(side, window).to(values) for side in (height, width))  # (2, H), (2, W)
@@ -51,9 +58,9 @@ def windowed(query: Tensor, key: Tensor, values: Tensor, window: int) -> Tensor:
 
 
 class Group(NamedTuple):
-    """Windows along one side of the map: `count` of `length` positions, one after the other from `start`.
+    """Consecutive windows along one side of the map: `count` windows of `length` positions each, the first at `start`.
 
-    `parity` is 0 for windows that start at even multiples of half the window, 1 for the others.
+    `parity` is 0 for windows that start at an even multiple of half the side of a window, 1 for the others.
     """
 
     parity: int
@@ -63,11 +70,12 @@ class Group(NamedTuple):
 
     @property
     def extent(self) -> slice:
+        """The positions of all windows."""
         return slice(self.start, self.start + self.count * self.length)
 
 
 def windows_of(x: Tensor, rows: Group, columns: Group) -> Tensor:
-    """The extent of both groups, (B, H, W, C) -> (B * windows, positions of a window, C)."""
+    """Divide the extent of two groups, (B, H, W, C), into windows, (B * windows, positions of a window, C)."""
     x = x.unflatten(2, (columns.count, columns.length)).unflatten(1, (rows.count, rows.length))
     return x.transpose(2, 3).flatten(0, 2).flatten(1, 2)
 
@@ -92,9 +100,10 @@ def window_groups(side: int, window: int) -> list[Group]:
 
 
 def hat_weights(side: int, window: int) -> Tensor:
-    """The weight of the windows of either parity at each position of one side, (2, side) float32; columns sum to 1.
+    """The weights of windows of both parities at each position of one side, (2, side) float32; each column has sum 1.
 
-    Linear between the middles of neighbouring windows; the first and the last window count alone beyond their middles.
+    Weights are linear between the middles of neighbouring windows. Beyond the middles of the first and the last window,
+    only that window counts.
 
     Example:
         >>> hat_weights(8, 4).tolist()
@@ -102,44 +111,49 @@ def hat_weights(side: int, window: int) -> Tensor:
     """
     half = window // 2
     last = max(0, -(-(side - window) // half))
-    place = ((torch.arange(side) + 0.5) / half - 1).clamp(0, last)  # the middle of window k is at place k
+    place = ((torch.arange(side) + 0.5) / half - 1).clamp(0, last)  # window k has its middle at place k
     odd = 1 - (place % 2 - 1).abs()
     return torch.stack([1 - odd, odd])
 
 
 def attention(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-    """softmax(query key^T) values; (N, L, C/2) twice, scaled, and (N, L, C) -> (N, L, C)."""
+    """softmax(query key^T) values: from scaled query and key, (N, L, C/2), and values, (N, L, C), to (N, L, C)."""
     if not values.is_cpu:
         return fused_attention(query, key, values)
     # On a CPU two products of matrices are faster than the fused kernel.
     length = values.shape[1]
     context = torch.empty_like(values, memory_format=torch.contiguous_format)
-    together, rows = SCORE_VALUES // length**2, max(1, SCORE_VALUES // length)
-    if together:  # many small windows
-        for q, k, v, out in zip(*(m.split(together) for m in (query, key, values, context)), strict=True):
+    windows, rows = SCORE_VALUES // length**2, max(1, SCORE_VALUES // length)  # at once
+    if windows:  # several small windows at once
+        for q, k, v, out in zip(*(m.split(windows) for m in (query, key, values, context)), strict=True):
             torch.matmul(torch.softmax(q @ k.transpose(1, 2), dim=-1), v, out=out)
         return context
     for q, k, v, out in zip(query, key, values, context, strict=True):
         k, v = k.contiguous(), v.T.contiguous()
-        for some, result in zip(q.split(rows), out.split(rows), strict=True):
-            result.copy_(product(torch.softmax(product(some, k), dim=-1), v))
+        for part, result in zip(q.split(rows), out.split(rows), strict=True):
+            result.copy_(product(torch.softmax(product(part, k), dim=-1), v))
     return context
 
 
 def fused_attention(query: Tensor, key: Tensor, values: Tensor) -> Tensor:
-    """`attention` in PyTorch's fused kernels, which want queries and keys as wide as values: zeros change no product."""
+    """`attention` by PyTorch's fused kernels.
+
+    They need queries and keys as wide as the values. Zeros are appended, which change no product.
+    """
     wider = (0, values.shape[-1] - query.shape[-1])
     query, key = F.pad(query, wider).unsqueeze(1), F.pad(key, wider).unsqueeze(1)
     return F.scaled_dot_product_attention(query, key, values.unsqueeze(1), scale=1.0).squeeze(1)
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """a b^T; (N, K) and (M, K) -> (N, M).
+    """The product a b^T: from (N, K) and (M, K) to (N, M).
 
-    float32 goes through a 1x1 convolution: oneDNN's is twice as fast as MKL's product on processors not by Intel.
+    In float32 it is computed as a 1x1 convolution: on processors not made by Intel, oneDNN's convolution is twice as
+    fast as MKL's product (the measurement is not kept).
     """
     if a.dtype != torch.float32:
         return F.linear(a, b)
-    images = 16 if len(a) % 16 == 0 else 1  # on one thread PyTorch leaves 1x1 convolutions to oneDNN from 16 images on
+    # With one thread, PyTorch uses oneDNN for 1x1 convolutions only from 16 images on.
+    images = 16 if len(a) % 16 == 0 else 1
     a = a.reshape(images, -1, 1, a.shape[1]).permute(0, 3, 1, 2)  # (16, K, N / 16, 1)
     return F.conv2d(a, b[:, :, None, None]).permute(0, 2, 3, 1).reshape(-1, len(b))

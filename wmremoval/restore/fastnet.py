@@ -21,27 +21,29 @@ from wmremoval.model import (
 )
 from wmremoval.restore.attention import attended
 
-SLOPE = 0.01  # of every LeakyReLU
-STRIP_BYTES = 12 * 2**20  # largest map that is held on a CPU: blocks above 32 MB go back to the system after each use
-LEAST_ROWS = 64  # of a strip, however wide the photograph: every strip computes up to 8 rows more than it gives
+SLOPE = 0.01  # negative slope of every LeakyReLU, as in `model`
+# The speed of the whole network was measured (outputs/measurements/removal_speed.json), these two values were not.
+# Bytes; largest map of a strip on a CPU. Blocks of memory above 32 MB are returned to the system after each use.
+STRIP_BYTES = 12 * 2**20
+LEAST_ROWS = 64  # rows of a strip at least, for photographs of any width: every strip computes up to 8 rows more
 
 
 class FastNet(nn.Module):
     """The inference form of a `HeterogeneousUNet`: BatchNorm folded into the convolutions, channels-last, in strips.
 
-    The maps of the encoder and the decoder are computed in horizontal strips that stay in the processor's
-    caches, each with the rows around it that its convolutions see, so that nothing changes but the time and the
-    memory. Results are inference tensors of float32; the given network is left as it was, and autocast has no effect.
+    The maps of the encoder and the decoder are computed in horizontal strips, which stay in the processor's caches.
+    Each strip includes the neighbouring rows that its convolutions need. This saves time and memory, and the results
+    stay the same. They are inference tensors of float32. The given network is not changed. Autocast has no effect.
 
     Args:
         net: a trained network in any mode; its weights are copied, and its device is kept.
-        window: None for the global self-attention of training. An even number of bottleneck positions, a position
-            being 8 pixels: attention within overlapping square windows of this side; see `windowed`.
-        attention: if False, the self-attention adds nothing.
-        dtype: of weights and maps inside; bfloat16 halves memory and is faster where the processor knows it.
+        window: side of overlapping square windows of attention, an even number of positions of the bottleneck (8 pixels
+            each); see `windowed`. None: global self-attention, as in training.
+        attention: False: without self-attention.
+        dtype: of weights and maps; bfloat16 halves the memory, and is faster on processors with bfloat16 instructions.
 
     Raises:
-        ValueError: an odd `window`, or one below 2.
+        ValueError: `window` is odd or below 2.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class FastNet(nn.Module):
             watermarked: (B, 3, H, W), RGB in [0, 1].
 
         Returns:
-            what `HeterogeneousUNet.parts` returns, within rounding: (B, C, H, W) float32.
+            the parts as `HeterogeneousUNet.parts` returns them, within rounding: (B, C, H, W) float32.
         """
         height, width = watermarked.shape[-2:]
         with torch.autocast(watermarked.device.type, enabled=False):
@@ -94,7 +96,7 @@ class FastNet(nn.Module):
         return Parts(torch.lerp(watermarked, inside, gate), mask_logits, fill, alpha, colour, trust)
 
     def _maps(self, x: Tensor) -> Tensor:
-        """(B, 3, H, W) with sides divisible by 8 -> (B, 1 + heads, H, W) float32: logits of the mask, then of the heads."""
+        """From (B, 3, H, W), sides divisible by 8, to the logits of mask and heads, (B, 1 + heads, H, W) float32."""
         x, skips = x.contiguous(memory_format=torch.channels_last), []
         for pair in self.encoder:
             skip, x = encoded(pair, x)
@@ -117,14 +119,14 @@ class FastNet(nn.Module):
 
 
 class Strip(NamedTuple):
-    """Rows `top` to `bottom` (excluded), both even, of a map of `height` rows."""
+    """Rows `top` to `bottom` (excluded) of a map of `height` rows; both are even."""
 
     top: int
     bottom: int
     height: int
 
     def around(self, halo: int) -> slice:
-        """The rows of the strip and up to `halo` more at either side, as far as there are any."""
+        """The rows of the strip and up to `halo` more on either side, cropped to the map."""
         return slice(max(0, self.top - halo), min(self.height, self.bottom + halo))
 
 
@@ -137,7 +139,7 @@ class FoldedPair(nn.Module):
         self.first, self.second = fuse_conv_bn_eval(first, first_norm), fuse_conv_bn_eval(second, second_norm)
 
     def forward(self, x: Tensor, strip: Strip) -> Tensor:
-        """Rows `strip.around(2)` of the input, (B, in, rows, W) -> the strip of the output, (B, out, rows, W)."""
+        """From rows `strip.around(2)` of the input, (B, in, rows, W), to the strip of the output, (B, out, rows, W)."""
         x = trimmed(F.relu_(self.first(x)), strip, 2, 1)
         return F.leaky_relu_(trimmed(self.second(x), strip, 1, 0), SLOPE)
 
@@ -151,10 +153,14 @@ class FastStage(nn.Module):
         self.up, self.hidden, self.logits, self.conv = stage.up, hidden, logits, FoldedPair(stage.conv)
 
     def strips(self, x: Tensor, skip: Tensor) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """(B, in, H/2, W/2) and (B, out, H, W) -> rows, gate logits (B, 1, rows, W) and features (B, out, rows, W)."""
+        """From (B, in, H/2, W/2) and skip (B, out, H, W) to the strips of the output.
+
+        Yields:
+            the rows of a strip, gate logits (B, 1, rows, W) and features (B, out, rows, W).
+        """
         width = skip.shape[1]
         for strip in strips_of(skip, 2 * width):
-            rows = strip.around(4)  # three are needed, but a row of `x` makes two
+            rows = strip.around(4)  # three are needed, but a row of `x` gives two rows
             both = empty_map(skip, 2 * width, rows.stop - rows.start, skip.shape[-1])
             torch.clamp_min(self.up(x[:, :, rows.start // 2 : rows.stop // 2]), 0, out=both[:, :width])
             both[:, width:] = skip[:, :, rows]
@@ -165,7 +171,7 @@ class FastStage(nn.Module):
 
 
 def encoded(pair: FoldedPair, x: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, in, H, W) -> features (B, out, H, W) of an encoder block, and their 2 x 2 maxima (B, out, H/2, W/2)."""
+    """From (B, in, H, W) to the features of an encoder block, (B, out, H, W), and their 2 x 2 maxima."""
     height, width = x.shape[-2:]
     channels = pair.second.out_channels
     features, pooled = empty_map(x, channels, height, width), empty_map(x, channels, height // 2, width // 2)
@@ -177,21 +183,21 @@ def encoded(pair: FoldedPair, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def trimmed(x: Tensor, strip: Strip, halo: int, wanted: int) -> Tensor:
-    """Rows `strip.around(wanted)` of a map that holds `strip.around(halo)`; a view."""
+    """The rows `strip.around(wanted)` of a map with the rows `strip.around(halo)`; a view."""
     held, rows = strip.around(halo), strip.around(wanted)
     return x[:, :, rows.start - held.start : rows.stop - held.start]
 
 
 def empty_map(like: Tensor, channels: int, height: int, width: int) -> Tensor:
-    """(B, channels, height, width), channels-last, as many images as `like` and where it is; values are undefined."""
+    """An empty tensor (B, channels, height, width), channels-last, with the batch size, type and device of `like`."""
     size = (len(like), channels, height, width)
     return torch.empty(size, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
 def strips_of(x: Tensor, channels: int) -> Iterator[Strip]:
-    """Divide the rows of `x`, (B, C, H, W) with even H.
+    """Divide the rows of `x`, (B, C, H, W) with even H, into strips.
 
-    A CPU gets strips whose maps of `channels` channels take about `STRIP_BYTES`, any other device one strip.
+    On a CPU a strip's map of `channels` channels takes about `STRIP_BYTES`. On any other device there is one strip.
     """
     batch, _, height, width = x.shape
     most = max(LEAST_ROWS, STRIP_BYTES // (batch * width * channels * x.element_size())) if x.is_cpu else height
@@ -202,7 +208,7 @@ def strips_of(x: Tensor, channels: int) -> Iterator[Strip]:
 
 
 def scaled_query_key(attention: SelfAttention) -> nn.Conv2d:
-    """The convolution of a `SelfAttention` with the scale of the products in its queries."""
+    """The convolution of a `SelfAttention`; the scale of the dot products is multiplied into its queries, in place."""
     conv, width = attention.query_key, attention.query_key.out_channels // 2
     with torch.no_grad():
         conv.weight[:width] *= width**-0.5
@@ -211,7 +217,7 @@ def scaled_query_key(attention: SelfAttention) -> nn.Conv2d:
 
 
 def joined(convs: list[nn.Conv2d]) -> nn.Conv2d:
-    """One 1x1 convolution with the outputs of all, one after the other."""
+    """One 1x1 convolution with the outputs of all given ones, in their order."""
     both = copy.deepcopy(convs[0])
     both.out_channels = sum(conv.out_channels for conv in convs)
     both.weight = nn.Parameter(torch.cat([conv.weight for conv in convs]).detach())

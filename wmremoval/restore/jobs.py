@@ -89,9 +89,9 @@ def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = (
         elif not places.globs.want(relative):
             plan.left_out[EXCLUDED] += 1
         elif to_file:
-            plan.jobs.append(planner.job(path, relative, places.output, _wanted_format(path, places)))
+            plan.jobs.append(_checked(planner.job(path, relative, places.output, _wanted_format(path, places))))
         else:
-            plan.jobs.append(planner.job(path, relative))
+            plan.jobs.append(_checked(planner.job(path, relative)))
     jobs = _each_file_once(plan.jobs) if places.output is None else plan.jobs
     plan.jobs = _without_clashes(_told_apart(jobs))
     _refuse_overwritten_inputs(plan.jobs)
@@ -177,15 +177,21 @@ class _Planner:
         return self.masks.find(name.parent, usual + others)
 
     def _problem(self, path: Path, name: PurePath, mask_in: Path | None) -> str | None:
-        kind = kind_not_read(path) if path.exists() else None
-        if kind is not None and (kind in NO_PICTURE or kind.startswith(".")):
-            return f"{shown(path)}: not a photograph by its content or ending; known are {' '.join(ENDINGS)}"
-        if kind is not None:
-            return f"{shown(path)}: {kind} is not read; {advice(kind)}"
-        if self.masks is not None and mask_in is None:
-            wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
-            return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}"
-        return None
+        if self.masks is None or mask_in is not None:
+            return None
+        wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
+        return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}"
+
+
+def _checked(job: Job) -> Job:
+    """A job for a file that was named itself, and may be no photograph."""
+    kind = kind_not_read(job.source) if job.source.exists() else None
+    if kind is None:
+        return job
+    reason = f"{kind} is not read; {advice(kind)}"
+    if kind in NO_PICTURE or kind.startswith("."):
+        reason = f"not a photograph by its content or ending; known are {' '.join(ENDINGS)}"
+    return replace(job, problem=f"{shown(job.source)}: {reason}")
 
 
 def _refuse_same_folder(folder: Path, places: Places) -> None:

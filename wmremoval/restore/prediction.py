@@ -1,4 +1,4 @@
-"""The network's prediction of a photograph as arrays, and the arithmetic that all later steps share."""
+"""The network's prediction of a photograph as arrays, and arithmetic that all later steps use."""
 
 from typing import NamedTuple
 
@@ -7,30 +7,34 @@ import numpy as np
 
 from wmremoval.model import ALPHA_MOST
 
-GATE_FROM, GATE_FULL = 0.3, 0.7  # mask probabilities at which a change begins and is whole
-CONTRAST_RADIUS = 4  # pixels around one over which its alpha is read off a restoration
+# Mask probabilities up to which a pixel stays as it is, and from which it is replaced by the restored one; blended
+# between. Tuned on validation photographs on 2026-11-22; the numbers were not kept.
+GATE_FROM, GATE_FULL = 0.3, 0.7
+CONTRAST_RADIUS = 4  # pixels to each side over which alpha is computed from a restoration. Not measured.
 
 
 class Prediction(NamedTuple):
     """The prediction of a view, float32 arrays of one height and width."""
 
-    photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: what it was shown
+    photo: np.ndarray  # (h, w, 3) RGB in [0, 1]: the view as the network was given it
     image: np.ndarray  # (h, w, 3) RGB in [0, 1]: the restored photograph
     mask: np.ndarray  # (h, w) in [0, 1]: probability of a mark
     alpha: np.ndarray  # (h, w) in [0, 1]
     colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
-    trust: np.ndarray | None = (
-        None  # (h, w) in [0, 1]: share of the network's own fill in the image; None of networks without a mark head
-    )
+    # (h, w) in [0, 1]: share of the network's own fill in the image; None for a network without a mark head
+    trust: np.ndarray | None = None
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:
-    """0 up to `low`, 1 from `high` on, a straight line between."""
+    """A linear ramp: 0 up to `low`, 1 from `high` on."""
     return ((x - low) / (high - low)).clip(0.0, 1.0)
 
 
 def box_around(found: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """Rows and columns around all that is true, (h, w), and `margin` pixels: marks take a part of most tiles."""
+    """Rows and columns of the bounding box of the true pixels of (h, w), widened by `margin` pixels.
+
+    Most marks fill only a part of a tile; work in the box saves time.
+    """
     x, y, w, h = cv2.boundingRect(found.astype(np.uint8))
     return slice(max(0, y - margin), y + h + margin), slice(max(0, x - margin), x + w + margin)
 
@@ -42,13 +46,13 @@ def unblend(photo: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndar
 
 
 def average(one: Prediction, other: Prediction) -> Prediction:
-    """Two predictions of one view as one: masks and images averaged, the rest weighted by the masks."""
-    weight, more = one.mask + 1e-3, other.mask + 1e-3
-    share = weight / (weight + more)
+    """The average of two predictions of one view: plain for mask and image, weighted by the masks for the rest."""
+    weight, other_weight = one.mask + 1e-3, other.mask + 1e-3
+    share = weight / (weight + other_weight)
 
     def mix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        here = share if a.ndim == 2 else share[..., None]
-        return here * a + (1.0 - here) * b
+        part = share if a.ndim == 2 else share[..., None]
+        return part * a + (1.0 - part) * b
 
     alpha, colour, trust = (mix(getattr(one, name), getattr(other, name)) for name in ("alpha", "colour", "trust"))
     mask, image = (one.mask + other.mask) / 2, (one.image + other.image) / 2
@@ -56,18 +60,18 @@ def average(one: Prediction, other: Prediction) -> Prediction:
 
 
 def disagreement(one: Prediction, other: Prediction) -> np.ndarray:
-    """The disagreement of two predictions of one view: squared difference of alpha plus that of colour (h, w)."""
+    """The disagreement of two predictions of one view, (h, w): the squared difference of alpha plus that of colour."""
     return np.square(one.alpha - other.alpha) + np.square(one.colour - other.colour).mean(axis=-1)
 
 
 def mark_from_contrast(photo: np.ndarray, image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Alpha and colour of a mark from a restoration alone, for networks that do not say them.
+    """Alpha and colour of a mark, computed from a restoration alone, for networks that do not predict them.
 
-    In a window J = (1 - alpha) I + alpha W is a line: its slope over the restored I is 1 - alpha.
+    In a window, J = (1 - alpha) I + alpha W is a line over the restored I, and its slope is 1 - alpha.
 
     Args:
-        photo, image: (h, w, 3) RGB float32 in [0, 1], as shown and as restored.
-        mask: (h, w) in [0, 1].
+        photo, image: (h, w, 3) RGB float32 in [0, 1]: before and after restoration.
+        mask: (h, w) in [0, 1], probability of a mark.
 
     Returns:
         alpha (h, w) and colour (h, w, 3), in [0, 1].

@@ -1,15 +1,16 @@
-"""A photograph and its shrunken views: the sizes, pixels and boxes of all of them in one place."""
+"""A photograph and its shrunken views: their sizes, pixels and boxes in one place."""
 
 import cv2
 import numpy as np
 
-Box = tuple[int, int, int, int]  # top, left, bottom, right in pixels of a view; the last two exclusive
-Block = tuple[slice, slice]  # rows and columns
+Box = tuple[int, int, int, int]  # top, left, bottom, right, pixels of a view; bottom and right are excluded
+Block = tuple[slice, slice]  # rows and columns, pixels
 
-VIEW_SIDE = 96  # pixels; views are not shrunk below this: the smallest the network was trained at
-SEARCH_PIXELS = 1_000_000  # pixels of the largest view that is always searched whole
-SEARCH_SHARE = 16  # of a larger photograph one pixel in so many is searched: a sixteenth of the time
-STRIP = 512  # native rows that are shrunk at a time; bounds the padded copies
+# Chosen, not measured.
+VIEW_SIDE = 96  # pixels; shorter side below which no view is shrunk: the smallest size of training
+SEARCH_PIXELS = 1_000_000  # pixels; a view of up to so many is always searched whole
+SEARCH_SHARE = 16  # native pixels for each searched pixel of a larger photograph, and the factor of the time saved
+STRIP = 512  # native rows that are shrunk at once; limits the memory of padded copies
 
 
 class Pyramid:
@@ -29,22 +30,22 @@ class Pyramid:
         return -(-self.photo.shape[0] // factor), -(-self.photo.shape[1] // factor)
 
     def pixels(self, factor: int, block: Block) -> np.ndarray:
-        """A block of a view, (h, w, 3) uint8."""
+        """A block of a view, (h, w, 3) RGB uint8."""
         return shrink(self.photo, factor, *block)
 
     def box(self, box: Box, factor: int) -> Box:
-        """A box of the searched view as the smallest box of another view that covers it."""
+        """Convert a box of the searched view to the smallest box of another view that covers it."""
         height, width = self.size(factor)
         top, left, bottom, right = (side * self.search_factor for side in box)  # native pixels
         return top // factor, left // factor, min(-(-bottom // factor), height), min(-(-right // factor), width)
 
     def native(self, box: Box) -> Block:
-        """A box of the searched view as rows and columns of the photograph."""
+        """Convert a box of the searched view to rows and columns of the photograph."""
         return box_slices(self.box(box, 1))
 
 
 def view_factors(height: int, width: int, side: int = VIEW_SIDE) -> list[int]:
-    """The factors 1, 2, 4, ... by which a photograph may be shrunk until its shorter side is about `side` pixels.
+    """The factors 1, 2, 4, ... of the views: 1, and those whose view has a shorter side of at least `side` pixels.
 
     Example:
         >>> view_factors(3000, 4000)
@@ -70,15 +71,15 @@ def search_factor(height: int, width: int) -> int:
 
 
 def shrink(photo: np.ndarray, factor: int, rows: slice | None = None, columns: slice | None = None) -> np.ndarray:
-    """Shrink a photograph by a whole factor, averaging.
+    """Shrink a photograph by a whole factor; each pixel is the mean of a square, and borders are repeated.
 
     Args:
         photo: (H, W) or (H, W, 3) uint8.
         factor: 1, 2, 4, ...
-        rows, columns: the part of the shrunken view that is wanted, in its pixels; None: all.
+        rows, columns: part of the shrunken view, pixels; None: all.
 
     Returns:
-        (ceil(H / factor), ceil(W / factor), ...) uint8, or the part of it.
+        (ceil(H / factor), ceil(W / factor), ...) uint8, or the given part of it; a view of `photo` if `factor` is 1.
     """
     height, width = (-(-side // factor) for side in photo.shape[:2])
     rows, columns = rows or slice(0, height), columns or slice(0, width)
@@ -98,5 +99,5 @@ def shrink(photo: np.ndarray, factor: int, rows: slice | None = None, columns: s
 
 
 def box_slices(box: Box) -> Block:
-    """Top, left, bottom, right as rows and columns."""
+    """Convert a box to rows and columns."""
     return slice(box[0], box[2]), slice(box[1], box[3])

@@ -1,4 +1,4 @@
-"""The network over views of any size: aligned tiles with margins, smaller ones if memory is short."""
+"""The network on views of any size: aligned tiles with margins, smaller ones if memory is short."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -15,17 +15,17 @@ from wmremoval.restore.pyramid import Block, Box
 
 logger = logging.getLogger(__name__)
 
-MARGIN = 64  # pixels around a tile that its result depends on: the reach of all convolutions, 51, and the poolings' 7
-STRIDE = 8  # of the bottleneck; tiles begin at multiples of it, so that they are pooled as the whole would be
-SMALLEST_TILE = 64  # pixels; a tile is not halved below this
+MARGIN = 64  # pixels around a tile on which its result depends: 51 for all convolutions, 7 for the poolings; rounded up
+STRIDE = 8  # pixels in a position of the bottleneck; tiles start at its multiples, to be pooled like the whole view
+SMALLEST_TILE = 64  # pixels; a tile is not halved below this. Chosen, not measured.
 
 
 class Tile(NamedTuple):
-    """A part of a view: what the network is shown, and what of its prediction is kept."""
+    """A part of a view: the pixels that the network is given, and the part of its prediction that is kept."""
 
-    shown: Block  # in the view
-    kept: Block  # in the view
-    inner: Block  # `kept` within `shown`
+    shown: Block  # rows and columns of the view that the network is given
+    kept: Block  # rows and columns of the view whose prediction is kept
+    inner: Block  # rows and columns of `kept` in `shown`
 
 
 def tiles(box: Box, size: tuple[int, int], core: int, step: int = STRIDE) -> Iterator[Tile]:
@@ -35,13 +35,13 @@ def tiles(box: Box, size: tuple[int, int], core: int, step: int = STRIDE) -> Ite
         box: in the view.
         size: height and width of the view, pixels.
         core: side of the kept part, pixels.
-        step: the tiles' origins are multiples of it; the stride of attention windows, so that all tiles share them.
+        step: pixels; tiles start at its multiples. If it is the stride of the attention windows, all tiles share them.
     """
     before = -(-MARGIN // step) * step
     core = max(step, core // step * step)
     for top in range(box[0] // core * core, box[2], core):
         for left in range(box[1] // core * core, box[3], core):
-            kept = tuple(  # no more of a tile than the box needs
+            kept = tuple(  # cropped to the box
                 slice(max(start, low // step * step), min(start + core, -(-high // step) * step, side))
                 for start, low, high, side in ((top, box[0], box[2], size[0]), (left, box[1], box[3], size[1]))
             )
@@ -55,11 +55,11 @@ def tiles(box: Box, size: tuple[int, int], core: int, step: int = STRIDE) -> Ite
 
 @dataclass
 class TiledNetwork:
-    """The network with its device, and the tile size that fits there.
+    """The network on its device, with a tile size that fits into the memory.
 
     Args:
         net: has `parts`, as `HeterogeneousUNet` has.
-        device: where it runs.
+        device: of the network.
         core: side of a tile's kept part, pixels; halved when the device runs out of memory.
         step: see `tiles`.
     """
@@ -71,7 +71,7 @@ class TiledNetwork:
 
     @torch.inference_mode()
     def predict(self, view: np.ndarray) -> Prediction:
-        """The prediction of a view, (h, w, 3) uint8, in one piece."""
+        """The prediction of a view, (h, w, 3) RGB uint8, in one piece."""
         shown = to_tensor(view)[None]
         parts = self.net.parts(shown.to(self.device))
         photo, image = (_to_array(x) for x in (shown, parts.image))
@@ -94,10 +94,10 @@ class TiledNetwork:
         Args:
             box: in the view.
             size: height and width of the view, pixels.
-            pixels: gives a block of the view, (h, w, 3) uint8.
+            pixels: a function from a block to the pixels of the view there, (h, w, 3) RGB uint8.
 
         Raises:
-            MemoryError: not even the smallest tile fits.
+            MemoryError: not even the smallest tile fits into the memory of the device.
         """
         pending = list(tiles(box, size, self.core, self.step))
         while pending:
@@ -115,7 +115,7 @@ class TiledNetwork:
                 pending = self._smaller([tile, *pending], size)
 
     def _smaller(self, pending: list[Tile], size: tuple[int, int]) -> list[Tile]:
-        """The tiles that are left to do as smaller ones, none twice."""
+        """The remaining tiles, divided into tiles of the present size; each appears once."""
         smaller: dict[tuple[int, int], Tile] = {}
         for large in pending:
             rows, columns = large.kept
@@ -125,5 +125,5 @@ class TiledNetwork:
 
 
 def _to_array(x: torch.Tensor) -> np.ndarray:
-    """(1, C, H, W) to (H, W, C) float32 on the CPU."""
+    """Convert a tensor (1, C, H, W) to an array (H, W, C), float32."""
     return np.ascontiguousarray(x[0].float().cpu().numpy().transpose(1, 2, 0))

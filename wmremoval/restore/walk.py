@@ -57,7 +57,7 @@ def find_photographs(folder: Path, results: Sequence[Path], globs: Globs, recurs
             if not recursive or entry.name.startswith(".") or not globs.enter(name):
                 continue
             own = identity(folder / name)
-            if (folder / name / RESULTS_MARK).exists() and own not in skipped:
+            if os.path.exists(folder / name / RESULTS_MARK) and own not in skipped:
                 found.remarks.append(f"{shown(name)}: results of an earlier run, left out")
             elif own in seen:
                 found.remarks.append(f"{shown(name)}: a link to a folder that is read already, left out")

@@ -1,4 +1,4 @@
-"""Checkpoints: the best model, from which the network is rebuilt; weights to start from; the state of an unfinished run."""
+"""Checkpoints: the best model of a run, weights to start from, and the state of an unfinished run."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +14,7 @@ from wmremoval.model import HeterogeneousUNet
 BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
 BEST_WEIGHTS = "wm_best_model.safetensors"  # file in a run's folder: bare weights
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # these come with the package
-STATE = "training_state.pt"  # only while a run is unfinished
+STATE = "training_state.pt"  # file in a run's folder, only while the run is unfinished
 
 
 def save_best(training, result) -> None:
@@ -143,7 +143,7 @@ def _read_safetensors(path: Path) -> dict:
 
 
 def save_state(training, result) -> None:
-    """Write the state of a `Training`, on which its next step depends, and its `TrainResult` so far."""
+    """Write the state of a `Training`, so that its next step can follow, and its `TrainResult` so far."""
     parts = ["net", "schedule", "scaler", *_optimizers(training, result)]
     if training.averaged is not None:
         parts.append("averaged")

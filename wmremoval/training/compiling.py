@@ -6,17 +6,17 @@ from collections.abc import Callable
 
 logger = logging.getLogger(__name__)
 
-# Length of the trial of each variant: both limits have to be reached. Chosen and not measured.
+# Length of the trial of each variant; the trial ends when both limits are reached. Chosen and not measured.
 TRIAL_SECONDS = 15.0  # seconds of steps
-TRIAL_STEPS = 11  # steps, so that the median is of steps and not of compilations
+TRIAL_STEPS = 11  # steps; so many that the few steps with a compilation do not decide the median
 
 
 class CompileTrial:
-    """Calls the eager network for some steps, then the compiled one, and afterwards the one with the shorter median step.
+    """Calls the eager network for some steps, then the compiled one, then the one with the shorter median step.
 
     Args:
-        eager: from a batch to its result.
-        compiled: the same, compiled. After an error of the compiler the eager one stays.
+        eager: a function from a batch to its result.
+        compiled: the same function, compiled. After an error of the compiler, the eager one is used.
     """
 
     def __init__(self, eager: Callable, compiled: Callable):

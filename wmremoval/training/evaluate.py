@@ -15,7 +15,7 @@ from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
 from wmremoval.model import Parts
 from wmremoval.training.trainer import Training
 
-# Groups by the mark's share of the pixels: above the first number, up to the second.
+# Groups by the marked share of the pixels: more than the first number, at most the second.
 AREAS = {"under 2%": (0.0, 0.02), "2 to 5%": (0.02, 0.05), "5 to 15%": (0.05, 0.15), "over 15%": (0.15, 1.01)}
 Objective = Callable[[Tensor, Tensor, dict[str, Tensor]], tuple[Tensor, dict[str, Tensor]]]
 NOTES = [

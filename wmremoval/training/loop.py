@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 
 # Chosen and not measured.
-SAVE_SECONDS = 180  # seconds between saves of the state within a pass; an interruption costs as much at most
-VALIDATION_SECONDS = 20  # seconds since the last save that call for one before a validation, during which none is made
+SAVE_SECONDS = 180  # seconds between saves of the state within a pass; an interruption loses at most this much work
+VALIDATION_SECONDS = 20  # seconds; an older state is saved before a validation, since none is saved during it
 STATISTICS_BATCHES = 100  # training batches for the BatchNorm statistics of averaged weights
 
 
@@ -45,7 +45,7 @@ class TrainResult:
     stopped: str = "finished"  # reason of the end: "finished", "early" or "interrupted"
     read_back: bool = False  # True: read from the run's folder instead of trained here
     passes: int = 0  # finished passes over the training samples
-    views: float = 0.0  # trained on up to the last row of the history; see `Progress.views`
+    views: float = 0.0  # views trained on up to the last row of the history; see `Progress.views`
     best_score: float = -math.inf  # `kinds_score` of the kept weights, where validation has a table by kind
 
     @property
@@ -114,7 +114,7 @@ def fit(
 
 
 class Bookkeeper:
-    """The bookkeeping of a run: its duration, the time that its schedule spends, and saves of its state."""
+    """The bookkeeping of a run: its duration, the time counted by its schedule, and saves of its state."""
 
     def __init__(self, training: Training, result: TrainResult, stop: Callable[[], bool] = lambda: False):
         self.training, self.result, self.stop = training, result, stop
@@ -132,12 +132,12 @@ class Bookkeeper:
         self.saved = time.monotonic()
 
     def save_if_due(self, seconds: float) -> None:
-        """Save the state if the last save is at least so many seconds ago, or `SAVE_SECONDS` if that is less."""
+        """Save the state if the last save is at least `seconds` ago, or `SAVE_SECONDS` if that is less."""
         if time.monotonic() - self.saved >= min(seconds, SAVE_SECONDS):
             self.save()
 
     def after_step(self, seconds: float) -> bool:
-        """Spend a training step, and save if it is due; True once the time of the run is over.
+        """Count a training step in the schedule, and save if it is due; True once the time of the run is over.
 
         Raises:
             KeyboardInterrupt: `stop` gave True; the state is saved.
@@ -153,7 +153,7 @@ class Bookkeeper:
         return training.schedule.over
 
     def after_validation_step(self, seconds: float) -> bool:
-        """Spend a batch of validation; False, since no time limit ends a validation.
+        """Count a batch of validation in the schedule; always False, since no time limit ends a validation.
 
         Raises:
             KeyboardInterrupt: `stop` gave True. The resumed run goes on from the save shortly before the validation.
@@ -274,7 +274,10 @@ def _inputs(loader: DataLoader) -> Iterator[Tensor]:
 
 
 def _timed(after_step: Callable[[float], object]) -> Callable[[], None]:
-    """A function without arguments that calls `after_step` with the seconds since its last call, or since this one."""
+    """Wrap `after_step` in a function without arguments, which gives it the seconds since the previous call.
+
+    For the first call these are the seconds since the wrapping.
+    """
     last = time.monotonic()
 
     def call() -> None:

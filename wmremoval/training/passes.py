@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
 from wmremoval.training.trainer import Training
 
-VIEW_SIDE = 256  # pixels; side of the views that `Progress.views` counts, for crops of any side
+VIEW_SIDE = 256  # pixels; side of the views in which `Progress.views` counts crops of any side
 
 
 class NonFiniteLossError(RuntimeError):
@@ -38,7 +38,7 @@ class Progress:
         images, side = shape[0], round(math.sqrt(shape[-2] * shape[-1]))
         self.shown[side] = self.shown.get(side, 0) + images
         for name, value in means.items():
-            if math.isfinite(value):  # only the gradient norm of a step that the scaler skipped is not
+            if math.isfinite(value):  # the gradient norm of a step that the scaler skipped is not finite
                 self.sums[name] = self.sums.get(name, 0.0) + images * value
                 self.counts[name] = self.counts.get(name, 0) + images
 
@@ -103,7 +103,7 @@ def run_epoch(
 
 
 def _batches(loader: DataLoader, progress: Progress) -> Iterator[dict[str, Tensor]]:
-    """The batches of a loader. The iterator draws from torch's generator, which an interrupted pass has done before."""
+    """The batches of a loader. A new iterator draws from torch's generator; for a resumed pass, this draw is undone."""
     state = torch.get_rng_state()
     batches = iter(loader)
     if progress.steps:

@@ -12,12 +12,12 @@ from wmremoval.config import GROWING, TrainConfig, drop_factor, learning_rates, 
 logger = logging.getLogger(__name__)
 
 # Shares of the clock's time, chosen and not measured; see `clock_rate`.
-WARM_UP = 0.01  # share at the start in which the rate rises from zero; in an hour with steps of a second: 36 steps
+WARM_UP = 0.01  # share at the start in which the rate rises from zero: of an hour with steps of a second, 36 steps
 COOLDOWN = 0.25  # share at the end in which the rate falls to zero
 LARGE_CROPS = 1 / 3  # share at the end with crops of the last stage of `crop_stages`
-# Cap of a single duration, chosen and not measured.
-MOST_STEPS = 10.0  # median steps; a pause takes longer, compiling seldom does
-RECENT_STEPS = 101  # last steps, of which the median is taken
+# Chosen and not measured.
+MOST_STEPS = 10.0  # median steps; largest duration that counts at once: a pause is longer, compiling seldom is
+RECENT_STEPS = 101  # last steps over which the median is taken
 
 
 class Pass(NamedTuple):
@@ -72,12 +72,12 @@ class Clock:
         return min(1.0, self.seconds / self.total)
 
     def step(self, seconds: float) -> None:
-        """Spend a training step."""
+        """Count the duration of a training step."""
         self.recent = [*self.recent, seconds][-RECENT_STEPS:]
         self.spend(seconds)
 
     def spend(self, seconds: float) -> None:
-        """Spend other work, such as a batch of validation; at most `MOST_STEPS` median steps count."""
+        """Count the duration of other work, such as a batch of validation; at most `MOST_STEPS` median steps count."""
         cap = MOST_STEPS * statistics.median(self.recent) if self.recent else math.inf
         self.seconds += min(seconds, cap)
 
@@ -190,12 +190,12 @@ class ClockSchedule:
         return len(GROWING) - 1 if self.config.grow and self.clock.share >= 1.0 - LARGE_CROPS else 0
 
     def after_step(self, seconds: float) -> None:
-        """Spend a training step, and set the rate for the new time."""
+        """Count a training step, and set the rate for the new time."""
         self.clock.step(seconds)
         self._set_rate()
 
     def spend(self, seconds: float) -> None:
-        """Spend a batch of validation."""
+        """Count a batch of validation."""
         self.clock.spend(seconds)
 
     def ends_row(self) -> bool:

@@ -108,8 +108,9 @@ class Training:
         return self.averaged.module if self.averaged is not None else self.net
 
     def predict(self, watermarked: Tensor) -> Parts:
-        """The network's parts for a batch, (B, 3, H, W) RGB in [0, 1]; with the coarser gates in training if they are taught.
+        """The network's parts for a batch, (B, 3, H, W) RGB in [0, 1].
 
+        In training they include the coarser gates if these have a loss.
         Only the network runs under autocast. All parts are float32.
         """
         forward = self.forward if self.net.training else self.kept.parts  # validation alone compiles nothing
@@ -202,7 +203,7 @@ class Training:
 
 
 def _forward(net: HeterogeneousUNet, config: TrainConfig) -> Callable[[Tensor], Parts]:
-    """The forward pass of a training step: from a batch to parts, with the coarser gates if they are taught, maybe compiled."""
+    """The forward pass of a training step, from a batch to parts; with the coarser gates if they have a loss."""
     eager = partial(net.parts, gates=True) if config.coarse_gate_weight else net.parts
     if not config.compile:
         return eager
