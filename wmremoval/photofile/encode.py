@@ -98,11 +98,8 @@ def _target(photo: Photo, name: str) -> PixelKind:
         return kind
     if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
         raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
-    if (
-        kind.space is not None
-        and name != "PNG"
-        and any(item.name == b"cICP" for item in photo.details.get("chunks", ()))
-    ):
+    coded = any(chunk.name == b"cICP" for chunk in photo.details.get("chunks", ()))
+    if kind.space is not None and coded and name != "PNG":
         raise NotSupported(f"a {name} cannot say which colours the picture has (cICP): choose PNG")
     transparent = photo.native is not None and has_transparency(kind, photo.native)
     if name == "JPEG" and transparent:

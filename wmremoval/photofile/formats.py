@@ -20,8 +20,9 @@ class Photo:
 
     Attributes:
         path: the source file.
-        rgb: (H, W, 3) RGB uint8, upright, contiguous; transparency is laid over white. A plain RGB or grey
-            photograph has no other copy of its pixels, and a restoration may be written into this array.
+        rgb: (H, W, 3) sRGB uint8, upright, contiguous; transparency is laid over white, or over grey if the
+            translucent pixels are light. A plain RGB or grey photograph has no other copy of its pixels, and a
+            restoration may be written into this array.
         format: "JPEG", "PNG", "WebP", "TIFF", "BMP", "AVIF", "HEIC", or "" for an image from memory.
         kind: the pixel kind of the file.
         native: (H, W, C) samples of the file, upright; None if `rgb` holds all of them.
@@ -126,9 +127,8 @@ def _turn(photo: Photo, image: Image.Image) -> int:
         return orientation_of(photo.exif, photo.xmp)
     stored = image.tag_v2.get(tiff.ORIENTATION)
     turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
-    made = (
-        stored if photo.kind.deep else image.getexif().get(tiff.ORIENTATION)
-    )  # OpenCV turns by the tag, Pillow by XMP too
+    # OpenCV turns a picture by the tag, Pillow by XMP too.
+    made = stored if photo.kind.deep else image.getexif().get(tiff.ORIENTATION)
     return 1 if made in range(2, 9) else turn
 
 
@@ -206,7 +206,7 @@ def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     file.seek(0)
     header = png.read_header(file.read(32))
     chunks = png.read_chunks(file)
-    photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
+    photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"") or _text_exif(image)
     photo.xmp = next((text for text in map(png.xmp_of, chunks) if text is not None), b"")
     photo.signed = any(chunk.name == png.CREDENTIALS for chunk in chunks)
     photo.details = {"chunks": chunks, "header": header}
@@ -220,8 +220,17 @@ def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
         photo.kind = PixelKind(photo.kind.colour, header.bits, photo.kind.alpha, key)
 
 
+def _text_exif(image: Image.Image) -> bytes:
+    """The EXIF block that ImageMagick writes as text: a name, a length, and hexadecimal digits, on lines of their own."""
+    lines = str(image.info.get(png.TEXT_EXIF.decode(), "")).split("\n")[3:]
+    try:
+        return bytes.fromhex("".join(lines)).removeprefix(jpeg.EXIF)
+    except ValueError:
+        return b""
+
+
 def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
-    photo.exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    photo.exif = (image.info.get("exif") or b"").removeprefix(jpeg.EXIF)
     photo.xmp = image.info.get("xmp") or b""
     file.seek(12)
     names, quality = [], None
@@ -253,7 +262,7 @@ def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     if others or tiff.SUB_DIRECTORIES in image.tag_v2:
         photo.lose("the further pictures inside the file (reduced or mask) are not kept")
     tags = tiff.read_tags(file)
-    by_number = tiff.numbers(tags)
+    by_number = {tag.number: tag for tag in tags}
     if tiff.PHOTOSHOP_LAYERS in by_number:
         photo.lose("the Photoshop layers inside the file, which show the watermark, are not kept")
     photo.xmp = by_number[tiff.XMP].data if tiff.XMP in by_number else b""

@@ -18,6 +18,7 @@ BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT",
 
 FILTER_UP = 2  # each byte less the one above
 CREDENTIALS = b"caBX"  # content credentials (C2PA), signed for the pixels of the file
+TEXT_EXIF = b"Raw profile type exif"  # keyword of a text chunk
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 

@@ -93,6 +93,8 @@ class Update:
     def _chunk(self, chunk: png.Chunk) -> png.Chunk:
         if chunk.name == b"eXIf":
             return png.Chunk(b"eXIf", self.exif(chunk.data))
+        if chunk.data.startswith(png.TEXT_EXIF + b"\0") and self.photo.exif:
+            return png.Chunk(b"eXIf", self.exif(self.photo.exif))
         packet = png.xmp_of(chunk)
         updated = None if packet is None else self.xmp(packet)
         return chunk if updated == packet else png.xmp_chunk(updated)
