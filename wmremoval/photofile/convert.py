@@ -1,4 +1,4 @@
-"""Samples of every pixel kind converted to RGB, and restored colours converted back into samples."""
+"""Samples of every pixel kind converted to RGB, restored colours converted back into samples, and pictures turned."""
 
 import numpy as np
 
@@ -166,3 +166,15 @@ def _nearest_entries(kind: PixelKind, old: np.ndarray, wanted: np.ndarray) -> np
         best[start : start + 4096] = distance.argmin(axis=1)
     new[:, 0] = best[inverse.reshape(-1)]
     return new
+
+
+def turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarray:
+    """A view of (H, W) or (H, W, C) turned upright by its EXIF orientation; with `back`, turned the opposite way."""
+    if back:
+        orientation = {6: 8, 8: 6}.get(orientation, orientation)
+    if orientation in (5, 7):
+        array = array.swapaxes(0, 1)
+    if orientation in (6, 8):
+        return np.rot90(array, 3 if orientation == 6 else 1)
+    steps = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 7: (-1, -1)}.get(orientation, (1, 1))
+    return array[:: steps[0], :: steps[1]]

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from wmremoval.photofile.convert import picture_to_rgb
+from wmremoval.photofile.convert import picture_to_rgb, turned
 from wmremoval.photofile.cutshort import read_cut_short
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
@@ -97,18 +97,6 @@ def set_pixels(photo: Photo, samples: np.ndarray) -> None:
         return
     photo.rgb = picture_to_rgb(photo.kind, upright)
     photo.native = None if photo.kind.plain else upright
-
-
-def turned(array: np.ndarray, orientation: int, back: bool = False) -> np.ndarray:
-    """A view of (H, W, C) turned upright by its EXIF orientation; with `back`, turned the opposite way."""
-    if back:
-        orientation = {6: 8, 8: 6}.get(orientation, orientation)
-    if orientation in (5, 7):
-        array = array.swapaxes(0, 1)
-    if orientation in (6, 8):
-        return np.rot90(array, 3 if orientation == 6 else 1)
-    steps = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 7: (-1, -1)}.get(orientation, (1, 1))
-    return array[:: steps[0], :: steps[1]]
 
 
 def _is_light(kind: PixelKind, native: np.ndarray) -> bool:

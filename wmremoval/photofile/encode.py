@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from wmremoval.files import first_line
-from wmremoval.photofile import heif, jpeg, png, tiff
+from wmremoval.photofile import gainmap, heif, jpeg, png, tiff
 from wmremoval.photofile.convert import converted, has_transparency
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
@@ -55,8 +55,11 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         photo.trailer = b""
     elif photo.trailer:
         photo.note("the video of the motion photo is kept as it is, and may still show the mark")
-    pixels = _Pixels(photo, restored, mask, target)
-    update = Update(photo, restored, mask)
+    pixels, update = _Pixels(photo, restored, mask, target), Update(photo, restored, mask)
+    if photo.gain and name == "JPEG":
+        update.keep_gain_map()
+    elif photo.gain:
+        photo.note(f"{gainmap.NAME} is not kept: {name} cannot hold it")
     encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp, "AVIF": _heif, "HEIC": _heif}
     return encoders[name](update, pixels, quality)
 
@@ -148,7 +151,8 @@ def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _whole_jpeg(photo, pixels, quality)
     segments = update.segments() if details else _new_segments(update, pixels.kind)
     marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
+    pieces = jpeg.transplant(encoded, segments, marked)
+    return [*(gainmap.with_index(pieces, update.gain) if update.gain else pieces), photo.trailer]
 
 
 def _jpeg_blocks(photo: Photo, pixels: _Pixels) -> memoryview | None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import colourspace, exif, heif, jpeg, motion, png, tiff, webp, xmp
+from wmremoval.photofile import colourspace, exif, gainmap, heif, jpeg, motion, png, tiff, webp, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -34,6 +34,7 @@ class Photo:
         losses: parts that a written file will not have, one sentence each; `encode` adds them to the notes.
         source: the image from memory, or None.
         trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
+        gain: the gain map of an Ultra HDR photograph, a JPEG; empty if there is none.
         signed: the file holds content credentials (C2PA).
         times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
@@ -53,6 +54,7 @@ class Photo:
     losses: list[str] = field(default_factory=list)
     source: Image.Image | None = None
     trailer: bytes = b""
+    gain: bytes = b""
     signed: bool = False
     times: os.stat_result | None = None
 
@@ -194,12 +196,15 @@ def _describe_rest(photo: Photo, segments: list[jpeg.Segment], data: mmap) -> No
     photo.details["complete"] = rest is not None
     if motion.claims_video(photo.xmp) and not photo.trailer:
         photo.lose("the video of the motion photo is not kept: it is not where the file says")
-    if b"hdrgm:Version" in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
-        photo.lose("the gain map is not kept: the picture loses its brightness on HDR displays")
+    beside = (rest or 0) - len(photo.trailer)
+    if gainmap.CLAIM in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
+        photo.gain = gainmap.find(data, len(data) - (rest or 0), beside)
+        if not photo.gain:
+            photo.lose(f"{gainmap.NAME} is not kept: it is not where it should be")
     elif jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
         photo.lose("the further pictures inside the file (depth or preview) are not kept")
-    elif rest is not None and rest - len(photo.trailer) > motion.PADDING:
-        photo.lose(f"{rest - len(photo.trailer)} bytes after the end of the picture are not kept")
+    elif beside > jpeg.PADDING:
+        photo.lose(f"{beside} bytes after the end of the picture are not kept")
 
 
 def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:

@@ -12,7 +12,8 @@ from PIL import Image
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
 from wmremoval.photofile import colourspace, exif, heif, png, webp, xmp
-from wmremoval.photofile.decode import READERS, decoded, samples_of, set_pixels, turned
+from wmremoval.photofile.convert import turned
+from wmremoval.photofile.decode import READERS, decoded, samples_of, set_pixels
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
 from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
 from wmremoval.photofile.kinds import ENDINGS, HEAD, advice, content_format, is_read
