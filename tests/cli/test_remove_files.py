@@ -118,6 +118,7 @@ def test_names_come_from_a_list(folder, end):
     assert run("--files-from", "list", "-o", "out", *(["--null"] if end == b"\0" else [])) == 1
     assert files(folder / "out") == sorted(names[:2])
     assert run("--files-from", "nowhere", "-o", "out") == 2
+    assert run("--files-from", "list", "-o", "out") == (2 if end == b"\0" else 1), "--null is missing"
 
 
 def test_a_list_and_a_photograph_come_through_pipes(folder):
@@ -204,7 +205,7 @@ def test_a_dry_run_says_everything_and_writes_masks_alone(folder, capsys):
     )
     assert "no mark found" in lines["plain.jpg"] and any("2 would be restored" in line for line in lines.values())
     assert run("in/one.png", "-o", "out", "--dry-run", "--masks", "m", "--report", "r.json") == 0
-    assert set(snapshot(folder)) == set(before) | {"m/one.png", "r.json"}
+    assert set(snapshot(folder)) == set(before) | {"m/one.png", "m/.wmremoval-results", "r.json"}
     report = json.loads((folder / "r.json").read_text())
     assert report["dry_run"] and report["photographs"][0]["marks"][0]["box"] == [left, top, right, bottom]
     size = report["photographs"][0]["bytes"]

@@ -137,6 +137,9 @@ def test_a_photograph_and_a_folder_without_the_right_to_read(guarded):
     Image.fromarray(marked(110, 170)[0]).save(guarded / "in/b.png")
     (guarded / "in/b.png").chmod(0)
     (guarded / "in/secret").chmod(0)
-    done = as_an_ordinary_user("in", "-o", "out", "--recursive", folder=guarded)
+    done = as_an_ordinary_user("in", "in/secret/x.png", "-o", "out", "--recursive", folder=guarded)
     assert done.returncode == 1 and files(guarded / "out") == ["a.png"], done.stderr[-2000:]
-    assert "b.png: no permission to read it" in done.stderr and "secret: cannot be listed" in done.stderr
+    assert (
+        all(f"{name}.png: no permission to read it" in done.stderr for name in "bx")
+        and "secret: cannot be listed" in done.stderr
+    )

@@ -233,6 +233,8 @@ def test_the_users_masks_are_found_by_name(folder):
     assert "no mask" in jobs[1].problem
     jobs, _ = planned([folder / "in"], Places(folder / "out", mask=folder / "masks/a.png"))
     assert {job.mask_in for job in jobs} == {folder / "masks/a.png"}
+    jobs, _ = planned([folder / "in/a.jpg"], Places(folder / "out", mask=folder / "in"))
+    assert "no mask" in jobs[0].problem, "a photograph is not its own mask"
 
 
 def test_masks_of_photographs_of_one_name_are_told_apart(folder):

@@ -43,7 +43,10 @@ def listed_names(name: str, null: bool) -> list[str]:
 
     Raises:
         OSError: the list cannot be read.
+        ValueError: NUL bytes end the names, and `null` is False.
     """
     data = sys.stdin.buffer.read() if name == PIPE else Path(name).expanduser().read_bytes()
+    if not null and b"\0" in data:
+        raise ValueError(f"the names in {name} end with NUL bytes: add --null")
     names = data.split(b"\0") if null else data.removeprefix(b"\xef\xbb\xbf").splitlines()
     return [os.fsdecode(each) for each in names if each]

@@ -162,7 +162,9 @@ def _places(arguments: argparse.Namespace, output: str | None) -> "Places":
 
 
 def _result_folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
-    """The folders of results that are made for results alone."""
+    """The folders that are made for results alone; in a dry run those of masks."""
+    if arguments.dry_run:
+        return (_path(arguments.masks),) if arguments.masks else ()
     output = _path(arguments.output)
     to_file = output is not None and (output.suffix.lower() in ENDINGS or arguments.output == PIPE)
     folders = [None if to_file and not output.is_dir() else output]

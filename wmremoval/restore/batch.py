@@ -155,7 +155,7 @@ def _decided(job: Job, options: Options) -> Outcome | None:
 
 def _size_of(path: Path) -> int:
     """Pixels by the file's header, to reserve memory by; what is wrong with the file its reading will say."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return 1
     try:
         with quiet(), Image.open(path) as image:
@@ -200,9 +200,9 @@ def _written(job: Job, photo: Photo, result: Result, options: Options) -> Outcom
         format=photo.format,
         size=list(photo.size),
     )
+    for folder in options.folders:
+        mark_results(folder)
     if not options.dry_run:
-        for folder in options.folders:
-            mark_results(folder)
         notes = write_all(job, photo, result.image, result.mask_uint8, options.quality)
         outcome.bytes = job.output.stat().st_size
     else:

@@ -80,7 +80,7 @@ def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = (
     planner = _Planner(places)
     plan = Plan([])
     for path, relative in [(path, PurePath(path.name)) for path in inputs] + [(path, _kept(path)) for path in listed]:
-        if path.is_dir():
+        if os.path.isdir(path):
             _refuse_same_folder(path, places)
             found = find_photographs(path, places.results, places.globs, places.recursive)
             plan.jobs += [planner.job(path / name, name) for name in found.names]
@@ -121,7 +121,7 @@ def _single_file(inputs: Sequence[Path], places: Places) -> bool:
         if ending in NOT_WRITTEN and not output.exists():
             raise UsageError(f"{shown(output)}: no photograph is written as {ending}; name another ending, or a folder")
         return False
-    if len(inputs) != 1 or inputs[0].is_dir():
+    if len(inputs) != 1 or os.path.isdir(inputs[0]):
         raise UsageError(f"several photographs cannot go to the one file {shown(output)}; name a folder")
     return True
 
@@ -132,7 +132,7 @@ def _wanted_format(path: Path, places: Places) -> str:
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
         raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree")
-    ours = file_kind(path) if path.exists() else ""
+    ours = file_kind(path) if os.path.exists(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format
@@ -157,7 +157,7 @@ class _Planner:
         elif output is None:
             ending = output_suffix(name, format)
             output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
-        mask_in = places.mask if self.masks is None else self._mask_of(name)
+        mask_in = places.mask if self.masks is None else self._mask_of(path, name)
         return Job(
             source=path,
             name=name.as_posix(),
@@ -170,11 +170,12 @@ class _Planner:
             problem=self._problem(path, name, mask_in),
         )
 
-    def _mask_of(self, name: PurePath) -> Path | None:
+    def _mask_of(self, path: Path, name: PurePath) -> Path | None:
         bare = bare_name(name.name)
         usual = [f"{name.name}.png", f"{bare}.png"]
         others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
-        return self.masks.find(name.parent, usual + others)
+        found = self.masks.find(name.parent, usual + others)
+        return None if found is not None and os.path.exists(path) and found.samefile(path) else found
 
     def _problem(self, path: Path, name: PurePath, mask_in: Path | None) -> str | None:
         if self.masks is None or mask_in is not None:
@@ -185,7 +186,7 @@ class _Planner:
 
 def _checked(job: Job) -> Job:
     """A job for a file that was named itself, and may be no photograph."""
-    kind = kind_not_read(job.source) if job.source.exists() else None
+    kind = kind_not_read(job.source) if os.path.exists(job.source) else None
     if kind is None:
         return job
     reason = f"{kind} is not read; {advice(kind)}"
@@ -206,7 +207,7 @@ def _each_file_once(jobs: list[Job]) -> list[Job]:
     seen: dict[tuple[int, int], Job] = {}
     result = []
     for job in jobs:
-        other = seen.setdefault(identity(job.source), job) if job.source.exists() else job
+        other = seen.setdefault(identity(job.source), job) if os.path.exists(job.source) else job
         problem = f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place"
         result.append(job if other is job else replace(job, problem=job.problem or problem))
     return result
@@ -260,11 +261,11 @@ def _without_clashes(jobs: list[Job]) -> list[Job]:
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
     """No result on a photograph or mask that is read, through links neither; but in place, on the photograph itself."""
-    inputs = {identity(path) for job in jobs for path in (job.source, job.mask_in) if path and path.is_file()}
+    inputs = {identity(path) for job in jobs for path in (job.source, job.mask_in) if path and os.path.isfile(path)}
     for job in jobs:
         for kind in RESULTS:
             place = getattr(job, kind)
-            if place is None or (kind == "output" and job.backup is not None) or not place.is_file():
+            if place is None or (kind == "output" and job.backup is not None) or not os.path.isfile(place):
                 continue
             if identity(place) in inputs:
                 raise UsageError(

@@ -68,7 +68,7 @@ def size_if_written(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray,
 
 
 def back_up(job: Job) -> list[str]:
-    """Copy the photograph to its backup and compare the copy, on the disk, with it.
+    """Copy the photograph to its backup, and compare the copy with it.
 
     Returns:
         notes for the user.
@@ -79,8 +79,9 @@ def back_up(job: Job) -> list[str]:
     status = job.source.stat()
     if not is_same_file(job.source, job.backup):
         copy_file(job.source, job.backup, status)
-        with job.backup.open("rb") as file:
-            os.fsync(file.fileno())
+        if os.name != "nt":  # Windows flushes only what is open for writing
+            with job.backup.open("rb") as file:
+                os.fsync(file.fileno())
         if not is_same_file(job.source, job.backup):
             raise ImageError(f"{shown(job.source)}: its backup differs from it; the photograph was left as it is")
     if status.st_nlink > 1:
