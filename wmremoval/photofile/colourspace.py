@@ -16,7 +16,9 @@ from PIL import Image, ImageCms
 from wmremoval.photofile.pixels import NotSupported
 
 LEVELS = 65536  # entries of a curve; enough for 16-bit samples
-NEAR_SRGB = 3  # grey levels; a space whose view differs by no more from the samples is taken as sRGB. Not measured.
+# Grey levels; a space whose view differs by no more from the samples is taken as sRGB. Measured: 9 for a camera's "sRGB
+# Profile" with a plain gamma, 135 for Adobe RGB.
+NEAR_SRGB = 10
 HDR_WHITE = 203.0  # cd/m2 of a diffuse white, which becomes white in the view; BT.2408
 HLG_PEAK, HLG_GAMMA = 1000.0, 1.2  # cd/m2 and system gamma of the nominal HLG display; BT.2100
 # Linear sRGB in XYZ of the profile connection space, D50 (IEC 61966-2-1, adapted by Bradford), one primary a column.
