@@ -2,9 +2,11 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -158,11 +160,12 @@ def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
 def _jpeg_blocks(photo: Photo, pixels: _Pixels) -> memoryview | None:
     """The JPEG of the source with new coefficients where the mask is; None, with a note, if that fails."""
     try:
-        blocks = Blocks(photo)
-        for rows, strip in pixels.strips(blocks.rows):
-            if pixels.mask[rows].any():
-                blocks.replace(rows.start, strip, pixels.mask[rows])
-        encoded = blocks.encoded()
+        with tempfile.TemporaryDirectory(prefix="wmremoval-") as folder:
+            blocks = Blocks(photo, Path(folder))
+            for rows, strip in pixels.strips(blocks.rows):
+                if pixels.mask[rows].any():
+                    blocks.replace(rows.start, strip, pixels.mask[rows])
+            encoded = blocks.encoded()
         if is_picture(encoded, photo.size):
             return memoryview(encoded)
         reason = "the result is not readable"
