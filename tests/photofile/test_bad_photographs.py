@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from scenes import picture, png, restoration
 
@@ -35,7 +36,7 @@ def bad_files(folder):
         "huge16.png": (png(60000, 60000, 16), "over the limit of 250 megapixels"),
         "big.png": (png(15000, 15000), "not a readable image"),
         "none.png": (png(0, 5), "0 x 5 is no picture"),
-        "grey16.png": (png(5, 5, 16, 4), "16-bit grey with transparency is not supported"),
+        "grey16.png": (png(5, 5, 16, 4), "the pixels are damaged"),
         "text bomb.png": (png(5, 5, extra=bomb), "not a readable image"),
         "huge.webp": (b"RIFF\x20\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff" + bytes(8), "over the limit"),
         "huge.bmp": (b"BM" + bytes(8) + struct.pack("<IIIIHHIIIIII", 54, 40, 60000, 60000, 1, 24, 0, 0, 0, 0, 0, 0), "over the limit"),
@@ -47,6 +48,11 @@ def bad_files(folder):
     for name, what in [("moving.png", "frames"), ("moving.webp", "frames"), ("pages.tif", "pages")]:
         picture("RGB").save(folder / name, **frames)
         yield name, f"{name}: has 3 {what}: "
+    picture("P").save(folder / "still.gif")
+    yield "still.gif", "GIF is not read; save it as JPEG or PNG"
+    values = np.zeros((4, 4, 2), np.uint16)
+    tifffile.imwrite(folder / "grey16.tif", values, photometric="minisblack", extrasamples=["unassalpha"])
+    yield "grey16.tif", "its kind of pixels is not supported: save it as RGB with 8 or 16 bits a channel"
     Image.new("F", (4, 4)).save(folder / "float.tif")
     yield "float.tif", "32-bit float pixels are not supported: save it as RGB with 8 or 16 bits a channel"
     Image.new("I", (4, 4)).save(folder / "integer.tif")

@@ -3,13 +3,16 @@
 import io
 import random
 import struct
+import tempfile
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from scenes import scene
 
 from wmremoval.images import ImageError
 from wmremoval.photofile.read import read_photo
@@ -47,6 +50,25 @@ def seeds():
         images[mode].save(buffer, name, **options)
         yield ending, buffer.getvalue()
     yield from deep_seeds(rng)
+    yield from parted_seeds()
+
+
+def parted_seeds():
+    """JPEGs with a video, a gain map, previews and signatures, and PNGs with colours of their own."""
+    import test_colours_and_transparency as colours
+    import test_parts_beside_the_picture as parts
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.jpg"
+        parts.save_hdr(path, parts.gain_map(), extra=parts.VIDEO, exif=parts.exif_with_thumbnail(6))
+        yield ".jpg", path.read_bytes()
+        parts.credentials(path)
+        yield ".jpg", path.read_bytes()
+        path = Path(folder) / "a.png"
+        colours.png_with_codes(path, 9, 16, scene(HEIGHT, WIDTH, 3, top=40000, dtype=np.uint16))
+        yield ".png", path.read_bytes()
+        Image.fromarray(scene(HEIGHT, WIDTH, 3)).save(path, icc_profile=colours.profile("p3"))
+        yield ".png", path.read_bytes()
 
 
 def deep_seeds(rng):

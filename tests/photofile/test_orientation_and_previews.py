@@ -167,3 +167,17 @@ def test_previews_in_xmp_are_dropped_with_a_note(tmp_path):
     photo, _, _, out = through(path)
     assert photo.notes == ["the previews in the XMP packet are not kept"]
     assert read_photo(out).xmp == before + b"><dc:title>t</dc:title></rdf:Description>"
+
+
+def test_the_exif_block_that_imagemagick_writes_as_text_is_read_and_becomes_a_chunk(tmp_path):
+    path = tmp_path / "a.png"
+    exif = exif_with_thumbnail(6)
+    digits = exif.hex()
+    lines = "\n".join(digits[at : at + 72] for at in range(0, len(digits), 72))
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Raw profile type exif", f"\nexif\n{len(exif):8}\n{lines}\n", zip=True)
+    marked().save(path, pnginfo=info)
+    photo, out = restored_file(path)
+    assert photo.size == SIZE[::-1] and np.array_equal(from_pil(Image.open(path)).rgb, photo.rgb)
+    with Image.open(out) as image:
+        assert "Raw profile type exif" not in image.info and image.getexif()[0x0112] == 1

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, MpoImagePlugin
 from scenes import picture, png, restoration, scene, through
 from test_metadata_kept import chunks_of, segments_of
 from test_orientation_and_previews import erased, exif_with_thumbnail, marked
@@ -77,25 +77,97 @@ def test_a_conversion_says_that_the_video_is_lost(tmp_path):
 
 def test_other_bytes_after_the_end_are_noted(tmp_path):
     save(tmp_path / "a.jpg", end=b"x" * 500)
-    assert read_photo(tmp_path / "a.jpg").notes == ["500 bytes after the end of the picture are not kept"]
+    photo = read_photo(tmp_path / "a.jpg")
+    assert photo.losses == ["500 bytes after the end of the picture are not kept"]
+    assert photo.notes == []  # a copy of the file loses nothing
+    write_photo(photo, *restoration(photo), tmp_path / "c.jpg")
+    assert photo.notes == photo.losses
     save(tmp_path / "b.jpg", end=bytes(20), progressive=True)
-    assert read_photo(tmp_path / "b.jpg").notes == []
+    assert read_photo(tmp_path / "b.jpg").losses == []
 
 
-def test_an_hdr_photo_loses_its_gain_map_and_the_claim_but_keeps_its_video(tmp_path):
+def gain_map(iso=False):
+    """A gain map of a smooth gradient, with its metadata."""
+    buffer = io.BytesIO()
+    values = np.linspace(40, 200, 32)[None].repeat(24, 0).astype(np.uint8)
+    Image.fromarray(values).save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    inner = segment(0xE2, ISO + bytes(40)) if iso else xmp_segment(packet('hdrgm:Version="1.0" hdrgm:GainMapMax="2.3"'))
+    return data[:20] + inner + data[20:]
+
+
+ISO = b"urn:iso:std:iso:ts:21496:-1\0"
+
+
+def save_hdr(path, gain, iso=False, extra=b"", exif=None):
+    items = ITEM % ("GainMap", len(gain)) + (ITEM % ("MotionPhoto", len(VIDEO)) if extra else "")
+    claim = ('GCamera:MotionPhoto="1" ' if extra else "") + ("" if iso else 'hdrgm:Version="1.0"')
+    segments = [xmp_segment(packet(claim, ITEMS % items)), segment(0xE2, b"MPF\0" + bytes(30))]
+    save(
+        path,
+        *segments,
+        *([segment(0xE2, ISO + bytes(4))] if iso else []),
+        end=gain + extra,
+        **({"exif": exif} if exif else {}),
+    )
+
+
+@pytest.mark.parametrize("extra", [b"", VIDEO])
+@pytest.mark.parametrize("iso", [False, True])
+def test_the_gain_map_of_an_hdr_photo_is_kept_and_repaired_under_the_mask(tmp_path, iso, extra):
+    path, gain = tmp_path / "a.jpg", gain_map(iso)
+    save_hdr(path, gain, iso, extra)
+    _, _, _, out = through(path)
+    data, after = out.read_bytes(), read_photo(out)
+    assert not after.losses and (b"hdrgm:Version" in after.xmp) is not iso and data.endswith(extra)
+    assert f'Item:Semantic="GainMap" Item:Length="{len(after.gain)}"'.encode() in after.xmp
+    with MpoImagePlugin.MpoImageFile(out) as image:  # which finds it by the index alone
+        assert image.n_frames == 2
+        image.seek(1)
+        new = np.asarray(image).astype(int)
+    old = np.asarray(Image.open(io.BytesIO(gain))).astype(int)
+    difference = np.abs(new - old)
+    assert new.shape == old.shape == (24, 32) and difference.max() <= 40 and 0 < difference.mean() < 6
+    assert difference[15:].max() <= 3  # below the mask
+    assert dict(segments_of(path))[0xDB] == dict(segments_of(out))[0xDB]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_gain_map_is_turned_with_the_picture(tmp_path, orientation):
+    path, gain = tmp_path / "a.jpg", gain_map()
+    save_hdr(path, gain, exif=exif_with_thumbnail(orientation))
+    photo = read_photo(path)
+    write_photo(photo, photo.rgb, np.zeros(photo.rgb.shape[:2], np.uint8), tmp_path / "b.jpg")
+    old = np.asarray(Image.open(io.BytesIO(gain))).astype(int)
+    new = np.asarray(Image.open(io.BytesIO(read_photo(tmp_path / "b.jpg").gain)))
+    assert np.abs(new - np.rot90(old, 2 if orientation == 3 else 3)).max() <= 3 and photo.notes == []
+
+
+def test_a_mark_in_the_gain_map_is_taken_off(tmp_path):
     path = tmp_path / "a.jpg"
-    gain = io.BytesIO()
-    picture("L", (16, 12)).save(gain, "JPEG")
-    items = ITEM % ("GainMap", len(gain.getvalue())) + ITEM % ("MotionPhoto", len(VIDEO))
-    xmp = packet('GCamera:MotionPhoto="1" hdrgm:Version="1.0"', ITEMS % items)
-    iso = segment(0xE2, b"urn:iso:std:iso:ts:21496:-1\0" + bytes(4))
-    save(path, xmp_segment(xmp), iso, segment(0xE2, b"MPF\0" + bytes(30)), end=gain.getvalue() + VIDEO)
-    photo, _, _, out = through(path)
-    after = read_photo(out).xmp
-    assert b"hdrgm" not in after and b"GainMap" not in after and b"MotionPhoto" in after and b"Primary" in after
-    assert not [data for marker, data in segments_of(out) if marker == 0xE2]
-    assert photo.notes[0] == "the gain map is not kept: the picture loses its brightness on HDR displays"
-    assert out.read_bytes().endswith(b"\xff\xd9" + VIDEO)
+    values = np.full((48, 64), 90, np.uint8)
+    values[6:24, 8:30] = 250  # where `restoration` has its mask
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, "JPEG", quality=95)
+    data = buffer.getvalue()
+    save_hdr(path, data[:20] + segment(0xE2, ISO + bytes(40)) + data[20:], iso=True)
+    _, _, _, out = through(path)
+    assert np.abs(np.asarray(Image.open(io.BytesIO(read_photo(out).gain))).astype(int) - 90).max() <= 8
+
+
+def test_a_gain_map_is_dropped_with_its_claim_where_it_cannot_be_kept(tmp_path):
+    path, out = tmp_path / "a.jpg", tmp_path / "b.jpg"
+    for reason in ("the mask covers too much of it", "it is not where it should be", "PNG cannot"):
+        gain = gain_map() if reason[:2] != "it" else b"no picture"
+        save_hdr(path, gain, extra=VIDEO)
+        photo = read_photo(path)
+        mask = restoration(photo)[1]
+        mask[:] = 255 if "mask" in reason else mask
+        write_photo(photo, photo.rgb // 2, mask, out, "png" if "PNG" in reason else "keep")
+        after = read_photo(out)
+        assert [note for note in photo.notes if "gain map" in note and reason in note], photo.notes
+        assert b"hdrgm" not in after.xmp and b"GainMap" not in after.xmp and after.gain == b""
+        assert "PNG" in reason or out.read_bytes().endswith(b"\xff\xd9" + VIDEO)
 
 
 def boxes(number, label, parts=2):
@@ -243,4 +315,4 @@ def test_pages_in_a_circle_end(tmp_path):
     last = second + 2 + 12 * struct.unpack_from("<H", data, second)[0]
     data[last : last + 4] = struct.pack("<I", first)
     path.write_bytes(data)
-    assert len(read_photo(path).notes) == 1
+    assert len(read_photo(path).losses) == 1

@@ -184,10 +184,67 @@ def test_cmyk_keeps_the_black_and_shows_the_restored_colour(tmp_path):
 
 def test_two_bit_grey_keeps_its_key_colour_apart(tmp_path):
     """Levels, key and samples of few bits are in the file's own scale."""
-    from wmremoval.photofile.pixels import PixelKind, restored_samples, to_rgb
+    from wmremoval.photofile.convert import restored_samples, to_rgb
+    from wmremoval.photofile.pixels import PixelKind
 
     kind = PixelKind("grey", 2, key=(3,))
     native = np.array([[[0], [3], [2]]], np.uint8)
     assert to_rgb(kind, native)[0, :, 0].tolist() == [0, 255, 170]
     white = np.full((1, 3, 3), 255, np.uint8)
     assert restored_samples(kind, native, white, np.ones((1, 3), np.uint8))[0, :, 0].tolist() == [2, 3, 2]
+
+
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def grey_with_alpha(path, values):
+    """A PNG of 16-bit grey with alpha, written here independently."""
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 4, 0, 0, 0))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+
+
+def test_16_bit_grey_with_alpha_keeps_its_samples(tmp_path):
+    import cv2
+
+    path = tmp_path / "a.png"
+    values = scene(HEIGHT, WIDTH, 2, top=65535, dtype=np.uint16)
+    values[:8, :, 1], values[8:20, :, 1] = 0, 65535
+    grey_with_alpha(path, values)
+    photo, restored, mask, out = through(path)
+    assert photo.mode == "LA;16" and photo.notes == []
+    after = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert out.read_bytes()[24:26] == bytes([16, 4]) and after.dtype == np.uint16
+    assert np.array_equal(after[..., [0, 3]][mask == 0], values[mask == 0])
+    assert np.array_equal(after[..., 3], values[..., 1])
+    opaque = (mask != 0) & (values[..., 1] == 65535)
+    wanted = np.asarray(Image.fromarray(restored).convert("L"))[opaque].astype(int)
+    assert np.abs(after[..., 0][opaque] / 257 - wanted).max() <= 1.1 and opaque.sum() > 100
+
+
+@pytest.mark.parametrize("quality", [1, 30, 60, 75, 80, 90, 100])
+def test_a_lossy_webp_keeps_its_quality(tmp_path, quality):
+    path, out = tmp_path / "a.webp", tmp_path / "b.webp"
+    picture("RGB", (160, 120)).save(path, quality=quality)
+    photo = read_photo(path)
+    assert abs(photo.details["quality"] - quality) <= 1 and not photo.details["lossless"]
+    write_photo(photo, photo.rgb, np.zeros((120, 160), np.uint8), out)
+    assert abs(read_photo(out).details["quality"] - quality) <= 1
+    assert 0.75 < out.stat().st_size / path.stat().st_size < 1.1
+
+
+def test_an_interlaced_png_is_read_and_written_without_interlacing(tmp_path):
+    path = tmp_path / "a.png"
+    values = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    raw = b"".join(
+        b"\0" + row.tobytes() for top, left, down, across in passes for row in values[top::down, left::across]
+    )
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 2, 0, 0, 1))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b""))
+    photo = read_photo(path)
+    assert np.array_equal(photo.rgb, values)
+    write_photo(photo, values, np.ones((8, 8), np.uint8), tmp_path / "b.png")
+    assert np.array_equal(np.array(Image.open(tmp_path / "b.png")), values)
+    assert photo.notes == ["the PNG is written without interlacing"]

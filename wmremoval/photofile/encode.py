@@ -2,21 +2,24 @@
 
 import io
 import struct
+import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from wmremoval.files import first_line
-from wmremoval.photofile import heif, jpeg, png, tiff
+from wmremoval.photofile import gainmap, heif, jpeg, png, tiff
+from wmremoval.photofile.convert import converted, has_transparency
 from wmremoval.photofile.errors import quiet_codecs
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.jpegblocks import Blocks, can_keep_blocks, is_picture
-from wmremoval.photofile.pixels import NotSupported, PixelKind, converted, has_transparency, image_strip
+from wmremoval.photofile.pixels import NotSupported, PixelKind, image_strip
 from wmremoval.photofile.png import Chunk
-from wmremoval.photofile.read import restored_strips
+from wmremoval.photofile.restored import restored_strips
 from wmremoval.photofile.update import Update
 
 Pieces = list[bytes | memoryview]
@@ -45,6 +48,8 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         NotSupported: the format cannot hold the photograph.
     """
     target = _target(photo, name)
+    for loss in photo.losses:
+        photo.note(loss)
     if photo.signed:
         photo.note("the content credentials (C2PA) are not kept: they were signed for the picture as it was")
     if photo.trailer and name != "JPEG":
@@ -52,8 +57,11 @@ def encode(photo: Photo, restored: np.ndarray, mask: np.ndarray, name: str, qual
         photo.trailer = b""
     elif photo.trailer:
         photo.note("the video of the motion photo is kept as it is, and may still show the mark")
-    pixels = _Pixels(photo, restored, mask, target)
-    update = Update(photo, restored, mask)
+    pixels, update = _Pixels(photo, restored, mask, target), Update(photo, restored, mask)
+    if photo.gain and name == "JPEG":
+        update.keep_gain_map()
+    elif photo.gain:
+        photo.note(f"{gainmap.NAME} is not kept: {name} cannot hold it")
     encoders = {"JPEG": _jpeg, "PNG": _png, "WebP": _webp, "TIFF": _tiff, "BMP": _bmp, "AVIF": _heif, "HEIC": _heif}
     return encoders[name](update, pixels, quality)
 
@@ -95,6 +103,9 @@ def _target(photo: Photo, name: str) -> PixelKind:
         return kind
     if max(photo.size) > LONGEST_SIDE.get(name, max(photo.size)):
         raise NotSupported(f"a {name} has at most {LONGEST_SIDE[name]} pixels on a side: choose PNG")
+    coded = any(chunk.name == b"cICP" for chunk in photo.details.get("chunks", ()))
+    if kind.space is not None and coded and name != "PNG":
+        raise NotSupported(f"a {name} cannot say which colours the picture has (cICP): choose PNG")
     transparent = photo.native is not None and has_transparency(kind, photo.native)
     if name == "JPEG" and transparent:
         raise NotSupported("a JPEG cannot be transparent: choose PNG or WebP")
@@ -142,17 +153,19 @@ def _jpeg(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
         encoded = _whole_jpeg(photo, pixels, quality)
     segments = update.segments() if details else _new_segments(update, pixels.kind)
     marked = not details or pixels.kind.colour != "cmyk"  # a CMYK JPEG gets no Adobe segment that its source lacks
-    return [*jpeg.transplant(encoded, segments, marked), photo.trailer]
+    pieces = jpeg.transplant(encoded, segments, marked)
+    return [*(gainmap.with_index(pieces, update.gain) if update.gain else pieces), photo.trailer]
 
 
 def _jpeg_blocks(photo: Photo, pixels: _Pixels) -> memoryview | None:
     """The JPEG of the source with new coefficients where the mask is; None, with a note, if that fails."""
     try:
-        blocks = Blocks(photo)
-        for rows, strip in pixels.strips(blocks.rows):
-            if pixels.mask[rows].any():
-                blocks.replace(rows.start, strip, pixels.mask[rows])
-        encoded = blocks.encoded()
+        with tempfile.TemporaryDirectory(prefix="wmremoval-") as folder:
+            blocks = Blocks(photo, Path(folder))
+            for rows, strip in pixels.strips(blocks.rows):
+                if pixels.mask[rows].any():
+                    blocks.replace(rows.start, strip, pixels.mask[rows])
+            encoded = blocks.encoded()
         if is_picture(encoded, photo.size):
             return memoryview(encoded)
         reason = "the result is not readable"
@@ -209,7 +222,10 @@ def _new_segments(update: Update, kind: PixelKind) -> list[jpeg.Segment]:
 def _png(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo, kind = update.photo, pixels.kind
     grey_bits = kind.bits if kind.colour == "grey" and kind.bits in (2, 4) else 0
-    if kind.bits == 16 and kind.colour == "rgb":
+    if kind.deep and kind.colour == "grey":
+        samples = np.concatenate([strip for _, strip in pixels.strips()])
+        encoded = memoryview(png.encoded_16_bit(samples, 4, PNG_LEVEL))
+    elif kind.deep:
         encoded = _opencv(".png", pixels.opencv(), [])
     elif grey_bits:  # Pillow packs 2 or 4 bits only for palette images: the grey levels become palette indices
         image = Image.new("P", photo.size)
@@ -253,10 +269,11 @@ def _webp(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
     photo = update.photo
     own = photo.format == "WebP"
     lossless = photo.details["lossless"] if own else photo.format != "JPEG" and quality is None
-    options = {"lossless": True, "exact": True} if lossless else {"quality": quality or LOSSY_QUALITY, "exact": True}
+    kept = photo.details["quality"] if own else None
+    options = {"lossless": True} if lossless else {"quality": quality or kept or LOSSY_QUALITY}
     icc = photo.icc if own else _profile(photo, pixels.kind)
     exif, xmp = update.exif(photo.exif).removeprefix(jpeg.EXIF), update.xmp(photo.xmp)
-    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, **options)]
+    return [_saved(pixels.image(), "WEBP", icc_profile=icc, exif=exif, xmp=xmp, exact=True, **options)]
 
 
 def _heif(update: Update, pixels: _Pixels, quality: int | None) -> Pieces:
@@ -294,7 +311,7 @@ def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | Non
     """The pixels as a TIFF, or None if this compression cannot be written."""
     predictor = photo.details["predictor"] if compression in PREDICTED else 1
     kind = pixels.kind
-    if kind.bits == 16 and kind.colour == "rgb":
+    if kind.deep:
         if compression not in OPENCV_TIFF:
             return None
         import cv2

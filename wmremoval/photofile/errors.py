@@ -13,7 +13,7 @@ from PIL import Image
 from wmremoval.images import DAMAGED, ImageError
 from wmremoval.photofile.pixels import NotSupported
 
-ONE_AT_A_TIME = threading.RLock()
+ONE_AT_A_TIME = threading.RLock()  # held while the process's stderr is redirected
 
 
 def shown(path: str | Path) -> str:

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, JpegImagePlugin, TiffImagePlugin
 
-from wmremoval.photofile import exif, heif, jpeg, motion, png, tiff, xmp
+from wmremoval.photofile import colourspace, exif, gainmap, heif, jpeg, motion, png, tiff, webp, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
 
@@ -20,8 +20,9 @@ class Photo:
 
     Attributes:
         path: the source file.
-        rgb: (H, W, 3) RGB uint8, upright, contiguous; transparency is laid over white. A plain RGB or grey
-            photograph has no other copy of its pixels, and a restoration may be written into this array.
+        rgb: (H, W, 3) sRGB uint8, upright, contiguous; transparency is laid over white, or over grey if the
+            translucent pixels are light. A plain RGB or grey photograph has no other copy of its pixels, and a
+            restoration may be written into this array.
         format: "JPEG", "PNG", "WebP", "TIFF", "BMP", "AVIF", "HEIC", or "" for an image from memory.
         kind: the pixel kind of the file.
         native: (H, W, C) samples of the file, upright; None if `rgb` holds all of them.
@@ -29,9 +30,11 @@ class Photo:
         exif, icc, xmp: metadata blocks, empty if absent; the orientation in `exif` is 1.
         dpi: horizontal and vertical resolution, or None.
         details: settings of the format's encoder, and metadata to copy byte for byte.
-        notes: losses to report to the user, one sentence each.
+        notes: remarks to report to the user, one sentence each.
+        losses: parts that a written file will not have, one sentence each; `encode` adds them to the notes.
         source: the image from memory, or None.
         trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
+        gain: the gain map of an Ultra HDR photograph, a JPEG; empty if there is none.
         signed: the file holds content credentials (C2PA).
         times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
@@ -48,8 +51,10 @@ class Photo:
     dpi: tuple[float, float] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)
     source: Image.Image | None = None
     trailer: bytes = b""
+    gain: bytes = b""
     signed: bool = False
     times: os.stat_result | None = None
 
@@ -74,6 +79,11 @@ class Photo:
         if text not in self.notes:
             self.notes.append(text)
 
+    def lose(self, text: str) -> None:
+        """Add a loss, unless the same loss is already there."""
+        if text not in self.losses:
+            self.losses.append(text)
+
 
 def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     """Fill in the pixel kind, the metadata and the format's details of a photograph.
@@ -95,8 +105,17 @@ def describe(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     formats |= {"AVIF": _describe_heif, "HEIC": _describe_heif}
     if photo.format in formats:
         formats[photo.format](photo, image, file)
+    photo.kind = replace(photo.kind, space=_space(photo))
     photo.turn = _turn(photo, image)
     photo.exif, photo.xmp = exif.upright(photo.exif), xmp.upright(photo.xmp)
+
+
+def _space(photo: Photo) -> colourspace.ColourSpace | None:
+    """The colour space of the samples; None for sRGB, and for anything but RGB."""
+    if photo.kind.colour != "rgb":
+        return None
+    codes = [chunk.data for chunk in photo.details.get("chunks", ()) if chunk.name == b"cICP" and len(chunk.data) == 4]
+    return colourspace.space_of_codes(*codes[0][:2]) if codes else colourspace.space_of_profile(photo.icc)
 
 
 def orientation_of(block: bytes, packet: bytes) -> int:
@@ -110,8 +129,8 @@ def _turn(photo: Photo, image: Image.Image) -> int:
         return orientation_of(photo.exif, photo.xmp)
     stored = image.tag_v2.get(tiff.ORIENTATION)
     turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
-    deep = photo.kind.bits == 16 and photo.kind.colour == "rgb"
-    made = stored if deep else image.getexif().get(tiff.ORIENTATION)  # OpenCV turns by the tag, Pillow by XMP too
+    # OpenCV turns a picture by the tag, Pillow by XMP too.
+    made = stored if photo.kind.deep else image.getexif().get(tiff.ORIENTATION)
     return 1 if made in range(2, 9) else turn
 
 
@@ -176,41 +195,61 @@ def _describe_rest(photo: Photo, segments: list[jpeg.Segment], data: mmap) -> No
     photo.trailer, rest = motion.trailer_of(data, photo.xmp)
     photo.details["complete"] = rest is not None
     if motion.claims_video(photo.xmp) and not photo.trailer:
-        photo.note("the video of the motion photo is not kept: it is not where the file says")
-    if b"hdrgm:Version" in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
-        photo.note("the gain map is not kept: the picture loses its brightness on HDR displays")
+        photo.lose("the video of the motion photo is not kept: it is not where the file says")
+    beside = (rest or 0) - len(photo.trailer)
+    if gainmap.CLAIM in photo.xmp or jpeg.find(segments, 0xE2, jpeg.GAIN_MAP) is not None:
+        photo.gain = gainmap.find(data, len(data) - (rest or 0), beside)
+        if not photo.gain:
+            photo.lose(f"{gainmap.NAME} is not kept: it is not where it should be")
     elif jpeg.find(segments, 0xE2, jpeg.MPF) is not None:
-        photo.note("the further pictures inside the file (depth or preview) are not kept")
-    elif rest is not None and rest - len(photo.trailer) > motion.PADDING:
-        photo.note(f"{rest - len(photo.trailer)} bytes after the end of the picture are not kept")
+        photo.lose("the further pictures inside the file (depth or preview) are not kept")
+    elif beside > jpeg.PADDING:
+        photo.lose(f"{beside} bytes after the end of the picture are not kept")
 
 
 def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     file.seek(0)
     header = png.read_header(file.read(32))
     chunks = png.read_chunks(file)
-    photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"")
+    photo.exif = next((chunk.data for chunk in chunks if chunk.name == b"eXIf"), b"") or _text_exif(image)
     photo.xmp = next((text for text in map(png.xmp_of, chunks) if text is not None), b"")
     photo.signed = any(chunk.name == png.CREDENTIALS for chunk in chunks)
     photo.details = {"chunks": chunks, "header": header}
-    if header.colour != 3:
+    if image.info.get("interlace"):
+        photo.lose("the PNG is written without interlacing")
+    if header.colour == 4 and header.bits == 16:  # which Pillow opens as RGBA
+        photo.kind = PixelKind("grey", 16, alpha=True)
+    elif header.colour != 3:
         key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
         key = struct.unpack(f">{len(key) // 2}H", key) if len(key) == {0: 2, 2: 6}.get(header.colour) else None
         photo.kind = PixelKind(photo.kind.colour, header.bits, photo.kind.alpha, key)
 
 
+def _text_exif(image: Image.Image) -> bytes:
+    """The EXIF block that ImageMagick writes as text: a name, a length, and hexadecimal digits, on lines of their own."""
+    lines = str(image.info.get(png.TEXT_EXIF.decode(), "")).split("\n")[3:]
+    try:
+        return bytes.fromhex("".join(lines)).removeprefix(jpeg.EXIF)
+    except ValueError:
+        return b""
+
+
 def _describe_webp(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
-    photo.exif = (image.info.get("exif") or b"").removeprefix(b"Exif\0\0")
+    photo.exif = (image.info.get("exif") or b"").removeprefix(jpeg.EXIF)
     photo.xmp = image.info.get("xmp") or b""
     file.seek(12)
-    names = []
+    names, quality = [], None
     while len(head := file.read(8)) == 8:
         names.append(head[:4])
         size = int.from_bytes(head[4:], "little")
         # The image of a frame is a chunk inside the frame's, after 16 bytes.
-        file.seek(16 if head[:4] == b"ANMF" else size + size % 2, 1)
+        inner = 16 if head[:4] == b"ANMF" else size + size % 2
+        if head[:4] == b"VP8 " and quality is None:
+            start = file.read(min(size, webp.ENOUGH))
+            quality, inner = webp.quality_of(start), inner - len(start)
+        file.seek(inner, 1)
     photo.signed = b"C2PA" in names
-    photo.details = {"lossless": next((name for name in names if name in (b"VP8L", b"VP8 ")), b"") == b"VP8L"}
+    photo.details = {"lossless": b"VP8 " not in names, "quality": quality}
 
 
 def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
@@ -218,7 +257,7 @@ def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     photo.xmp = image.info.get("xmp") or b""
     photo.details = heif.describe(photo.format, image, file)
     for loss in photo.details["losses"]:
-        photo.note(loss)
+        photo.lose(loss)
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
@@ -226,11 +265,11 @@ def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     if not all(others):
         raise NotSupported(f"has {1 + len(others)} pages: save each page as its own file")
     if others or tiff.SUB_DIRECTORIES in image.tag_v2:
-        photo.note("the further pictures inside the file (reduced or mask) are not kept")
+        photo.lose("the further pictures inside the file (reduced or mask) are not kept")
     tags = tiff.read_tags(file)
-    by_number = tiff.numbers(tags)
+    by_number = {tag.number: tag for tag in tags}
     if tiff.PHOTOSHOP_LAYERS in by_number:
-        photo.note("the Photoshop layers inside the file, which show the watermark, are not kept")
+        photo.lose("the Photoshop layers inside the file, which show the watermark, are not kept")
     photo.xmp = by_number[tiff.XMP].data if tiff.XMP in by_number else b""
     photo.signed = tiff.CREDENTIALS in by_number
     turned = tiff.ORIENTATION in by_number or b"tiff:Orientation" in photo.xmp
@@ -265,8 +304,8 @@ def _check_tiff(photo: Photo, stored: Any, bits: int) -> None:
     elif photo.kind.bits == 16 and (photometric == 0 or bits == 12):
         raise NotSupported("12-bit or white-is-zero 16-bit grey is not supported: save it as plain 16-bit grey")
     elif 1 < bits < 8:
-        photo.note(f"{bits}-bit samples are written with 8 bits")
+        photo.lose(f"{bits}-bit samples are written with 8 bits")
     if 1 in extra:
-        photo.note("premultiplied transparency is written straight")
+        photo.lose("premultiplied transparency is written straight")
     if 0 in extra:
-        photo.note("channels beyond the colours are not kept")
+        photo.lose("channels beyond the colours are not kept")

@@ -18,6 +18,7 @@ COMMENT, JFIF_MARKER, ADOBE_MARKER, JUMBF_MARKER, SCAN, HUFFMAN = 0xFE, 0xE0, 0x
 # Any marker but stuffed bytes, restarts and fill bytes, as found in coded pixels.
 MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 LARGEST = 65533  # bytes of data in one segment
+PADDING = 64  # bytes after the end of a picture that are not worth a note; not measured
 MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 # Luminance table of the JPEG standard, annex K, row by row; libjpeg scales it by the quality.
 LUMINANCE = (16, 11, 10, 16, 24, 40, 51, 61, 12, 12, 14, 19, 26, 58, 60, 55, 14, 13, 16, 24, 40, 57, 69, 56,

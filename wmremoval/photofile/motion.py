@@ -13,7 +13,6 @@ CLAIM = re.compile(rb"""Camera:(?:MotionPhoto|MicroVideo)(?:\s*=\s*["']|>)\s*1""
 OFFSET = re.compile(rb"""Camera:MicroVideoOffset(?:\s*=\s*["']|>)\s*(\d+)""")
 LENGTH = re.compile(rb"""Item:Length(?:\s*=\s*["']|>)\s*(\d+)""")
 MOST_TRAILER = 256 << 20  # bytes; a longer video is not held in memory and not kept. Not measured.
-PADDING = 64  # bytes after the end of a picture that are not worth a note; not measured
 
 
 def claims_video(packet: bytes) -> bool:

@@ -9,12 +9,16 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
+import numpy as np
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MOST_METADATA = 64 << 20  # bytes of metadata held in memory; chosen, not measured
 LEFT_OUT = (b"IHDR", b"IDAT", b"acTL", b"fcTL", b"fdAT", b"iDOT")  # pixels, animation, an index into the pixels
 BEFORE_PALETTE = (b"cHRM", b"cICP", b"gAMA", b"iCCP", b"mDCV", b"cLLI", b"sBIT", b"sRGB")  # as the PNG standard orders
 
+FILTER_UP = 2  # each byte less the one above
 CREDENTIALS = b"caBX"  # content credentials (C2PA), signed for the pixels of the file
+TEXT_EXIF = b"Raw profile type exif"  # keyword of a text chunk
 XMP_KEYWORD = b"XML:com.adobe.xmp\0"
 
 
@@ -148,3 +152,22 @@ def transplant(encoded: memoryview, chunks: list[Chunk], grey_bits: int = 0) -> 
     if palette:
         own = []
     return [SIGNATURE, header, *first, *palette, *own, *rest, *pixels, pack(Chunk(b"IEND", b""))]
+
+
+def encoded_16_bit(samples: np.ndarray, colour: int, level: int) -> bytes:
+    """A PNG of 16-bit samples; neither Pillow nor OpenCV writes grey with alpha.
+
+    Args:
+        samples: (H, W, C) uint16.
+        colour: the colour type of the header, which has C channels.
+        level: of zlib, 0 to 9.
+    """
+    height, width = samples.shape[:2]
+    rows = np.ascontiguousarray(samples.astype(">u2")).view(np.uint8).reshape(height, -1)
+    lines = np.empty((height, rows.shape[1] + 1), np.uint8)
+    lines[:, 0] = FILTER_UP
+    lines[0, 1:], lines[1:, 1:] = rows[0], rows[1:] - rows[:-1]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    pixels = zlib.compress(lines.tobytes(), level)
+    chunks = (Chunk(b"IHDR", header), Chunk(b"IDAT", pixels), Chunk(b"IEND", b""))
+    return SIGNATURE + b"".join(map(pack, chunks))

@@ -2,7 +2,7 @@
 
 import io
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -209,8 +209,3 @@ def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryv
         raise ValueError("over 4 GB, more than a TIFF can hold")
     head = encoded[:4].tobytes() + struct.pack("<I", offset)
     return [head, encoded[8:], b"\0" * (len(encoded) % 2), directory]
-
-
-def numbers(tags: Iterable[Tag]) -> Mapping[int, Tag]:
-    """The tags by number."""
-    return {tag.number: tag for tag in tags}

@@ -5,7 +5,7 @@ from functools import cached_property
 import cv2
 import numpy as np
 
-from wmremoval.photofile import exif, jpeg, motion, photoshop, png, tiff, xmp
+from wmremoval.photofile import exif, gainmap, jpeg, motion, photoshop, png, tiff, xmp
 from wmremoval.photofile.formats import Photo
 
 PREVIEW_SIDE = 1024  # pixels; longest side of the picture from which previews are drawn. Not measured.
@@ -20,7 +20,14 @@ class Update:
 
     def __init__(self, photo: Photo, restored: np.ndarray, mask: np.ndarray):
         self.photo, self._restored, self._mask = photo, restored, mask
+        self.gain = b""  # the gain map of the restored picture
         self.changed = photo.turn != 1 or bool(mask.any())  # previews of the file show another picture
+
+    def keep_gain_map(self) -> None:
+        """Repair the gain map under the mask; a note says if that cannot be done."""
+        self.gain = gainmap.repaired(self.photo.gain, self._mask, self.photo.turn)
+        if not self.gain:
+            self.photo.note(f"{gainmap.NAME} is not kept: it is damaged, or the mask covers too much of it")
 
     @cached_property
     def preview(self) -> np.ndarray:
@@ -50,7 +57,11 @@ class Update:
     def xmp(self, packet: bytes) -> bytes:
         """The XMP packet with the orientation of the restored picture, without what is no longer in the file."""
         packet = motion.without_video(packet) if motion.claims_video(packet) and not self.photo.trailer else packet
-        packet = xmp.without_item(xmp.without(xmp.upright(packet), r"hdrgm:\w+"), "GainMap")
+        packet = xmp.upright(packet)
+        if self.gain:
+            packet = xmp.with_length(packet, "GainMap", len(self.gain))
+        else:
+            packet = xmp.without_item(xmp.without(packet, r"hdrgm:\w+"), "GainMap")
         if self.photo.signed:
             packet = xmp.without(packet, "dcterms:provenance")
         pruned = xmp.without(packet, "xmp:Thumbnails", "xap:Thumbnails") if self.changed else packet
@@ -79,7 +90,9 @@ class Update:
                 data = jpeg.XMP + self.xmp(data.removeprefix(jpeg.XMP))
             elif marker == 0xED and data.startswith(jpeg.PHOTOSHOP):
                 data = jpeg.PHOTOSHOP + self.photoshop(data.removeprefix(jpeg.PHOTOSHOP))
-            elif data.startswith(jpeg.GAIN_MAP) or (data.startswith(jpeg.MORE_XMP) and self._stale_extension):
+            elif (data.startswith(jpeg.GAIN_MAP) and not self.gain) or (
+                data.startswith(jpeg.MORE_XMP) and self._stale_extension
+            ):
                 continue
             segment = jpeg.without_jfif_thumbnail((marker, data)) if self.changed else (marker, data)
             result += [segment] if segment else []
@@ -93,6 +106,8 @@ class Update:
     def _chunk(self, chunk: png.Chunk) -> png.Chunk:
         if chunk.name == b"eXIf":
             return png.Chunk(b"eXIf", self.exif(chunk.data))
+        if chunk.data.startswith(png.TEXT_EXIF + b"\0") and self.photo.exif:
+            return png.Chunk(b"eXIf", self.exif(self.photo.exif))
         packet = png.xmp_of(chunk)
         updated = None if packet is None else self.xmp(packet)
         return chunk if updated == packet else png.xmp_chunk(updated)

@@ -57,7 +57,8 @@ def write_photo(
         format: "keep" for the photograph's own format with its mode and metadata; "png", "jpeg" or "webp".
         quality: 1 to 100 for lossy formats, or "keep". With "keep":
             a JPEG keeps its quantisation tables;
-            a lossy WebP, whose quality cannot be read, and a conversion to JPEG use 95;
+            a lossy WebP keeps its quality, estimated from its quantisers;
+            a conversion to JPEG uses 95;
             a conversion to WebP is lossless, unless the photograph is a JPEG.
             A lossless WebP stays lossless with any quality.
 

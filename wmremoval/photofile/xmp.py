@@ -8,6 +8,7 @@ Exempi, which has no wheel.
 import re
 
 ORIENTATION = re.compile(rb"""(tiff:Orientation\s*(?:=\s*["']|>)\s*)([0-9])""")
+LENGTH = re.compile(rb"""(Item:Length\s*(?:=\s*["']|>)\s*)\d+""")
 VALUE = rb"""\s*=\s*(?:"[^"]*"|'[^']*')"""
 ITEM = rb"""<rdf:li\b(?:(?!<rdf:li\b)(?!</rdf:li>).)*?Semantic(?:\s*=\s*["']|>)\s*%s(?:(?!</rdf:li>).)*</rdf:li>\s*"""
 
@@ -47,3 +48,10 @@ def without_item(xmp: bytes, semantic: str) -> bytes:
     Source: Ultra HDR image format, https://developer.android.com/media/platform/hdr-image-format
     """
     return re.sub(ITEM % semantic.encode(), b"", xmp, flags=re.DOTALL)
+
+
+def with_length(xmp: bytes, semantic: str, length: int) -> bytes:
+    """The same packet with this number of bytes in the entry of a container directory that has this semantic."""
+    for item in items(xmp, semantic):
+        xmp = xmp.replace(item, LENGTH.sub(rb"\g<1>%d" % length, item))
+    return xmp

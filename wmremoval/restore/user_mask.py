@@ -7,9 +7,10 @@ import numpy as np
 from PIL import Image
 
 from wmremoval.images import TURNS, ImageError
+from wmremoval.photofile.convert import converted
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.formats import Photo
-from wmremoval.photofile.pixels import PixelKind, converted
+from wmremoval.photofile.pixels import PixelKind
 from wmremoval.photofile.read import read_photo
 
 INSIDE = 128  # 0 to 255; from half on, a pixel is of the mask, so that an editor's near-black is not
