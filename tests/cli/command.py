@@ -31,7 +31,7 @@ def apart(*arguments, folder, before: str = "", **options) -> subprocess.Complet
     program = PROGRAM.format(paths=[str(TESTS), str(TESTS.parent)], before=before)
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=folder, capture_output=True, timeout=200, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, **options,
+        cwd=folder, capture_output=True, timeout=600, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, **options,
     )  # fmt: skip
 
 
