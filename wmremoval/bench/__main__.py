@@ -80,6 +80,7 @@ def _run_suite(arguments: argparse.Namespace) -> int:
 
 def _add_web(commands: argparse._SubParsersAction) -> None:
     web = _add_scored(commands, "web", "score a remover on marks typical of the web, on photographs of full size", None)
+    web.add_argument("--only", action="append", default=[], metavar="KIND", help="this kind of mark alone; repeatable")
     web.set_defaults(run=_run_web)
 
 
@@ -87,7 +88,7 @@ def _run_web(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.web_marks import run_web_marks, web_table
 
     photos = arguments.photos and from_root(arguments.photos)
-    print(web_table(run_web_marks(photos, _options(arguments))))
+    print(web_table(run_web_marks(photos, _options(arguments), arguments.only)))
     return 0
 
 
