@@ -48,20 +48,24 @@ def lines_found(detector: Detector, photo: np.ndarray, lines: Sequence[np.ndarra
 
 def _share_found(detector: Detector, photo: np.ndarray, line: np.ndarray, tall: float) -> float:
     """The share of a line's box that the detector's boxes cover, in a view in which the line is level and `tall` px high."""
-    height, size = max(1.0, float(np.hypot(*(line[2] - line[1])))), photo.shape[1::-1]
-    first = np.clip(np.floor(line.min(axis=0) - MARGIN * height), 0, size).astype(int)
-    last = np.clip(np.ceil(line.max(axis=0) + MARGIN * height), 0, size).astype(int)
+    height, length = (max(1.0, float(np.hypot(*(line[2] - line[end])))) for end in (1, 3))
+    along, across = (line[1] - line[0]) / length, (line[3] - line[0]) / height
+    pad = MARGIN * height
+    frame = line + pad * np.float32([-along - across, along - across, along + across, across - along])
+    first, last = (
+        np.clip(corner, 0, photo.shape[1::-1]).astype(int)
+        for corner in (np.floor(frame.min(axis=0)), np.ceil(frame.max(axis=0)))
+    )
     if (last <= first).any():
         return 0.0
-    view = photo[first[1] : last[1], first[0] : last[0]]
-    scale = min(tall / height, LARGEST_VIEW / max(view.shape[:2]))
-    wide, high = (max(16, round(scale * n)) for n in view.shape[1::-1])
-    view = cv2.resize(view, (wide, high), interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC)
-    line = (line - first) * scale
-    angle = np.degrees(np.arctan2(*(line[1] - line[0])[::-1]))
-    turn = cv2.getRotationMatrix2D([float(v) for v in line.mean(axis=0)], float(angle), 1.0)
-    line = line @ turn[:, :2].T + turn[:, 2]
+    view, scale = photo[first[1] : last[1], first[0] : last[0]], min(tall / height, LARGEST_VIEW / (length + 2 * pad))
+    smaller = tuple(max(16, round(scale * n)) for n in view.shape[1::-1])
+    view = cv2.resize(view, smaller, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC)
+    wide, high = round(scale * (length + 2 * pad)), round(scale * (height + 2 * pad))
+    level = np.float32([[0, 0], [wide, 0], [wide, high], [0, high]])
+    turn = cv2.getAffineTransform(np.float32((frame - first) * scale)[:3], level[:3])
     view = cv2.warpAffine(view, turn, (wide, high), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    line = (line - first) * scale @ turn[:, :2].T + turn[:, 2]
     wanted, boxes = _filled([line], (high, wide)), detector(np.ascontiguousarray(view))
     boxes = [] if boxes is None else [box for box in boxes if cv2.contourArea(box) <= LARGEST_BOX * wanted.sum()]
     return float(_filled(boxes, (high, wide))[wanted].mean()) if wanted.any() else 0.0

@@ -161,8 +161,9 @@ def stamp(canvas: Canvas) -> None:
 
     canvas.lay(canvas.shapes(rings), BLUE, 0.65)
     for number, words in enumerate(("MERIDIAN LIGHT HOUSE", "SINCE 1987")):
-        flat = canvas.text(Line(words, BOLD, 0.26 * radius), (0, 0), "lt").cover
-        bent = np.rot90(bend(flat[:, flat.any(axis=0)], 0.96 * radius), 2 * number)
+        flat = canvas.text(Line(words, BOLD, 0.24 * radius), (0, 0), "lt").cover
+        left, top, wide, high = cv2.boundingRect(np.uint8(flat > 0))
+        bent = np.rot90(bend(flat[top : top + high, left : left + wide], 0.98 * radius), 2 * number)
         canvas.lay(Patch(bent, place[0] - bent.shape[1] // 2, place[1] - bent.shape[0] // 2), BLUE, 0.65)
     canvas.write(Line("No. 47", SERIF, 0.42 * radius), place, "mm", BLUE, 0.65)
 
@@ -170,7 +171,7 @@ def stamp(canvas: Canvas) -> None:
 def dark(canvas: Canvas) -> None:
     """Two lines of dark translucent letters, left of the middle."""
     em = min(0.1 * canvas.side, canvas.width / 12.0)
-    for row, text in enumerate(("NOT FOR PRINT", "vertigo.pictures.eu")):
+    for row, text in enumerate(("NOT FOR PRINT", "vertigo.imagery.eu")):
         place = 0.06 * canvas.width, 0.42 * canvas.height + 1.2 * row * em
         canvas.write(Line(text, BOLD if row == 0 else SANS, em * (1.0 - 0.4 * row)), place, "ls", BLACK, 0.6)
 
