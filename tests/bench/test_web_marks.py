@@ -365,3 +365,14 @@ def test_lines_count_as_left_while_a_detector_still_finds_them(monkeypatch, fold
     assert rows[0] == {"lines_found": 1.0, "lines_left": 1.0}, "a line that the clean photograph shows does not count"
     assert rows[1] == {"lines_found": 1.0, "lines_left": 0.0}
     assert web_marks._lines_row(None, sample, sample.clean) == {}
+
+
+def test_of_a_tiling_a_few_whole_lines_are_looked_at(monkeypatch, samples, photo):
+    asked = []
+    monkeypatch.setattr(
+        web_marks, "lines_found", lambda _, image, lines: asked.append(lines) or np.ones(len(lines), bool)
+    )
+    web_marks._lines_row(True, samples["tiled"], photo)
+    assert len(samples["tiled"].lines) > 15 and 4 <= len(asked[0]) <= web_marks.MOST_LINES
+    for line in asked[0]:
+        assert (line >= 0).all() and (line <= (300, 200)).all()

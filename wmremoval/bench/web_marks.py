@@ -36,7 +36,7 @@ NOTES = [
     "changed share of all other pixels.",
     f"lifted is the share of photographs that gain {LIFTED:g} dB or more inside the mark; untouched is the share of unmarked "
     "photographs that are unchanged bit for bit.",
-    f"lines_left: of the mark's lines of text (at most {MOST_LINES} a photograph) that a detector finds in the watermarked and "
+    f"lines_left: of the mark's lines of text within the photograph (at most {MOST_LINES}) that a detector finds in the watermarked and "
     "not in the clean photograph, the share that it still finds in the restored one; lines_found is their mean number.",
     f"jpeg and shrunk are copies of a watermarked photograph, by JPEG at quality {JPEG_QUALITY} and at half of the size; their "
     "reference is the clean photograph, copied alike. product lies on a product shot made of the photograph's middle.",
@@ -249,8 +249,10 @@ def _lines_row(detector: Detector | None, sample: WebSample, restored: np.ndarra
     """`lines_found`, the number of the mark's lines that can be read, and `lines_left`, the share that still can."""
     if detector is None:
         return {}
-    chosen = np.unique(np.linspace(0, len(sample.lines) - 1, MOST_LINES).astype(int)) if len(sample.lines) else []
-    lines = [sample.lines[i] for i in chosen]
+    size = sample.clean.shape[1::-1]
+    lines = [line for line in sample.lines if (line.min(axis=0) >= 0).all() and (line.max(axis=0) <= size).all()]
+    chosen = np.unique(np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)) if lines else []
+    lines = [lines[i] for i in chosen]
     lines = [line for line, found in zip(lines, lines_found(detector, sample.watermarked, lines), strict=True) if found]
     natural = lines_found(detector, sample.clean, lines)
     lines = [line for line, found in zip(lines, natural, strict=True) if not found]
