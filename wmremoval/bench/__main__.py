@@ -1,4 +1,4 @@
-"""The maintainers' commands: python -m wmremoval.bench suite | web | unmarked | document | truth | speed | places | average | ship."""
+"""The maintainers' commands, `python -m wmremoval.bench NAME`: benchmarks, ablation, speed, weights to ship."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""Studio pictures: a subject cut out of a photograph through a soft ellipse, before one colour, a gradient or a vignette."""
+"""Studio pictures: a subject cut out of a photograph through a soft ellipse, before a colour, gradient or vignette."""
 
 from typing import NamedTuple
 

@@ -47,7 +47,7 @@ def lines_found(detector: Detector, photo: np.ndarray, lines: Sequence[np.ndarra
 
 
 def _share_found(detector: Detector, photo: np.ndarray, line: np.ndarray, tall: float) -> float:
-    """The share of a line's box that the detector's boxes cover, in a view in which the line is level and `tall` px high."""
+    """The share of a line's box that the detector's boxes cover, where the line is shown level and `tall` px high."""
     height, length = (max(1.0, float(np.hypot(*(line[2] - line[end])))) for end in (1, 3))
     along, across = (line[1] - line[0]) / length, (line[3] - line[0]) / height
     pad = MARGIN * height
