@@ -1,4 +1,4 @@
-"""Score a remover on pictures without a watermark, which it must leave alone: photographs, studio pictures, drawings."""
+"""Score a remover on pictures without a watermark: photographs, studio pictures and drawings."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -28,9 +28,10 @@ EACH = 8  # drawn pictures of each kind
 GROUPS = ("photograph", "backdrop", "vignette", *PICTURES, *LETTERED)
 NOTES = [
     "Each picture is scored at its own size and has no watermark: every change is a mistake.",
-    "unchanged is the share of pictures that come back bit for bit; changed is the share of changed pixels, its worst and "
-    "mean over the pictures; psnr is the mean, and a picture that comes back bit for bit counts as 100 dB.",
-    "backdrop and vignette hold subjects cut out of scikit-image's photographs; sign, plate and gauge are drawn into them.",
+    "unchanged is the share of pictures that come back bit for bit; changed is the share of changed pixels, its "
+    "worst and mean over the pictures; psnr is the mean, and a picture that comes back bit for bit counts as 100 dB.",
+    "backdrop and vignette hold subjects cut out of scikit-image's photographs; sign, plate and gauge are drawn into "
+    "them.",
 ]
 
 Opened = tuple[str, str, Callable[[], np.ndarray]]  # group, name, and the function that reads or draws the picture

@@ -1,6 +1,6 @@
-"""Drawn pictures without a watermark that a remover must leave alone: pages, charts, screenshots, maps and lettered objects.
+"""Drawn pictures without a watermark: pages, charts, screenshots, maps and lettered objects.
 
-They measure, so nothing of them is training's. A drawing depends on its seed alone; charts also on matplotlib's version.
+They measure, so nothing of them is training's. A drawing depends on its seed, a chart also on matplotlib's version.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from wmremoval.images import to_uint8
 
 PAGE = (880, 640)  # pixels; height and width of a page
 SCREEN = (620, 960)  # pixels; height and width of a screenshot and of a map
-TEXT = """The harbour lay quiet until the ferry came in at six. Nobody had told the baker that the road was closed, so he
-waited with forty loaves under a cloth and counted the gulls. Of the nine boats that left in March, seven were back
+TEXT = """The harbour lay quiet until the ferry came in at six. Nobody had told the baker that the road was closed, so
+he waited with forty loaves under a cloth and counted the gulls. Of the nine boats that left in March, seven were back
 before the first frost; the other two wintered further south. A good rope lasts four years if it is kept dry. The
 committee agreed to paint the shed, though not on the colour, and to meet again in a month."""
 STREETS = ("Weaver Lane", "Mill Road", "Station Street", "Birch Avenue", "Quay Side", "Hill Terrace", "Old Market")
@@ -171,7 +171,7 @@ def plate(seed: int, photo: np.ndarray) -> np.ndarray:
 
 
 def gauge(seed: int, photo: np.ndarray) -> np.ndarray:
-    """A round gauge with ticks, numbers, a unit and a needle in a photograph, (H, W, 3) RGB uint8; every second one black."""
+    """A round gauge with numbers, a unit and a needle in a photograph, (H, W, 3) RGB uint8; every second one black."""
     rng, dark = np.random.default_rng([7, seed]), bool(seed % 2)
     face, ink = ((18, 18, 20), (235, 235, 230)) if dark else ((240, 238, 230), INK)
     board = Image.new("RGBA", (300, 300))

@@ -32,14 +32,16 @@ NOTES = [
     "Each photograph is scored at its own size under each mark, and once without a mark. Scores are means of per-photograph "
     "values on 8-bit images.",
     "input_* scores the watermarked photograph left as it is; telea_* OpenCV's inpainting with the true mask, which users do not have.",
-    "masked_* counts only the pixels that the mark changed; gain is masked_psnr minus input_masked_psnr; changed_outside is the "
-    "changed share of all other pixels.",
+    "masked_* counts only the pixels that the mark changed; gain is masked_psnr minus input_masked_psnr; "
+    "changed_outside is the changed share of all other pixels.",
     f"lifted is the share of photographs that gain {LIFTED:g} dB or more inside the mark; untouched is the share of unmarked "
     "photographs that are unchanged bit for bit.",
-    f"lines_left: of the mark's lines of text within the photograph (at most {MOST_LINES}) that a detector finds in the watermarked and "
-    "not in the clean photograph, the share that it still finds in the restored one; lines_found is their mean number.",
-    f"jpeg and shrunk are copies of a watermarked photograph, by JPEG at quality {JPEG_QUALITY} and at half of the size; their "
-    "reference is the clean photograph, copied alike. product lies on a product shot made of the photograph's middle.",
+    f"lines_left: of the mark's lines of text within the photograph (at most {MOST_LINES}) that a detector finds "
+    "in the watermarked and not in the clean photograph, the share that it still finds in the restored one; "
+    "lines_found is their mean number.",
+    f"jpeg and shrunk are copies of a watermarked photograph, by JPEG at quality {JPEG_QUALITY} and at half of the "
+    "size; their reference is the clean photograph, copied alike. product lies on a product shot "
+    "made of the photograph's middle.",
     "The weights must not be trained on the folder's photographs; the package's weights are not trained on scikit-image's.",
 ]
 
