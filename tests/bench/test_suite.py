@@ -181,12 +181,15 @@ def test_masks_are_never_empty_and_exact(samples):
         assert sample.mask.mean() >= 0.003 or sample.cell.kind == "unmarked"
 
 
-def test_sizes_and_tiles_are_what_they_say(samples):
-    def share(name):
-        return np.mean([samples[name, index].mask.mean() for index in range(2)])
+def test_sizes_and_tiles_are_what_they_say(built, samples):
+    grey = np.full((SIDE, SIDE, 3), 128, np.uint8)
 
-    assert share("text 0.5 small") < share("text 0.5") < share("text 0.5 large")
-    assert share("text 0.5 tiled") > 1.5 * share("text 0.5")
+    def share(**variant):  # of many marks, since a long phrase is as wide as the view in any size
+        marks = [built.draw(Cell("text", **variant), index, grey) for index in range(12)]
+        return np.mean([(mark.alpha > 0).mean() for mark in marks if mark is not None])
+
+    assert share(size="small") < share() < share(size="large")
+    assert share(tiled=True) > 1.5 * share()
     mask = samples["text 0.5 tiled", 0].mask
     assert all(quarter.any() for half in np.split(mask, 2) for quarter in np.split(half, 2, axis=1))
 
@@ -484,7 +487,15 @@ def test_gallery_examples_are_ordered_by_gain_and_measured_inside_the_mark(monke
 # Faces
 
 
-def test_the_suite_takes_the_packaged_faces_unless_others_are_given(photos, fonts):
-    assert open_suite(photos[0].parent, None, CONFIG).fonts == fonts
+def test_the_suite_takes_the_kept_out_faces_unless_others_are_given(photos, built, fonts):
     kept = load_fonts(faces="kept_out")
-    assert open_suite(photos[0].parent, None, CONFIG, kept).fonts == kept != fonts
+    assert built.fonts == kept != fonts
+    assert open_suite(photos[0].parent, None, CONFIG, fonts).fonts == fonts
+
+
+def test_faces_change_the_cells_of_text_alone(built, samples, fonts):
+    other = replace(built, fonts=fonts)
+    for kind, index in other.views():
+        for sample in other.samples(kind, index):
+            same = np.array_equal(sample.watermarked, samples[sample.cell.name, index].watermarked)
+            assert same == (kind != "text"), sample.cell.name

@@ -1,4 +1,4 @@
-"""The maintainers' commands: python -m wmremoval.bench suite | web | document | truth | speed | places | average | ship."""
+"""The maintainers' commands, `python -m wmremoval.bench NAME`: benchmarks, ablation, speed, weights to ship."""
 
 import argparse
 import sys
@@ -18,7 +18,17 @@ def build_parser() -> argparse.ArgumentParser:
         prog="python -m wmremoval.bench", description="Benchmarks, ablations, speed, and the weights of the package."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for add in (_add_suite, _add_web, _add_document, _add_truth, _add_speed, _add_places, _add_average, _add_ship):
+    for add in (
+        _add_suite,
+        _add_web,
+        _add_unmarked,
+        _add_document,
+        _add_truth,
+        _add_speed,
+        _add_places,
+        _add_average,
+        _add_ship,
+    ):
         add(commands)
     return parser
 
@@ -80,6 +90,7 @@ def _run_suite(arguments: argparse.Namespace) -> int:
 
 def _add_web(commands: argparse._SubParsersAction) -> None:
     web = _add_scored(commands, "web", "score a remover on marks typical of the web, on photographs of full size", None)
+    web.add_argument("--only", action="append", default=[], metavar="KIND", help="this kind of mark alone; repeatable")
     web.set_defaults(run=_run_web)
 
 
@@ -87,7 +98,21 @@ def _run_web(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.web_marks import run_web_marks, web_table
 
     photos = arguments.photos and from_root(arguments.photos)
-    print(web_table(run_web_marks(photos, _options(arguments))))
+    print(web_table(run_web_marks(photos, _options(arguments), arguments.only)))
+    return 0
+
+
+def _add_unmarked(commands: argparse._SubParsersAction) -> None:
+    unmarked = _add_scored(commands, "unmarked", "score a remover on unmarked photographs and drawn pictures", None)
+    unmarked.add_argument("--only", action="append", default=[], metavar="GROUP", help="this group alone; repeatable")
+    unmarked.set_defaults(run=_run_unmarked)
+
+
+def _run_unmarked(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.unmarked import run_unmarked, unmarked_table
+
+    photos = arguments.photos and from_root(arguments.photos)
+    print(unmarked_table(run_unmarked(photos, _options(arguments), arguments.only)))
     return 0
 
 

@@ -199,8 +199,7 @@ def open_suite(
         photos: folder of photographs, split as for training.
         logos: folder of RGBA logos; None leaves out the logo cells.
         config: see `SuiteConfig`.
-        fonts: fonts of the text marks; None for the packaged faces, as in all published tables.
-            `load_fonts(faces="kept_out")` gives faces that no network has been trained on.
+        fonts: fonts of the text marks; None for the kept-out faces, on which no network has been trained.
 
     Raises:
         ValueError: too few photographs, no logos in this part, no fonts, or an invalid setting.
@@ -211,7 +210,7 @@ def open_suite(
         raise ValueError(f"a cell needs at least one photograph, got {config.per_cell}")
     marks = load_logo_part(logos, "test" if config.part == "test" else "train") if logos else []
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)[config.part]
-    fonts = load_fonts() if fonts is None else fonts
+    fonts = load_fonts(faces="kept_out") if fonts is None else fonts
     if not fonts.faces:
         raise ValueError("no font writes any phrase here: pip install manimgx-fonts")
     return Suite(paths, marks, fonts, config)

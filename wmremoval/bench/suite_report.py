@@ -56,6 +56,7 @@ NOTES = [
     "changed_outside is the changed share of the pixels outside the true mask; untouched is the share of unmarked photographs "
     "that are unchanged bit for bit.",
     "The cells of one kind share their photographs; cells that differ only in alpha also share their marks.",
+    "Text is set in the faces that are kept out of training (`data.fonts.KEPT_OUT`).",
     f"A mark that changes less than {LEAST_SHARE:.1%} of the view at alpha 0.3 is replaced by another one.",
 ]
 

@@ -1,21 +1,23 @@
-"""Score a remover on eight watermarks typical of the web, on photographs of full size: marks, scores and tables."""
+"""Score a remover on watermarks typical of the web, on photographs of full size: samples, scores and tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import cv2
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
+from wmremoval.bench.backdrops import product_shot
+from wmremoval.bench.reading import MOST_LINES, NO_DETECTOR, Detector, lines_found, load_detector
 from wmremoval.bench.suite import Cell, Sample, ScoreOptions, score_sample, summarise_cells
 from wmremoval.bench.suite_report import weights_of
+from wmremoval.bench.web_canvas import STAND_INS, Canvas, missing_faces
+from wmremoval.bench.web_drawings import DRAWINGS, grey_word, product, purple_word, title
 from wmremoval.data.marks import Mark, blend
 from wmremoval.data.photos import find_photos, sample_scenes
-from wmremoval.data.stamps import over
 from wmremoval.files import write_csv, write_json
 from wmremoval.images import read_image, to_tensor
 from wmremoval.report.style import image_grid, image_panel, save_figure
@@ -25,49 +27,133 @@ from wmremoval.training.environment import environment
 
 PANEL = 3.0  # inches; width of a photograph in the picture
 LIFTED = 6.0  # dB; PSNR gain inside the mark from which it counts as lifted: a quarter of the squared error is left
+JPEG_QUALITY = 75  # of the copies; a usual default of programs and web sites
 NOTES = [
     "Each photograph is scored at its own size under each mark, and once without a mark. Scores are means of per-photograph "
     "values on 8-bit images.",
     "input_* scores the watermarked photograph left as it is; telea_* OpenCV's inpainting with the true mask, which users do not have.",
-    "masked_* counts only the pixels that the mark changed; changed_outside is the changed share of all other pixels.",
+    "masked_* counts only the pixels that the mark changed; gain is masked_psnr minus input_masked_psnr; "
+    "changed_outside is the changed share of all other pixels.",
     f"lifted is the share of photographs that gain {LIFTED:g} dB or more inside the mark; untouched is the share of unmarked "
     "photographs that are unchanged bit for bit.",
+    f"lines_left: of the mark's lines of text within the photograph (at most {MOST_LINES}) that a detector finds "
+    "in the watermarked and not in the clean photograph, the share that it still finds in the restored one; "
+    "lines_found is their mean number.",
+    f"jpeg and shrunk are copies of a watermarked photograph, by JPEG at quality {JPEG_QUALITY} and at half of the "
+    "size; their reference is the clean photograph, copied alike. product lies on a product shot "
+    "made of the photograph's middle.",
     "The weights must not be trained on the folder's photographs; the package's weights are not trained on scikit-image's.",
 ]
-FINER = 2  # factor of supersampling: covers are drawn at twice the size, so that their edges are smooth. Not measured.
-SANS, BOLD, ITALIC, MONO = "DejaVuSans", "DejaVuSans-Bold", "DejaVuSerif-Italic", "DejaVuSansMono-Bold"  # matplotlib's
-WHITE, GREY, BLACK, ORANGE = (1.0, 1.0, 1.0), (0.35, 0.35, 0.35), (0.08, 0.08, 0.08), (1.0, 0.5, 0.12)  # RGB in [0, 1]
 
 
-def run_web_marks(photos: str | Path | None, options: ScoreOptions) -> dict:
+def _as_it_is(photo: np.ndarray) -> np.ndarray:
+    return photo
+
+
+def _jpeg(photo: np.ndarray) -> np.ndarray:
+    """The photograph after JPEG with halved colour, as most programs write it."""
+    code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def _halved(photo: np.ndarray) -> np.ndarray:
+    """The photograph at half of its size."""
+    return cv2.resize(photo, (photo.shape[1] // 2, photo.shape[0] // 2), interpolation=cv2.INTER_AREA)
+
+
+@dataclass(frozen=True)
+class WebMark:
+    """A kind of mark: its drawing, its blending, and what becomes of the photograph before and after it."""
+
+    draw: Callable[[Canvas], None]
+    mode: str = "normal"  # of `data.marks.blend`
+    before: Callable[[np.ndarray], np.ndarray] = _as_it_is  # of the photograph, to be marked
+    after: Callable[[np.ndarray], np.ndarray] = _as_it_is  # of the watermarked and of the clean photograph alike
+
+
+@dataclass(frozen=True)
+class WebSample(Sample):
+    """A photograph under a web mark, with the lines of text of the mark."""
+
+    lines: Sequence[np.ndarray] = ()  # corners (4, 2), pixels
+
+
+_PLAIN = {draw.__name__: WebMark(draw) for draw in DRAWINGS if draw not in (title, purple_word, grey_word, product)}
+WEB_MARKS = _PLAIN | {
+    "product": WebMark(product, before=product_shot),
+    "jpeg": WebMark(title, after=_jpeg),
+    "shrunk": WebMark(title, after=_halved),
+    "multiply": WebMark(purple_word, "multiply"),
+    "screen": WebMark(grey_word, "screen"),
+}
+UNMARKED = "unmarked"  # the cell of photographs without a mark
+
+
+def draw_web_mark(name: str, height: int, width: int) -> Canvas:
+    """One of `WEB_MARKS`, drawn for a photograph of `height` x `width` pixels."""
+    canvas = Canvas(width, height)
+    WEB_MARKS[name].draw(canvas)
+    return canvas
+
+
+def web_mark(name: str, height: int, width: int) -> Mark:
+    """One of `WEB_MARKS` for a photograph of `height` x `width` pixels.
+
+    Example:
+        >>> web_mark("date", 300, 400).alpha.max()
+        np.float32(1.0)
+    """
+    return draw_web_mark(name, height, width).mark()
+
+
+def web_sample(name: str, file: str, photo: np.ndarray) -> WebSample:
+    """A photograph, (H, W, 3) RGB uint8, under one of `WEB_MARKS`; the mask holds every pixel that differs."""
+    kind = WEB_MARKS[name]
+    clean = kind.before(photo)
+    canvas = draw_web_mark(name, *clean.shape[:2])
+    watermarked = kind.after(blend(clean, canvas.mark(), kind.mode)[0])
+    reference = kind.after(clean)
+    mask = (watermarked != reference).any(axis=-1).astype(np.uint8)
+    scale = np.float32([new / old for new, old in zip(reference.shape[1::-1], clean.shape[1::-1], strict=True)])
+    return WebSample(Cell(name), file, reference, watermarked, mask, [line * scale for line in canvas.lines])
+
+
+def web_samples(file: str, photo: np.ndarray, names: Sequence[str] = (*WEB_MARKS, UNMARKED)) -> Iterator[WebSample]:
+    """A photograph, (H, W, 3) RGB uint8, under each of the named web marks; "unmarked" leaves it as it is."""
+    for name in names:
+        if name == UNMARKED:
+            yield WebSample(Cell(name), file, photo, photo, np.zeros(photo.shape[:2], np.uint8))
+        else:
+            yield web_sample(name, file, photo)
+
+
+def run_web_marks(photos: str | Path | None, options: ScoreOptions, only: Sequence[str] = ()) -> dict:
     """Score a remover, and write `web_marks.json`, `web_marks.csv` and `web_marks.png`.
 
     Args:
         photos: folder of photographs; None for those that ship with scikit-image.
         options: see `ScoreOptions`.
+        only: names from `WEB_MARKS`, or "unmarked"; without any, all.
 
     Returns:
         the content of `web_marks.json`.
 
     Raises:
-        ValueError: there are no photographs or no weights, or the limit is below 1.
+        ValueError: there are no photographs or no weights, the limit is below 1, or a name is unknown.
     """
-    remover = load_remover(options.weights, options.device)
-    if photos is None:
-        opened = [(name, lambda scene=scene: scene) for name, scene in sample_scenes().items()][: options.limit]
-    else:
-        opened = [
-            (path.name, lambda path=path: read_image(path))
-            for path in find_photos(photos, least=1).paths[: options.limit]
-        ]
-    rows, examples = _score(remover, opened)
+    names = choose((*WEB_MARKS, UNMARKED), only)
+    remover, detector = load_remover(options.weights, options.device), load_detector()
+    opened = open_folder(photos)[: options.limit]
+    rows, examples = _score(remover, opened, names, detector)
+    notes = NOTES + ([] if detector else [NO_DETECTOR])
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
         "weights": weights_of(options.weights),
         "photographs": {"source": "scikit-image" if photos is None else Path(photos).name, "count": len(opened)},
         "marks": summarise_cells(rows),
         "environment": environment(),
-        "notes": NOTES,
+        "notes": notes
+        + [f"{face} is not installed: its lines are set in {STAND_INS[face]}" for face in missing_faces()],
     }
     if options.folder is not None:
         write_json(Path(options.folder) / "web_marks.json", results)
@@ -76,35 +162,45 @@ def run_web_marks(photos: str | Path | None, options: ScoreOptions) -> dict:
     return results
 
 
-def web_samples(file: str, clean: np.ndarray) -> Iterator[Sample]:
-    """A photograph, (H, W, 3) RGB uint8, under each web mark, and finally without a mark."""
-    for name in WEB_MARKS:
-        yield Sample(Cell(name), file, clean, *blend(clean, web_mark(name, *clean.shape[:2])))
-    yield Sample(Cell("unmarked"), file, clean, clean, np.zeros(clean.shape[:2], np.uint8))
+def choose(names: Sequence[str], only: Sequence[str]) -> list[str]:
+    """The names that are wanted, in their order; all if `only` is empty.
+
+    Raises:
+        ValueError: `only` has an unknown name.
+    """
+    if unknown := set(only) - set(names):
+        raise ValueError(f"unknown kind {min(unknown)!r}; choose from {', '.join(names)}")
+    return [name for name in names if not only or name in only]
+
+
+def open_folder(photos: str | Path | None) -> list[tuple[str, Callable[[], np.ndarray]]]:
+    """Names of photographs and functions that read them, (H, W, 3) RGB uint8; None: those of scikit-image.
+
+    Raises:
+        ValueError: no such folder, or no photographs in it.
+    """
+    if photos is None:
+        return [(name, lambda scene=scene: np.ascontiguousarray(scene)) for name, scene in sample_scenes().items()]
+    return [(path.name, lambda path=path: read_image(path)) for path in find_photos(photos, least=1).paths]
 
 
 def web_table(results: dict) -> str:
     """The scores of the marks as text, PSNR in dB."""
     heads = {"PSNR in": "input_psnr", "restored": "psnr", "inside: in": "input_masked_psnr", "restored ": "masked_psnr"}
-    heads |= {"Telea*": "telea_masked_psnr"}
-    rows = []
+    heads |= {"Telea*": "telea_masked_psnr", "gain": "gain"}
+    shares = {"lifted": "lifted", "lines left": "lines_left"}
+    rows, foot = [], ["* with the true mask, which users do not have."]
     for mark in results["marks"]:
-        marked = mark["cell"] != "unmarked"
+        marked = mark["cell"] != UNMARKED
         row = {"mark": mark["cell"], "photos": mark["photographs"]}
-        row |= {
-            head: f"{mark[name]:.1f}" if name in mark and (marked or head == "restored") else ""
-            for head, name in heads.items()
-        }
-        row["lifted"] = f"{mark['lifted']:.0%}" if marked else ""
+        for head, name in heads.items():
+            row[head] = f"{mark[name]:.1f}" if name in mark and (marked or name == "psnr") else ""
+        for head, name in shares.items():
+            row[head] = f"{mark[name]:.0%}" if np.isfinite(mark.get(name, np.nan)) else ""
         rows.append(row | {"changed outside": f"{mark['changed_outside']:.2%}"})
-    untouched = results["marks"][-1]["untouched"]
-    return "\n\n".join(
-        [
-            format_table(rows),
-            f"Unmarked photographs unchanged bit for bit: {untouched:.1%}",
-            "* with the true mask, which users do not have.",
-        ]
-    )
+        if not marked:
+            foot.insert(0, f"Unmarked photographs unchanged bit for bit: {mark['untouched']:.1%}")
+    return "\n\n".join([format_table(rows), *foot, *(note for note in results["notes"] if note not in NOTES)])
 
 
 def draw_web_marks(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figure:
@@ -121,7 +217,9 @@ def draw_web_marks(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figu
     return figure
 
 
-def _score(remover: Callable[[np.ndarray], Result], opened: list) -> tuple[list[dict], dict[str, tuple]]:
+def _score(
+    remover: Callable[[np.ndarray], Result], opened: list, names: Sequence[str], detector: Detector | None
+) -> tuple[list[dict], dict[str, tuple]]:
     """Score all photographs under all marks.
 
     Returns:
@@ -130,158 +228,35 @@ def _score(remover: Callable[[np.ndarray], Result], opened: list) -> tuple[list[
     """
     rows, examples = [], {}
     for number, (file, read) in enumerate(tqdm(opened, desc="Web marks", unit="photo", leave=False)):
-        clean = np.ascontiguousarray(read())
-        for turn, sample in enumerate(web_samples(file, clean)):
-            result, name = remover(sample.watermarked), sample.cell.kind
-            scores = score_sample(sample, result.image, result.mask_uint8)
-            gain = scores["masked_psnr"] - scores["input_masked_psnr"]
-            lifted = float(gain >= LIFTED) if sample.mask.any() else np.nan
-            about = {"cell": name, "file": file, "height": clean.shape[0], "width": clean.shape[1]}
-            rows.append(about | scores | {"lifted": lifted, "seconds": result.seconds})
+        for turn, sample in enumerate(web_samples(file, read(), names)):
+            result = remover(sample.watermarked)
+            rows.append(_row(sample, result) | _lines_row(detector, sample, result.image))
             if turn % len(opened) == number:
-                examples[name] = sample, result.image, rows[-1]
-    order = [*WEB_MARKS, "unmarked"]
-    rows.sort(key=lambda row: order.index(row["cell"]))
-    return rows, {name: examples[name] for name in order}
+                examples[sample.cell.kind] = sample, result.image, rows[-1]
+    rows.sort(key=lambda row: names.index(row["cell"]))
+    return rows, {name: examples[name] for name in names}
 
 
-class Canvas:
-    """A layer of the photograph's size, on which covers are laid one over the other.
-
-    A cover is (H, W) float32 in [0, 1]: the covered share of each pixel.
-
-    Args:
-        width, height: size of the photograph, pixels.
-    """
-
-    def __init__(self, width: int, height: int):
-        self.width, self.height, self.side = width, height, min(width, height)
-        self.layer = np.zeros((height, width, 4), np.float32)  # RGBA, premultiplied
-
-    def lay(self, cover: np.ndarray, colour: tuple[float, float, float], alpha: float) -> None:
-        """Lay a cover over the layer, in one colour, RGB in [0, 1], and with one opacity `alpha`."""
-        stamp = cover[..., None] * np.float32(alpha) * np.append(np.float32(colour), np.float32(1.0))
-        self.layer = over(stamp, self.layer)
-
-    def cover(self, draw: Callable[[ImageDraw.ImageDraw], None], size: tuple[int, int] | None = None) -> np.ndarray:
-        """The cover that `draw` draws in white on black; its coordinates are those of the photograph times `FINER`."""
-        width, height = size or (self.width, self.height)
-        sheet = Image.new("L", (FINER * width, FINER * height))
-        draw(ImageDraw.Draw(sheet))
-        return cv2.resize(np.asarray(sheet), (width, height), interpolation=cv2.INTER_AREA) / np.float32(255.0)
-
-    def text(self, x: float, y: float, text: str, em: float, face: str, anchor: str, stroke: float = 0.0) -> np.ndarray:
-        """The cover of a line of text; position and size in pixels of the photograph, `anchor` as in Pillow."""
-        font = _font(face, em)
-        place, width = (FINER * x, FINER * y), round(FINER * stroke)
-        return self.cover(lambda pen: pen.text(place, text, fill=255, font=font, anchor=anchor, stroke_width=width))
-
-    def mark(self) -> Mark:
-        """All covers together as one mark."""
-        alpha = self.layer[..., 3]
-        return Mark(alpha, self.layer[..., :3] / np.maximum(alpha, 1e-6)[..., None])
+def _row(sample: WebSample, result: Result) -> dict:
+    """The scores of one restored photograph."""
+    scores = score_sample(sample, result.image, result.mask_uint8)
+    gain = scores["masked_psnr"] - scores["input_masked_psnr"] if sample.mask.any() else np.nan
+    lifted = float(gain >= LIFTED) if sample.mask.any() else np.nan
+    about = {"cell": sample.cell.kind, "file": sample.file}
+    about |= {"height": sample.clean.shape[0], "width": sample.clean.shape[1]}
+    return about | scores | {"gain": gain, "lifted": lifted, "seconds": result.seconds}
 
 
-def signature(canvas: Canvas) -> None:
-    """A photographer's name in italics with a soft shadow, at the bottom right."""
-    em = 0.075 * canvas.side
-    x, y = canvas.width - 0.6 * em, canvas.height - 0.7 * em
-    shadow = cv2.GaussianBlur(canvas.text(x + em / 15, y + em / 15, "Anna Weber", em, ITALIC, "rd"), (0, 0), em / 20)
-    canvas.lay(shadow, BLACK, 0.5)
-    canvas.lay(canvas.text(x, y, "Anna Weber", em, ITALIC, "rd"), WHITE, 0.85)
-
-
-def preview(canvas: Canvas) -> None:
-    """A faint word, rotated by 30 degrees and repeated over the whole photograph."""
-    em, sheet = 0.05 * canvas.side, 2 * max(canvas.width, canvas.height)
-    font = _font(SANS, em)
-
-    def words(pen: ImageDraw.ImageDraw) -> None:
-        for row in range(round(sheet / (4.0 * em))):
-            for column in range(round(sheet / (8.5 * em)) + 1):
-                x, y = (8.5 * column - 4.25 * (row % 2)) * em, 4.0 * row * em
-                pen.text((FINER * x, FINER * y), "stockphotos", fill=255, font=font)
-
-    cover = canvas.cover(words, (sheet, sheet))
-    turn = cv2.getRotationMatrix2D((sheet / 2, sheet / 2), 30.0, 1.0)
-    cover = cv2.warpAffine(cover, turn, (sheet, sheet), flags=cv2.INTER_LINEAR)
-    top, left = (sheet - canvas.height) // 2, (sheet - canvas.width) // 2
-    canvas.lay(cover[top : top + canvas.height, left : left + canvas.width], WHITE, 0.3)
-
-
-def date(canvas: Canvas) -> None:
-    """A camera's date stamp: opaque, orange, at the bottom right."""
-    em = 0.06 * canvas.side
-    canvas.lay(canvas.text(canvas.width - em, canvas.height - em, "'26 11 26", em, MONO, "rd"), ORANGE, 1.0)
-
-
-def word(canvas: Canvas) -> None:
-    """One large translucent word with a thin outline, in the middle."""
-    em = min(0.22 * canvas.side, canvas.width / 5.0)
-    place = canvas.width / 2, canvas.height / 2, "SAMPLE", em, BOLD, "mm"
-    canvas.lay(canvas.text(*place, stroke=em / 50), GREY, 0.35)
-    canvas.layer *= (1.0 - canvas.text(*place))[..., None]  # the outline is hollow
-    canvas.lay(canvas.text(*place), WHITE, 0.4)
-
-
-def caption(canvas: Canvas) -> None:
-    """Two lines in white on a dark translucent box."""
-    em, left, top = min(0.07 * canvas.side, canvas.width / 21.0), canvas.width / 2.0, canvas.height * 0.6
-    box = tuple(FINER * side for side in (left, top, left + 10.0 * em, top + 2.3 * em))
-    canvas.lay(canvas.cover(lambda pen: pen.rectangle(box, fill=255)), BLACK, 0.45)
-    canvas.lay(canvas.text(left + 0.4 * em, top + 1.2 * em, "gallery images", em, BOLD, "ls"), WHITE, 0.9)
-    canvas.lay(canvas.text(left + 0.4 * em, top + 1.95 * em, "Credit: J. Smith", 0.55 * em, SANS, "ls"), WHITE, 0.9)
-
-
-def crossed(canvas: Canvas) -> None:
-    """Two lines from corner to corner, and a ring with a name in the middle."""
-    right, bottom = FINER * (canvas.width - 1), FINER * (canvas.height - 1)
-    x, y, radius, em = right / 2, bottom / 2, FINER * 0.16 * canvas.side, 0.085 * canvas.side
-    thin, thick = round(FINER * 0.007 * canvas.side), round(FINER * 0.018 * canvas.side)
-
-    def lines(pen: ImageDraw.ImageDraw) -> None:
-        pen.line((0, 0, right, bottom), fill=255, width=thin)
-        pen.line((0, bottom, right, 0), fill=255, width=thin)
-        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=0, outline=255, width=thick)
-
-    cover = canvas.cover(lines)
-    text = canvas.text(canvas.width / 2, canvas.height / 2, "alamo", em, BOLD, "mm")
-    canvas.lay(np.maximum(cover, text), WHITE, 0.4)
-
-
-def credit(canvas: Canvas) -> None:
-    """A small credit line with a © and a web address, at the bottom left."""
-    em = 0.045 * canvas.side
-    canvas.lay(canvas.text(em, canvas.height - em, "© 2026 www.example.com", em, SANS, "ld"), WHITE, 0.6)
-
-
-def emblem(canvas: Canvas) -> None:
-    """A translucent emblem of ring, peak and name, at the top right."""
-    size = FINER * canvas.side / 6.0
-    x, y = FINER * canvas.width - 1.3 * size, 0.2 * size
-
-    def shapes(pen: ImageDraw.ImageDraw) -> None:
-        pen.ellipse((x, y, x + size, y + size), outline=255, width=round(size / 14))
-        pen.polygon([(x + share * size, y + down * size) for share, down in ((0.3, 0.7), (0.5, 0.25), (0.7, 0.7))], 255)
-        pen.text((x + size / 2, y + 1.05 * size), "NORDIC", fill=255, font=_font(BOLD, size / FINER / 5), anchor="ma")
-
-    canvas.lay(canvas.cover(shapes), WHITE, 0.5)
-
-
-WEB_MARKS = {draw.__name__: draw for draw in (credit, signature, date, emblem, crossed, preview, word, caption)}
-
-
-def web_mark(name: str, height: int, width: int) -> Mark:
-    """One of `WEB_MARKS` for a photograph of `height` x `width` pixels.
-
-    Example:
-        >>> web_mark("date", 300, 400).alpha.max()
-        np.float32(1.0)
-    """
-    canvas = Canvas(width, height)
-    WEB_MARKS[name](canvas)
-    return canvas.mark()
-
-
-def _font(face: str, em: float) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf" / f"{face}.ttf", FINER * em)
+def _lines_row(detector: Detector | None, sample: WebSample, restored: np.ndarray) -> dict[str, float]:
+    """`lines_found`, the number of the mark's lines that can be read, and `lines_left`, the share that still can."""
+    if detector is None:
+        return {}
+    size = sample.clean.shape[1::-1]
+    lines = [line for line in sample.lines if (line.min(axis=0) >= 0).all() and (line.max(axis=0) <= size).all()]
+    chosen = np.unique(np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)) if lines else []
+    lines = [lines[i] for i in chosen]
+    lines = [line for line, found in zip(lines, lines_found(detector, sample.watermarked, lines), strict=True) if found]
+    natural = lines_found(detector, sample.clean, lines)
+    lines = [line for line, found in zip(lines, natural, strict=True) if not found]
+    left = lines_found(detector, restored, lines)
+    return {"lines_found": float(len(lines)), "lines_left": float(left.mean()) if lines else np.nan}
