@@ -173,7 +173,7 @@ def _result_folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
 
 
 def _wrong_usage(arguments: argparse.Namespace) -> str | None:
-    """What is wrong with the options, in one line; None if nothing is."""
+    """The fault of the options, in one line; None for none."""
     if not arguments.inputs and not arguments.files_from:
         return "name photographs or folders, or a list of them with --files-from"
     if arguments.null and not arguments.files_from:
@@ -212,7 +212,7 @@ def _wrong_report(arguments: argparse.Namespace) -> str | None:
 
 
 def _wrong_pipe(arguments: argparse.Namespace, world: int) -> str | None:
-    """What is wrong with a use of standard input or output, in one line; None if nothing is."""
+    """The fault of a use of standard input or output, in one line; None for none."""
     inputs, output = arguments.inputs, arguments.output
     if PIPE not in (*inputs, output, arguments.files_from):
         return None

@@ -22,7 +22,7 @@ MOST_MARKS = 3  # marks whose places a line of a dry run names
 
 @dataclass
 class Counts:
-    """How many photographs had which outcome; small, whatever their number."""
+    """The number of photographs of each outcome; small, whatever their number."""
 
     statuses: Counter = field(default_factory=Counter)
     reasons: Counter = field(default_factory=Counter)  # of failures
@@ -196,7 +196,7 @@ class Report:
 
 
 def report_head(remover: Remover, weights: str | None, processes: int, dry_run: bool) -> dict[str, Any]:
-    """What a report says of the run itself."""
+    """The head of a report: the facts of the run itself."""
     card = remover.about.get("card", {"file": Path(weights).name if weights else None})
     head = {
         "wmremoval": __version__,
