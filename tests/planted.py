@@ -8,7 +8,12 @@ from torch import nn
 
 from wmremoval.data.marks import Mark, blend
 from wmremoval.model import Parts, invert
+from wmremoval.restore.ensemble import Ensemble
+from wmremoval.restore.pyramid import Pyramid
+from wmremoval.restore.regions import Regions
 from wmremoval.restore.remover import Remover
+from wmremoval.restore.search import search
+from wmremoval.restore.solve import Solver
 
 
 class Planted(nn.Module):
@@ -70,3 +75,16 @@ def gradient_energy(image: np.ndarray, mask: np.ndarray) -> float:
     x = image.astype(np.float64)
     squared = (np.diff(x, axis=1)[:-1] ** 2).sum(-1) + (np.diff(x, axis=0)[:, :-1] ** 2).sum(-1)
     return float(squared[mask[:-1, :-1] > 0].sum())
+
+
+def ensemble_of(net, photo, mirror: bool = True) -> Ensemble:
+    """The averaged predictions of a photograph that was searched."""
+    return Ensemble(net, search(net, Pyramid(photo)), mirror)
+
+
+def solved(net, photo, without=frozenset()):
+    """The one solved tile of a small photograph."""
+    regions = Regions(1, [1], np.zeros(photo.shape[:2], np.int32))
+    ensemble = ensemble_of(net, photo, "mirror" not in without)
+    [(_, prediction)] = Solver(ensemble, regions, frozenset(without)).tiles(1, (0, 0, *photo.shape[:2]))
+    return prediction

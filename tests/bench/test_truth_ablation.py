@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from planted import Planted, photograph
+from planted import Planted, photograph, solved
 
 from wmremoval.bench import truth_ablation
 from wmremoval.bench.__main__ import main
 from wmremoval.bench.suite import Cell, Sample, SuiteConfig, open_suite
 from wmremoval.data.marks import Mark, blend
 from wmremoval.restore.remover import Remover
-from wmremoval.restore.solve import solve
 
 
 class Mistaken(Planted):
@@ -72,9 +71,9 @@ def test_told_the_mask_alone_pixels_outside_it_stay():
 def test_as_it_restores_is_what_the_remover_does():
     sample, mark = a_sample()
     net = network_of(Mistaken())
-    solved = solve(net, net.predict(sample.watermarked))
+    restored = solved(net, sample.watermarked)
     image = truth_ablation.tell(net, sample, mark)["as it restores"]
-    np.testing.assert_array_equal(image, np.uint8(np.round(solved.image.clip(0, 1) * 255)))
+    np.testing.assert_array_equal(image, np.uint8(np.round(restored.image.clip(0, 1) * 255)))
 
 
 def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):

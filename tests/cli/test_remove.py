@@ -228,7 +228,9 @@ def test_the_budget_holds_readers_back_but_never_for_ever():
 def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
     """While one photograph is restored the next is read, and written while the next one is restored."""
     black = np.zeros((4, 4, 3), np.uint8)
-    restored = SimpleNamespace(mask_uint8=black[..., 0] + 1, image=black, regions=[], notes=[], seconds=0.0, area=1.0)
+    restored = SimpleNamespace(
+        mask_uint8=black[..., 0] + 1, image=black, regions=[], notes=[], texts=[], seconds=0.0, area=1.0
+    )
     jobs = [Job(tmp_path / f"{i}.png", f"{i}.png", tmp_path / f"out/{i}.png") for i in range(6)]
     reads, restores = ({job.name: threading.Event() for job in jobs} for _ in range(2))
     following = {job.name: after.name for job, after in pairwise(jobs)}

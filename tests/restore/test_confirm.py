@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from planted import Planted, marked, photograph, planted, psnr_inside
+from planted import Planted, ensemble_of, marked, photograph, planted, psnr_inside
 
 from wmremoval.data.marks import Mark, blend
 from wmremoval.model import HeterogeneousUNet, invert
@@ -13,16 +13,17 @@ from wmremoval.restore.confirm import (
     PART_CONFIRMED,
     Confirmation,
     confirm,
+    is_backdrop,
     needed_share,
     outline_steps,
 )
+from wmremoval.restore.ensemble import Ensemble
 from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.prediction import Prediction
 from wmremoval.restore.pyramid import Pyramid
-from wmremoval.restore.regions import Region, Regions
+from wmremoval.restore.regions import Region, Regions, find_regions, stroke_width
 from wmremoval.restore.remover import Remover
-from wmremoval.restore.search import Search, search
-from wmremoval.restore.solve import Solver
+from wmremoval.restore.search import Search
 from wmremoval.restore.tiles import TiledNetwork
 
 CPU = torch.device("cpu")
@@ -78,24 +79,23 @@ def test_only_the_region_in_doubt_is_left_alone(monkeypatch):
     assert not result.mask[400:].any() and result.mask[:400].any() and len(result.regions) == 1
 
 
-def solver_of(net, photo) -> Solver:
-    """A solver of a photograph that was searched."""
-    return Solver(net, search(net, Pyramid(photo)))
+def confirmed(ensemble: Ensemble) -> Regions:
+    return confirm(ensemble, ensemble.searched.probability)
 
 
 def shown_by_confirmation(remover, photo):
     """Shapes of the views that the network is shown to confirm, beyond the search."""
-    solver = solver_of(remover.net, photo)
+    ensemble = ensemble_of(remover.net, photo)
     before = len(remover.net.net.shown)
-    confirm(solver)
+    confirmed(ensemble)
     return remover.net.net.shown[before:]
 
 
 def confirmation_of(photo, regions: list[Region], labels=None, net=None) -> Confirmation:
     """The confirmation of given regions of a photograph; without labels they fill it."""
     labels = np.ones(photo.shape[:2], np.int32) if labels is None else labels
-    solver = solver_of(net or planted().net, photo)
-    return Confirmation(solver, Regions(1, [1], labels, regions))
+    ensemble = ensemble_of(net or planted().net, photo)
+    return Confirmation(ensemble, Regions(1, [1], labels, regions))
 
 
 def test_the_second_look_at_a_small_place_is_the_mean_of_both_looks_at_the_whole():
@@ -153,13 +153,13 @@ def test_only_marks_that_convince_keep_their_labels(monkeypatch):
     watermarked = marked(700, 300, 1.0, origin=(40, 60))[0]
     watermarked[400:] = marked(700, 300, 1.0, origin=(40, 640))[0][400:]
     remover = planted()
-    solver = solver_of(remover.net, watermarked)
-    both = confirm(solver)
+    ensemble = ensemble_of(remover.net, watermarked)
+    both = confirmed(ensemble)
     first = both.found[0]
     monkeypatch.setattr(
         Confirmation, "confidence", lambda self, region, *least: first.confidence * (region.label == first.label)
     )
-    one = confirm(solver)
+    one = confirmed(ensemble)
     assert len(both.found) == 2 and one.found == [first]
     np.testing.assert_array_equal(one.labels, np.where(both.labels == first.label, both.labels, 0))
 
@@ -177,7 +177,7 @@ def test_a_mark_in_a_region_that_is_refused_is_judged_without_the_rest(monkeypat
 
     monkeypatch.setattr(Confirmation, "confidence", judge)
     searched = Search(Pyramid(np.zeros((200, 300, 3), np.uint8)), probability)
-    regions = confirm(Solver(planted().net, searched))
+    regions = confirmed(Ensemble(planted().net, searched))
     assert judged[0] == (8000 + 480 - 32, 0.0) and len(judged) == 2, "all together, then one part: half is no part"
     (mark,) = regions.found
     assert judged[1][1] == PART_CONFIRMED and 480 <= mark.area < 600, "with the texture within three pixels of it"
@@ -299,7 +299,7 @@ class Backwards(Planted):
 def test_what_keeps_its_outline_is_put_back():
     watermarked, _, mask = marked(96, 128, alpha=0.3)
     remover = Remover(Backwards(), CPU)
-    assert confirm(solver_of(remover.net, watermarked)).found, "all predictions agree that there is a mark"
+    assert confirmed(ensemble_of(remover.net, watermarked)).found, "all predictions agree that there is a mark"
     result = remover(watermarked)
     np.testing.assert_array_equal(result.image, watermarked)
     assert not result.mask.any() and result.regions == []
@@ -342,3 +342,16 @@ def test_only_the_region_that_keeps_its_outline_is_put_back():
     np.testing.assert_array_equal(result.image[400:], watermarked[400:])
     assert psnr_inside(result.image, clean, mask) > psnr_inside(watermarked, clean, mask) + 10
     assert len(result.regions) == 1 and not result.mask[400:].any()
+
+
+@pytest.mark.parametrize("area, stroke, backdrop", [(0.6, 60, True), (0.6, 20, False), (0.1, 60, False)])
+def test_a_backdrop_is_large_and_broad(area, stroke, backdrop):
+    region = Region(1, (0, 0, 200, 300), 1, int(area * 200 * 300), stroke=stroke)
+    assert is_backdrop(region, (200, 300)) == backdrop
+
+
+def test_the_stroke_of_a_region_is_that_of_its_mask():
+    probability = np.zeros((200, 300), np.uint8)
+    probability[50:150, 20:280] = 255
+    (region,) = find_regions(probability, 1, [1]).found
+    assert region.stroke == pytest.approx(stroke_width((probability > 0).astype(np.uint8))) and region.stroke > 60

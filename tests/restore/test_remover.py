@@ -9,7 +9,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from planted import Planted, gradient_energy, marked, photograph, planted, psnr_inside
+from planted import Planted, gradient_energy, marked, photograph, planted, psnr_inside, solved
 from safetensors.torch import save_file
 
 from wmremoval.images import ImageError
@@ -19,7 +19,6 @@ from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.pyramid import search_factor, shrink, view_factors
 from wmremoval.restore.regions import best_view, find_regions, stroke_width
 from wmremoval.restore.remover import Remover, as_mask, load_remover
-from wmremoval.restore.solve import solve
 from wmremoval.restore.tiles import TiledNetwork, tiles
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
@@ -387,22 +386,46 @@ def test_a_marked_tile_gets_a_second_opinion_of_its_mirror_image_and_only_a_mark
     assert alone.net.net.shown == [(96, 128)]
     half_blind = planted().net
     half_blind.net.blind = 64  # sees nothing in the left half; its mirror image does
-    first = half_blind.predict(watermarked)
-    assert first.mask[:, :64].max() < 0.01
+    assert half_blind.predict(watermarked).mask[:, :64].max() < 0.01
     seen = watermarked[:, :64, 2] > 0.03 * 255  # blue is alpha
-    np.testing.assert_array_equal(solve(half_blind, first).mask[:, :64] > 0.49, seen)
+    np.testing.assert_array_equal(solved(half_blind, watermarked).mask[:, :64] > 0.49, seen)
 
 
 @pytest.mark.parametrize(("without", "shown"), [((), 2), (("mirror",), 1), (("mirror", "fill"), 1), (("fill",), 2)])
 def test_steps_after_the_network_can_be_left_out(without, shown):
-    net = planted().net
-    first = net.predict(marked(64, 96)[0])
-    first = first._replace(image=np.zeros_like(first.image))
-    last = solve(net, first, frozenset(without))
-    assert len(net.net.shown) == shown
-    own = (
-        np.array_equal(last.image, first.image)
-        if "mirror" in without
-        else np.allclose(last.image.mean(), 0.5 * net.predict(marked(64, 96)[0]).image.mean())
-    )
-    assert own == ("fill" in without)
+    class Dark(Planted):
+        """Its image is black; alpha and colour are right."""
+
+        def parts(self, watermarked):
+            parts = super().parts(watermarked)
+            return parts._replace(image=0 * parts.image)
+
+    remover = Remover(Dark(), CPU)
+    last = solved(remover.net, marked(64, 96)[0], without)
+    assert len(remover.net.net.shown) == shown
+    assert (last.image.max() == 0) == ("fill" in without), "only filling composes the image anew"
+
+
+# Without colour
+
+
+class Coloured(Planted):
+    """Finds what is bright, and gives a coloured restoration."""
+
+    def parts(self, watermarked):
+        parts = super().parts(watermarked)
+        logits = torch.where(watermarked[:, :1] > 0.8, 12.0, -12.0)
+        image = torch.stack([watermarked[:, 0] * 0.3, watermarked[:, 1] * 0.4, watermarked[:, 2] * 0.5], 1)
+        return parts._replace(mask_logits=logits, image=image, alpha=0 * parts.alpha + 0.9, colour=image)
+
+
+@pytest.mark.parametrize("tint", [0, 1])
+def test_a_photograph_without_colour_stays_without(tint):
+    photo = np.full((96, 128, 3), 90, np.uint8)
+    photo[40:56, 30:90] = 250
+    photo[80, 100, 2] += tint  # one pixel with colour is colour
+    remover = Remover(Coloured(), CPU)
+    remover.without = frozenset({"outline", "confirmation", "fill"})
+    result = remover(photo)
+    assert (result.image[40:56, 30:90] != 250).any()
+    assert (np.ptp(result.image[40:56, 30:90].astype(int), axis=-1) > 0).any() == bool(tint)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from skimage import data
 
 import wmremoval
 from wmremoval.bench import ship
@@ -154,3 +155,26 @@ def test_the_card_names_the_commit_of_a_checkout_and_none_elsewhere(monkeypatch)
 
         monkeypatch.setattr(ship.subprocess, "run", fail)
         assert ship.code_commit() is None
+
+
+GROUNDS = {
+    "blue": ((20, 60, 220),) * 2,
+    "cyan": ((0, 200, 220),) * 2,
+    "green": ((0, 177, 64),) * 2,
+    "yellow": ((250, 225, 5), (255, 200, 60)),
+}
+
+
+@pytest.mark.parametrize("name", GROUNDS)
+def test_a_subject_before_a_flat_ground_comes_back_as_it_was(remover, name):
+    """A cat's head through a soft ellipse, with the noise of a camera."""
+    cat = data.chelsea().astype(np.float32)
+    y, x = np.mgrid[0 : cat.shape[0], 0 : cat.shape[1]]
+    distance = np.hypot((x / cat.shape[1] - 0.48) / 0.33, (y / cat.shape[0] - 0.43) / 0.45)
+    cover = np.clip((1.0 - distance) / 0.04, 0.0, 1.0)[..., None]
+    top, bottom = (np.float32(colour) for colour in GROUNDS[name])
+    share = np.linspace(0.0, 1.0, cat.shape[0])[:, None, None]
+    picture = cover * cat + (1.0 - cover) * ((1.0 - share) * top + share * bottom)
+    picture += 1.2 * np.random.default_rng(0).standard_normal(cat.shape)
+    picture = np.uint8(np.round(picture.clip(0, 255)))
+    np.testing.assert_array_equal(remover(picture).image, picture)

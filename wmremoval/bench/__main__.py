@@ -25,6 +25,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_document,
         _add_truth,
         _add_speed,
+        _add_decision,
         _add_places,
         _add_average,
         _add_ship,
@@ -74,7 +75,7 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         "--without",
         action="append",
         default=[],
-        help="leave out of the remover: mirror, fill, consensus, separation, confirmation, outline or boxes",
+        help="leave out: mirror, raise, fill, consensus, separation, text, decision, confirmation, outline, again or boxes",
     )
     suite.set_defaults(run=_run_suite)
 
@@ -215,6 +216,28 @@ def _run_places(arguments: argparse.Namespace) -> int:
     places = find_hard_places(net, photos.parts()["train"], device)
     write_json(arguments.report, places)
     print(f"{len(places)} places on {len({place['file'] for place in places})} photographs")
+    return 0
+
+
+def _add_decision(commands: argparse._SubParsersAction) -> None:
+    decision = commands.add_parser("decision", help="fit the decision on lines of text; needs scikit-learn")
+    decision.add_argument(
+        "--photos", default="data/clean_images", help="folder of photographs; the training part counts"
+    )
+    decision.add_argument("--more-photos", help="more photographs, for the fit only")
+    decision.add_argument("--logos", help="folder of RGBA logos")
+    decision.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
+    decision.add_argument("--marked", type=int, default=650, help="photographs that come under marks, too, default 650")
+    decision.add_argument("--report-dir", help="folder for decision.json and its scores; default: into the package")
+    decision.set_defaults(run=_run_decision)
+
+
+def _run_decision(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.decision import Material, decision_table, run_decision
+
+    more = arguments.more_photos and from_root(arguments.more_photos)
+    material = Material(from_root(arguments.photos), _logos(arguments), more, arguments.marked)
+    print(decision_table(run_decision(material, arguments.weights, arguments.report_dir)))
     return 0
 
 

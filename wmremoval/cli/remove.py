@@ -48,6 +48,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
             remover = load_remover(
                 arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
             )
+            remover.keep_text, remover.sensitivity = arguments.keep_text, arguments.sensitivity
             head = report_head(remover, arguments.weights, world, arguments.dry_run)
             report = Report(_path(arguments.report), head, rank)
         except (ValueError, OSError) as error:

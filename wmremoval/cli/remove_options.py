@@ -1,12 +1,14 @@
 """The options of `wmremoval remove`: one table, in the groups of its help text."""
 
 import argparse
+import re
 from typing import Any
 
 from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.photofile.write import FORMATS
 from wmremoval.restore.user_mask import GROW
 
+MOST_SENSITIVITY = 3.0  # log-odds; a factor of 20 on the odds that a proposal is a mark
 USAGE = """wmremoval remove INPUT... -o OUTPUT [options]
        wmremoval remove INPUT... --in-place --backup DIR [options]"""
 EXAMPLES = """examples:
@@ -33,6 +35,24 @@ def _number(least: int, most: int, *words: str):
         )
 
     return read
+
+
+def _pattern(text: str) -> re.Pattern:
+    try:
+        return re.compile(text, re.IGNORECASE)
+    except re.error as error:
+        raise argparse.ArgumentTypeError(f"is no regular expression: {text!r} ({error})") from None
+
+
+def _log_odds(text: str) -> float:
+    """A number that is added to the log-odds of every proposal."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not -MOST_SENSITIVITY <= value <= MOST_SENSITIVITY:
+        raise argparse.ArgumentTypeError(f"must be -{MOST_SENSITIVITY:g} to {MOST_SENSITIVITY:g}, not {text!r}")
+    return value
 
 
 def _option(*names: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -62,6 +82,16 @@ OPTIONS = {
             "--quality", type=_number(1, 100, "keep"), default="keep", metavar="N|keep", help="1 to 100, default keep"
         ),
         _option("--no-times", **_FLAG, help="do not give results the photograph's time and permissions"),
+    ),
+    "what is removed": (
+        _option("--keep-text", type=_pattern, metavar="REGEX", help="leave words alone that match; case is ignored"),
+        _option(
+            "--sensitivity",
+            type=_log_odds,
+            default=0.0,
+            metavar="X",
+            help="above 0 more lines of text count as marks, below 0 fewer; -3 to 3, default 0",
+        ),
     ),
     "masks and reports": (
         _option(

@@ -14,9 +14,11 @@ from wmremoval.files import finite, write_json
 from wmremoval.photofile.kinds import ADVICE
 from wmremoval.restore.batch import Outcome
 from wmremoval.restore.remover import Remover
+from wmremoval.restore.text import MISSING
 
 STATUSES = ("restored", "unmarked", "kept", "failed")
 MOST_REASONS = 6  # kinds or reasons that the summary names; the rest is counted as "other"
+MOST_WORDS = 3  # lines of text that the line of a photograph names
 MOST_MARKS = 3  # marks whose places a line of a dry run names
 
 
@@ -95,12 +97,22 @@ def outcome_line(outcome: Outcome, dry_run: bool = False) -> str:
         return f"{name}: was there already, left as it is{notes}"
     found = f"mark on {_percent(outcome.area)}" if outcome.status == "restored" else "no mark found"
     if not dry_run:
-        return f"{name}: {found}, {outcome.seconds:.1f} s{notes}"
+        return f"{name}: {found}{_words(outcome.texts)}, {outcome.seconds:.1f} s{notes}"
     width, height = outcome.size
     what = f"{outcome.format} {width} x {height}, result of {outcome.bytes / 1000:.0f} kB"
     if outcome.status == "restored":
         found = f"would be restored, {found}{_places(outcome.marks)}"
-    return f"{name}: {found}, {what}, {outcome.seconds:.1f} s{notes}"
+    return f"{name}: {found}{_words(outcome.texts)}, {what}, {outcome.seconds:.1f} s{notes}"
+
+
+def _words(texts: list[dict[str, Any]]) -> str:
+    """` (removed "Sample"; still readable "Proof")`: the words of marks; those of the scene are in the report only."""
+    parts = []
+    for fate in ("removed", "still readable"):
+        words = [f'"{_printable(text["words"])}"' for text in texts if text["fate"] == fate and text["words"]]
+        more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""
+        parts += [f"{fate} {', '.join(words[:MOST_WORDS])}{more}"] if words else []
+    return f" ({'; '.join(parts)})" if parts else ""
 
 
 def _percent(share: float) -> str:
@@ -202,6 +214,8 @@ def report_head(remover: Remover, weights: str | None, processes: int, dry_run: 
         "wmremoval": __version__,
         "date": datetime.now().isoformat(timespec="seconds"),
         "weights": {name: card[name] for name in ("file", "sha256", "date") if name in card},
+        "decision": "fitted on these weights" if remover.own_decision else "fitted on the package's weights",
+        "text": "lines of text are sought" if remover.text is not None else MISSING,
         "device": str(remover.net.device),
         "processes": processes,
     }

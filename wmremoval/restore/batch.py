@@ -5,7 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Outcome:
     seconds: float = 0.0  # of the network and all around it, not of reading and writing
     area: float = 0.0  # share of the photograph that was changed
     marks: list[dict[str, Any]] = field(default_factory=list)
+    texts: list[dict[str, Any]] = field(default_factory=list)  # words, fate and corners of each line of text
     notes: list[str] = field(default_factory=list)
     error: str = ""
     format: str = ""  # of the photograph, by its content
@@ -197,6 +198,7 @@ def _written(job: Job, photo: Photo, result: Result, options: Options) -> Outcom
         result.seconds,
         result.area,
         _marks(photo, result),
+        [asdict(text) for text in result.texts],
         format=photo.format,
         size=list(photo.size),
     )

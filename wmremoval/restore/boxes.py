@@ -12,6 +12,8 @@ from wmremoval.restore.prediction import unblend
 
 Box = tuple[int, int, int, int]  # top, left, bottom, right; the last two exclusive, in pixels
 
+# Chosen together, not one by one, on 27 development photographs under captions, 81 drawn rectangles and 1,868 places of 334
+# unmarked photographs (2026-11-26): 86% of the rectangles are found, and one false plate.
 FIRM_ROWS = 2  # pixels on each side of an edge, beyond the soft ones, that are read
 SOFT_ROWS = 2  # pixels on both sides of an edge in which it may be soft
 FAINT_COVER = 0.08  # cover that is none, and from 1 less than which it is whole

@@ -7,43 +7,47 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
+from wmremoval.restore.ensemble import SMALLER_SCALE, Ensemble
 from wmremoval.restore.prediction import GATE_FROM, Prediction
 from wmremoval.restore.pyramid import Block, Box, box_slices
 from wmremoval.restore.regions import CONFIDENT, LEAST_AREA, MARK_THRESHOLD, Region, Regions, find_regions
-from wmremoval.restore.solve import Solver
 from wmremoval.restore.tiles import Tile, tiles
 
-LEAST_CONFIRMED = 0.05  # share of the changed pixels of which all predictions must be confident; texture looks marked in one only. Tuned on validation
-LARGE_SHARE = 1 / 64  # share of the view; regions that change more need a larger share
-CONFIRMED_GROWTH = (
-    0.16  # of that share, for e times as many pixels. Validation: 0.13 to 0.18 lose no mark (outlines.json)
+# Tuned on validation photographs from 2026-11-22 on; where no file is named, the numbers were not kept.
+LEAST_CONFIRMED = (
+    0.05  # share of the changed pixels of which all predictions must be confident; texture looks marked in one
 )
+LARGE_SHARE = 1 / 64  # share of the view; regions that change more need a larger share
+CONFIRMED_GROWTH = 0.16  # of that share, for e times as many pixels; 0.13 to 0.18 lose no mark (outlines.json)
 PART_CONFIRMED = 0.6  # that share for the parts of a refused region, whatever their size
-SMALLER_SCALE = 0.8  # scale of the third prediction; texture looks marked at one scale, marks at both
-STEP_LEFT_LEAST, STEP_LEFT_MOST = (
-    0.33,
-    0.9,
-)  # share of the step along an outline that may be left: at a confidence of 0, and at most
+# Share of the step along an outline that may be left: at a confidence of 0, and at most (outlines.json).
+STEP_LEFT_LEAST, STEP_LEFT_MOST = 0.33, 0.9
 OUTLINE_WINDOW = 7  # pixels; side of the window in which the two sides of an outline are compared
 LEAST_SIDE_SHARE = 0.15  # share of a window; the smaller side has at least so many of its pixels
-FINER_HALF_SIDE = 64  # pixels; half the side of the place that is predicted in a finer view before a whole region is
+# Shares of the searched view, and of its shorter side. Flat grounds behind three subjects: areas of 0.2 to 0.9, strokes of
+# 0.15 to 0.34; of the marks of 48 validation photographs none has a stroke of more than 0.15 (2026-11-27).
+BACKDROP_AREA, BACKDROP_STROKE = 0.15, 0.18
+FINER_HALF_SIDE = 64  # pixels; half the side of the place that is predicted in a finer view before a whole region
 
 
-def confirm(solver: Solver) -> Regions:
+def confirm(ensemble: Ensemble, probability: np.ndarray) -> Regions:
     """The regions that a search proposed and more predictions confirm.
 
     A refused region is taken apart: it may be a plain mark that touches a large texture.
+
+    Args:
+        ensemble: of the photograph.
+        probability: (h, w) uint8, times 255, of the searched view; that of the search, or 0 where nothing is to be changed.
     """
-    searched = solver.searched
-    pyramid = searched.pyramid
-    regions = find_regions(searched.probability, pyramid.search_factor, pyramid.factors)
-    confirmation = Confirmation(solver, regions)
+    pyramid = ensemble.searched.pyramid
+    regions = find_regions(probability, pyramid.search_factor, pyramid.factors)
+    confirmation = Confirmation(ensemble, regions)
     confirmed, refused = [], []
     for region in list(regions.found):
         confidence = confirmation.confidence(region)
         (confirmed if confidence else refused).append(replace(region, confidence=confidence))
     for region in refused:
-        for part in regions.take_apart(region, searched.probability):
+        for part in regions.take_apart(region, probability):
             if confidence := confirmation.confidence(part, PART_CONFIRMED):
                 confirmed.append(replace(part, confidence=confidence))
     return regions.only(confirmed)
@@ -53,16 +57,13 @@ class Confirmation:
     """More predictions of the places of regions, compared with the first one.
 
     Args:
-        solver: of the photograph; its network is asked.
+        ensemble: of the photograph.
         regions: proposed by the search.
     """
 
-    def __init__(self, solver: Solver, regions: Regions):
-        self.solver, self.regions = solver, regions
-        self.net, self.searched, self.pyramid = solver.net, solver.searched, solver.searched.pyramid
-        self._last: dict[
-            float, tuple[tuple, np.ndarray]
-        ] = {}  # by scale: the last place predicted mirrored, and its mask
+    def __init__(self, ensemble: Ensemble, regions: Regions):
+        self.ensemble, self.regions = ensemble, regions
+        self.net, self.searched, self.pyramid = ensemble.net, ensemble.searched, ensemble.searched.pyramid
 
     def confidence(self, region: Region, least: float = 0.0) -> float:
         """The share of the changed pixels of which three predictions together are confident, in (0, 1]; 0: too small.
@@ -71,6 +72,8 @@ class Confirmation:
             region: one of the regions.
             least: this share must be at least so large, whatever the size of the region.
         """
+        if is_backdrop(region, self.searched.probability.shape):
+            return 0.0
         factor = max(region.factor, self.pyramid.search_factor)
         touched = twice = 0
         seen = []  # block, the mean mask of two predictions there, and where it is the region's
@@ -104,31 +107,18 @@ class Confirmation:
         kept = self.searched.kept.get(factor, [])
         around = sum(_area(kept[i][0].shown) for i in self.searched.touching(factor, box))
         if around and 2 * _area(alone.shown) > around:
-            for tile, prediction in self.solver.tiles(factor, box):
-                yield tile.kept, prediction.mask[tile.inner]
+            for _, tile, averaged in self.ensemble.tiles(factor, box):
+                yield tile.kept, averaged.prediction.mask[tile.inner]
             return
         size = self.pyramid.size(factor)
         for tile in [alone] if around else tiles(box, size, self.net.core, self.net.step):
-            yield tile.kept, (self._first(factor, tile.kept) + self._mirrored(factor, tile)) / 2
+            yield tile.kept, (self._first(factor, tile.kept) + self.ensemble.mirrored(factor, tile)[tile.inner]) / 2
 
     def smaller(self, factor: int, block: Block) -> np.ndarray:
         """Mask probabilities (h, w) of a block of a view that the network is shown mirrored and smaller."""
         rows, columns = block
         tile = self._place((rows.start, columns.start, rows.stop, columns.stop), factor)
-        return self._mirrored(factor, tile, SMALLER_SCALE)
-
-    def _mirrored(self, factor: int, tile: Tile, scale: float = 1.0) -> np.ndarray:
-        """Mask probabilities (h, w) of a tile that the network is shown mirrored, in `scale` of its size.
-
-        In small views the tiles of several regions, with their margins, are one: it is predicted once.
-        """
-        place = factor, *((side.start, side.stop) for side in tile.shown)
-        if scale not in self._last or self._last[scale][0] != place:
-            view = self.pyramid.pixels(factor, tile.shown)
-            size = tuple(max(1, round(scale * side)) for side in view.shape[1::-1])
-            mask = self.net.predict_mirrored(cv2.resize(view, size, interpolation=cv2.INTER_AREA)).mask
-            self._last[scale] = place, cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return self._last[scale][1][tile.inner]
+        return self.ensemble.mirrored(factor, tile, SMALLER_SCALE)[tile.inner]
 
     def _seen_finer(self, region: Region) -> bool:
         """True if a region looks marked in the finer view that would restore it, where the search is most confident."""
@@ -157,6 +147,16 @@ class Confirmation:
         size = (block[1].stop - block[1].start, block[0].stop - block[0].start)
         found = self.searched.probability[rows, columns]
         return cv2.resize(found, size, interpolation=cv2.INTER_AREA) / np.float32(255.0)
+
+
+def is_backdrop(region: Region, size: tuple[int, int]) -> bool:
+    """True for a region so large and so broad that it is a wall, a sky or a studio's ground, which has no letters inside.
+
+    Args:
+        region: proposed by the search.
+        size: height and width of the searched view.
+    """
+    return region.area > BACKDROP_AREA * size[0] * size[1] and region.stroke > BACKDROP_STROKE * min(size)
 
 
 def outline_steps(prediction: Prediction, there: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:

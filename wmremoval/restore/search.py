@@ -10,7 +10,7 @@ from wmremoval.restore.prediction import Prediction
 from wmremoval.restore.pyramid import Box, Pyramid
 from wmremoval.restore.tiles import Tile, TiledNetwork
 
-KEPT_PIXELS = 1_500_000  # pixels of a view whose predictions are kept until its regions are restored: 66 MB
+KEPT_PIXELS = 1_500_000  # pixels of a view whose predictions are kept until its regions are restored: 44 bytes each
 
 
 @dataclass

@@ -4,34 +4,18 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from wmremoval.images import to_uint8
+from wmremoval.restore.ensemble import Averaged, Ensemble
 from wmremoval.restore.fit_mark import fit_constant_mark
 from wmremoval.restore.inpaint import compose, surroundings
-from wmremoval.restore.prediction import GATE_FROM, Prediction, average, disagreement
+from wmremoval.restore.prediction import GATE_FROM, Prediction
 from wmremoval.restore.pyramid import Box
-from wmremoval.restore.search import Search
+from wmremoval.restore.regions import Regions
 from wmremoval.restore.sparse_edges import separate
-from wmremoval.restore.tiles import Tile, TiledNetwork
+from wmremoval.restore.tiles import Tile
 
 # The steps after the network's prediction, in their order; each can be left out for an ablation. Consensus needs the mirror.
-STEPS = ("mirror", "fill", "consensus", "separation")
+STEPS = ("mirror", "raise", "fill", "consensus", "separation")
 NO_STEPS: frozenset[str] = frozenset()
-
-
-def solve(net: TiledNetwork, prediction: Prediction, without: frozenset[str] = NO_STEPS) -> Prediction:
-    """Solve the marks of a tile; one without a mark, or of a network without a mark head, comes back as it is.
-
-    Args:
-        net: predicts the mirrored tile.
-        prediction: of the tile.
-        without: which of `STEPS` to leave out.
-    """
-    if prediction.trust is None or prediction.mask.max() <= GATE_FROM:
-        return prediction
-    if "mirror" in without:
-        return take_off(prediction, None, without)
-    mirrored = net.predict_mirrored(to_uint8(prediction.photo))
-    return take_off(average(prediction, mirrored), disagreement(prediction, mirrored), without)
 
 
 def take_off(
@@ -64,29 +48,34 @@ def take_off(
 
 
 class Solver:
-    """Solves the tiles of a searched photograph; those that the search kept are solved once for all regions.
+    """Takes the marks of accepted regions off, tile by tile; tiles that the search kept are solved once for all regions.
 
     Args:
-        net: the network.
-        searched: its predictions.
+        ensemble: the averaged predictions of the photograph; the solved ones take their place.
+        regions: the accepted ones; their lines of text raise the mask.
         without: which of `STEPS` to leave out.
     """
 
-    def __init__(self, net: TiledNetwork, searched: Search, without: frozenset[str] = NO_STEPS):
-        self.net, self.searched, self.without = net, searched, without
+    def __init__(self, ensemble: Ensemble, regions: Regions, without: frozenset[str] = NO_STEPS):
+        self.ensemble, self.regions, self.without = ensemble, regions, without
         self._solved: set[tuple[int, int]] = set()  # factor and number of the kept predictions that are solved
 
     def tiles(self, factor: int, box: Box) -> Iterator[tuple[Tile, Prediction]]:
         """The solved tiles that cover a box of a view."""
-        kept, pyramid = self.searched.kept.get(factor), self.searched.pyramid
-        if not kept:
-            for tile, prediction in self.net.predict_tiles(
-                box, pyramid.size(factor), lambda block: pyramid.pixels(factor, block)
-            ):
-                yield tile, solve(self.net, prediction, self.without)
-            return
-        for i in self.searched.touching(factor, box):
-            if (factor, i) not in self._solved:
-                self._solved.add((factor, i))
-                self.searched.replace(factor, i, solve(self.net, kept[i][1], self.without))
-            yield kept[i]
+        for key, tile, averaged in self.ensemble.tiles(factor, box):
+            if key in self._solved:
+                yield tile, averaged.prediction
+                continue
+            solved = self._solve(tile, factor, averaged)
+            if key[1] >= 0:
+                self._solved.add(key)
+                self.ensemble.searched.replace(*key, solved)
+            yield tile, solved
+
+    def _solve(self, tile: Tile, factor: int, averaged: Averaged) -> Prediction:
+        prediction = averaged.prediction
+        if "raise" not in self.without:
+            prediction = prediction._replace(mask=self.regions.raised(prediction.mask, tile.shown, factor))
+        if prediction.trust is None or prediction.mask.max() <= GATE_FROM:
+            return prediction
+        return take_off(prediction, averaged.difference, self.without)
