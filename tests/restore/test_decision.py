@@ -8,6 +8,7 @@ import pytest
 import torch
 from planted import Planted, ensemble_of, marked, planted
 
+from wmremoval.restore.confirm import side_steps
 from wmremoval.restore.decision import Decision, judge, read_decision
 from wmremoval.restore.figures import CREDIT, FIGURES, line_figures
 from wmremoval.restore.regions import line_mask, line_region, text_view
@@ -158,12 +159,10 @@ def test_figures_measure_what_they_say():
 
 def test_the_step_is_the_distance_between_the_sides_of_the_outline():
     """A half lighter by 0.3."""
-    from wmremoval.restore.figures import _outline_steps
-
     lighter = np.zeros((40, 60), np.float32)
     lighter[:, 30:] = 1
     photo = np.repeat(0.2 + 0.3 * lighter[..., None], 3, axis=-1).astype(np.float32)
-    steps = _outline_steps(photo, lighter > 0, np.s_[:, :])
+    steps = side_steps(photo, lighter > 0, np.s_[:, :])
     # Of seven pixels across, 2 to 5 are inside in four columns; one and six are too few of a side.
     assert len(steps) == 160
     np.testing.assert_allclose(steps, 0.3 * np.sqrt(3), rtol=1e-4)

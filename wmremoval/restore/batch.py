@@ -23,7 +23,9 @@ from wmremoval.restore.pyramid import Pyramid
 from wmremoval.restore.remover import Remover, Result
 from wmremoval.restore.user_mask import GROW, read_user_mask
 
-IN_FLIGHT = 24_000_000  # pixels read ahead or waiting to be written; larger photographs go one at a time
+IN_FLIGHT = (
+    24_000_000  # pixels read ahead or waiting to be written; larger photographs go one at a time. Chosen, not measured.
+)
 
 
 @dataclass(frozen=True)

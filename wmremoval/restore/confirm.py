@@ -173,18 +173,26 @@ def outline_steps(prediction: Prediction, there: np.ndarray, inner: tuple[slice,
     Returns:
         sums over the pixels along the outline of the distance in RGB in [0, 1] between its sides: (2,).
     """
-    changed = ((prediction.mask > GATE_FROM) & there).astype(np.float32)
-    share = cv2.blur(changed, (OUTLINE_WINDOW,) * 2)
+    changed = (prediction.mask > GATE_FROM) & there
+    sums = [side_steps(x, changed, inner).sum(dtype=np.float64) for x in (prediction.photo, prediction.image)]
+    return np.array(sums)
+
+
+def side_steps(image: np.ndarray, marked: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
+    """The distances in RGB (n,) between the means of the two sides of an outline, along it.
+
+    Args:
+        image: (h, w, 3) RGB float32 in [0, 1].
+        marked: (h, w) boolean.
+        inner: rows and columns that count.
+    """
+    marked = marked.astype(np.float32)
+    share = cv2.blur(marked, (OUTLINE_WINDOW,) * 2)
     outline = (np.minimum(share, 1.0 - share) > LEAST_SIDE_SHARE)[inner]
-    sums = np.zeros(2)
-    for i, image in enumerate((prediction.photo, prediction.image)):
-        mean, inside = (
-            cv2.blur(image, (OUTLINE_WINDOW,) * 2),
-            cv2.blur(image * changed[..., None], (OUTLINE_WINDOW,) * 2),
-        )
-        inside, mean, part = inside[inner][outline], mean[inner][outline], share[inner][outline][:, None]
-        sums[i] = np.linalg.norm(inside / part - (mean - inside) / (1.0 - part), axis=-1).sum(dtype=np.float64)
-    return sums
+    mean = cv2.blur(image, (OUTLINE_WINDOW,) * 2)[inner][outline]
+    inside = cv2.blur(image * marked[..., None], (OUTLINE_WINDOW,) * 2)[inner][outline]
+    part = share[inner][outline][:, None]
+    return np.linalg.norm(inside / part - (mean - inside) / (1.0 - part), axis=-1)
 
 
 def step_allowed(confidence: float) -> float:

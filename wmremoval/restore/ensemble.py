@@ -16,7 +16,7 @@ from wmremoval.restore.pyramid import Box
 from wmremoval.restore.search import Search
 from wmremoval.restore.tiles import Tile, TiledNetwork
 
-SMALLER_SCALE = 0.8  # scale of the third prediction; texture looks marked at one scale, marks at both
+SMALLER_SCALE = 0.8  # scale of the third prediction; texture looks marked at one scale, marks at both. Not measured.
 
 
 class Averaged(NamedTuple):

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 
+from wmremoval.restore.confirm import side_steps
 from wmremoval.restore.ensemble import SMALLER_SCALE, Ensemble
 from wmremoval.restore.prediction import GATE_FROM
 from wmremoval.restore.regions import CONFIDENT, TEXT_LOG_ODDS, Region, line_mask, raise_odds, text_view
 
-OUTLINE_WINDOW = 7  # pixels; side of the window in which the two sides of an outline are compared
-LEAST_SIDE_SHARE = 0.15  # share of a window; the smaller side has at least so many of its pixels
 LEAST_SHARE = 0.01  # keeps the log-odds of a share of 0 or 1 finite. Not measured.
 ALIKE = 0.25  # difference of the logarithms of height and length below which two lines are copies. Not measured.
 
+# Words of a site, an author or a copyright. Chosen, not measured.
 CREDIT = re.compile(
     r"www|http|\.(com|net|org|cn|de|ru|jp|co|uk|info|biz|eu|fr|it|es|pl|nl|br|in|au|io|me|tv)\b|\.com|©|\(c\)|@|copyright"
     r"|photo|stock|sample|preview|proof|image|watermark",
@@ -63,7 +62,7 @@ def _seen(ensemble: Ensemble, region: Region) -> dict[str, float]:
     for _, tile, averaged in ensemble.tiles(factor, pyramid.box(region.box, factor)):
         mask, line = averaged.prediction.mask, line_mask(region.line, tile.shown, factor)
         raised = raise_odds(mask, TEXT_LOG_ODDS)
-        steps.append(_outline_steps(averaged.prediction.photo, line & (raised > GATE_FROM), tile.inner))
+        steps.append(side_steps(averaged.prediction.photo, line & (raised > GATE_FROM), tile.inner))
         smaller, here = ensemble.mirrored(factor, tile, SMALLER_SCALE), line[tile.inner]
         inside.append(mask[tile.inner][here])
         thrice.append(((2 * mask + smaller) / 3)[tile.inner][here])
@@ -84,20 +83,3 @@ def _copies(region: Region, lines: Sequence[Region]) -> int:
 
 def _log_odds(share: float) -> float:
     return float(np.log((share + LEAST_SHARE) / (1.0 + LEAST_SHARE - share)))
-
-
-def _outline_steps(photo: np.ndarray, marked: np.ndarray, inner: tuple[slice, slice]) -> np.ndarray:
-    """The distances in RGB (n,) between the means of the two sides of an outline, along it.
-
-    Args:
-        photo: (h, w, 3) RGB in [0, 1].
-        marked: (h, w) boolean.
-        inner: rows and columns that count.
-    """
-    marked = marked.astype(np.float32)
-    share = cv2.blur(marked, (OUTLINE_WINDOW,) * 2)
-    outline = (np.minimum(share, 1.0 - share) > LEAST_SIDE_SHARE)[inner]
-    mean = cv2.blur(photo, (OUTLINE_WINDOW,) * 2)[inner][outline]
-    inside = cv2.blur(photo * marked[..., None], (OUTLINE_WINDOW,) * 2)[inner][outline]
-    part = share[inner][outline][:, None]
-    return np.linalg.norm(inside / part - (mean - inside) / (1.0 - part), axis=-1)

@@ -20,12 +20,14 @@ logger = logging.getLogger(__name__)
 
 FINEST_PIXELS = 1_300_000  # pixels; photographs up to this size are searched at native size. Not measured.
 FINEST_SHARE = 4  # of a larger photograph one pixel in so many is searched at most: 3 megapixels of 12. Not measured.
-ENLARGED_PIXELS = 330_000  # pixels; smaller photographs are searched at twice their size too, for small letters
+ENLARGED_PIXELS = (
+    330_000  # pixels; smaller photographs are searched at twice their size too, for small letters. Not measured.
+)
 COARSEST_SIDE = 96  # pixels; the detector is shown no view with a shorter side below this. Not measured.
 LEAST_SCORE = 0.5  # of the detector, its own default; lines below are dropped
 SAME_LINE = 0.3  # intersection over union of two quadrilaterals from which both are one line. Not measured.
-LEAST_HEIGHT = 5.0  # pixels; lower lines are dropped, since no letter of this height can be read
-STRIP_HEIGHT = 48  # pixels; height of the recogniser's input
+LEAST_HEIGHT = 5.0  # pixels; lower lines are dropped, since no letter of this height can be read. Not measured.
+STRIP_HEIGHT = 48  # pixels; height of the recogniser's input, its own
 MOST_READ = 60  # lines of a photograph that are read; a page of text has more. Not measured.
 LEAST_READ = 0.5  # confidence of the recogniser, its own default; words below are not reported
 LEAST_LETTERS = 3  # of a line. With all lines, 2 of 48 validation photographs were damaged by false ones ("67", "")

@@ -15,8 +15,8 @@ from wmremoval.photofile.read import read_photo
 
 INSIDE = 128  # 0 to 255; from half on, a pixel is of the mask, so that an editor's near-black is not
 GROW = 2  # pixels by which a mask grows: the soft edge of letters it is drawn tight around. Chosen, not measured.
-ROUNDING = 1.0  # pixels of the mask by which its sides may miss the photograph's proportions
-MOST_COVERED = 0.5  # share of the photograph above which a note asks if black and white are the right way round
+ROUNDING = 1.0  # pixels of the mask by which its sides may miss the photograph's proportions. Chosen, not measured.
+MOST_COVERED = 0.5  # share of the photograph above which a note asks if black and white are the right way round. Chosen, not measured.
 
 
 def read_user_mask(path: Path, photo: Photo, grow: int = GROW) -> tuple[np.ndarray, list[str]]:
