@@ -56,7 +56,7 @@ def line_figures(ensemble: Ensemble, region: Region, lines: Sequence[Region]) ->
 
 
 def _seen(ensemble: Ensemble, region: Region) -> dict[str, float]:
-    """What the network predicts there."""
+    """The figures of the network's predictions there."""
     pyramid, inside, thrice, steps = ensemble.searched.pyramid, [], [], []
     factor = text_view(region.line.height, pyramid.factors)
     for _, tile, averaged in ensemble.tiles(factor, pyramid.box(region.box, factor)):
