@@ -35,6 +35,15 @@ class Planted(nn.Module):
         return Parts(image, logits, image, alpha, colour, torch.zeros_like(alpha))
 
 
+class Backwards(Planted):
+    """Sees white marks as black ones: what it gives back has a stronger outline than what it was shown."""
+
+    def parts(self, watermarked):
+        parts = super().parts(watermarked)
+        black = torch.zeros_like(parts.colour)
+        return parts._replace(colour=black, image=invert(watermarked, parts.alpha, black))
+
+
 def planted(core: int = 480) -> Remover:
     return Remover(Planted(), torch.device("cpu"), core)
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from planted import Planted, ensemble_of, marked, photograph, planted, psnr_inside
+from planted import Backwards, Planted, ensemble_of, marked, photograph, planted, psnr_inside
 
 from wmremoval.data.marks import Mark, blend
 from wmremoval.model import HeterogeneousUNet, invert
@@ -285,15 +285,6 @@ def test_texture_on_both_sides_of_an_outline_hardly_counts():
     assert after < 0.35 * before
     steepness = [np.abs(np.diff(x[:, 26:34], axis=1)).sum() for x in (photo, image + texture)]
     assert steepness[1] > steepness[0], "the sum of gradients would say the contrary"
-
-
-class Backwards(Planted):
-    """Sees white marks as black ones: what it gives back has a stronger outline than what it was shown."""
-
-    def parts(self, watermarked):
-        parts = super().parts(watermarked)
-        black = torch.zeros_like(parts.colour)
-        return parts._replace(colour=black, image=invert(watermarked, parts.alpha, black))
 
 
 def test_what_keeps_its_outline_is_put_back():

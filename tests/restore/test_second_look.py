@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from planted import Planted, marked, planted, psnr_inside
+from planted import Backwards, Planted, marked, planted, psnr_inside
 
 from wmremoval.model import invert
 from wmremoval.restore.remover import Remover
@@ -99,15 +99,6 @@ def test_the_strokes_of_a_word_that_stays_readable_are_inpainted():
     outside = twice.mask == 0
     np.testing.assert_array_equal(twice.image[outside], watermarked[outside])
     assert twice.mask.astype(bool)[mask == 0].mean() < 0.15, "the strokes and a pixel around them"
-
-
-class Backwards(Planted):
-    """Sees white marks as black ones: what it gives back has a stronger outline than what it was shown."""
-
-    def parts(self, watermarked):
-        parts = super().parts(watermarked)
-        black = torch.zeros_like(parts.colour)
-        return parts._replace(colour=black, image=invert(watermarked, parts.alpha, black))
 
 
 def test_a_word_that_keeps_its_outline_is_put_back():

@@ -129,10 +129,10 @@ class Regions:
 
     def raised(self, mask: np.ndarray, block: Block, factor: int) -> np.ndarray:
         """The mask (h, w) of a block of a view, more probable in lines of text where the network has no region of its own."""
-        inside = np.zeros(mask.shape, bool)
-        for region in self.found:
-            if region.line is not None:
-                inside |= line_mask(region.line, block, factor)
+        lines = [region.line for region in self.found if region.line is not None]
+        if not lines:
+            return mask
+        inside = np.logical_or.reduce([line_mask(line, block, factor) for line in lines])
         return np.where(inside & (self._labels_of(block, factor) == 0), raise_odds(mask, TEXT_LOG_ODDS), mask)
 
     def only(self, regions: list[Region]) -> "Regions":

@@ -78,7 +78,7 @@ class Remover:
         self.text: TextFinder | None = None  # None: no lines of text are proposed
         self.decision: Decision | None = None  # None: every proposal counts as a mark
         self.own_decision = False  # True: the decision was fitted on the network's own weights
-        self.sensitivity = 0.0  # added to the log-odds of every proposal
+        self.sensitivity = 0.0  # added to the log-odds of every line of text
         self.keep_text: re.Pattern | None = None  # lines whose words match are left alone
         self.about: dict = {}
 
