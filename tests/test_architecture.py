@@ -24,9 +24,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": {"face"},
     "training": {"face", "data"},
     "restore": {"face", "photofile", "training"},
+    "batch": {"face", "photofile", "restore"},
     "report": {"face", "photofile", "data", "training", "restore"},
-    "cli": {"face", "photofile", "data", "training", "restore", "report"},
-    "bench": {"face", "photofile", "data", "training", "restore", "report", "cli"},
+    "cli": {"face", "photofile", "data", "training", "restore", "batch", "report"},
+    "bench": {"face", "photofile", "data", "training", "restore", "batch", "report", "cli"},
     "__main__": {"cli"},
 }
 # What single files of a room may import of another, where the whole room would be too much.

@@ -22,11 +22,11 @@ from PIL import Image
 from planted import Planted, marked, photograph, planted, psnr_inside
 from safetensors.torch import save_file
 
+from wmremoval.batch.jobs import Job
+from wmremoval.batch.run import Budget, remove_watermarks
 from wmremoval.files import _machine, remove_leftovers
 from wmremoval.model import HeterogeneousUNet
 from wmremoval.restore import batch, outputs, remover
-from wmremoval.restore.batch import Budget, remove_watermarks
-from wmremoval.restore.jobs import Job
 from wmremoval.restore.remover import Remover
 
 

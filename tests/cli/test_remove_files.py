@@ -11,8 +11,8 @@ from command import apart, files, run
 from PIL import Image
 from planted import marked, psnr_inside
 
+from wmremoval.batch.run import Outcome
 from wmremoval.cli.remove_report import Counts, reason
-from wmremoval.restore.batch import Outcome
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_in_place_after_a_crash_between_backup_and_replacement_goes_on(folder):
 
 def test_in_place_nothing_is_replaced_without_a_whole_backup(folder, monkeypatch, capsys):
     before = snapshot(folder / "in")
-    monkeypatch.setattr("wmremoval.restore.outputs.copy_file", lambda source, path, times: path.write_bytes(b"half"))
+    monkeypatch.setattr("wmremoval.batch.outputs.copy_file", lambda source, path, times: path.write_bytes(b"half"))
     (folder / "kept").mkdir()
     assert run("in/one.png", "--in-place", "--backup", "kept") == 1
     assert snapshot(folder / "in") == before and "its backup differs" in capsys.readouterr().err

@@ -340,7 +340,7 @@ def test_networks_without_a_mark_head_restore_too():
 
 def test_the_inference_path_does_not_import_what_training_needs():
     code = (
-        "import sys, wmremoval.restore.remover, wmremoval.restore.batch, wmremoval.cli.remove;"
+        "import sys, wmremoval.restore.remover, wmremoval.batch.run, wmremoval.cli.remove;"
         "print(sorted({'torchvision', 'kornia', 'albumentations', 'matplotlib'} & set(sys.modules)))"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
@@ -359,7 +359,7 @@ def test_100_megapixels_stay_under_the_memory_limit(tmp_path):
     image.save(tmp_path / "large.jpg", quality=98, subsampling=0)
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from planted import planted\n"
-        "from pathlib import Path; from wmremoval.restore.batch import remove_watermarks; from wmremoval.restore.jobs import Places, plan_jobs\n"
+        "from pathlib import Path; from wmremoval.batch.run import remove_watermarks; from wmremoval.batch.jobs import Places, plan_jobs\n"
         "jobs = plan_jobs([Path(sys.argv[2])], Places(Path(sys.argv[3]))).jobs\n"
         "outcome, = remove_watermarks(jobs, planted())\n"
         "assert outcome.status == 'restored', outcome\n"

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from wmremoval.batch.jobs import Places, plan_jobs
+from wmremoval.batch.run import remove_watermarks
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset, resize_and_crop
 from wmremoval.data.fonts import load_fonts
 from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark
@@ -18,9 +20,7 @@ from wmremoval.data.photos import list_photos, sample_scenes, split_photos
 from wmremoval.images import read_image, to_tensor, write_image
 from wmremoval.metrics import PSNR_CAP, psnr
 from wmremoval.model import HeterogeneousUNet
-from wmremoval.restore.batch import remove_watermarks
 from wmremoval.restore.fastnet import FastNet
-from wmremoval.restore.jobs import Places, plan_jobs
 from wmremoval.restore.remover import Remover
 
 Work = Callable[[], object]

@@ -16,8 +16,8 @@ from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
 
 if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
+    from wmremoval.batch.jobs import Job, Places, Plan
     from wmremoval.cli.remove_report import Counts, Report
-    from wmremoval.restore.jobs import Job, Places, Plan
     from wmremoval.restore.remover import Remover
 
 
@@ -59,8 +59,8 @@ def run_remove(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report: "Report") -> int:
     """All jobs of this process, and the end of the whole on the first one; returns the exit status."""
+    from wmremoval.batch.jobs import share_of
     from wmremoval.cli.remove_report import Counts
-    from wmremoval.restore.jobs import share_of
 
     rank, world = rank_and_world()
     if rank == 0:
@@ -100,8 +100,8 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remove
 
     Each is given at once, so that an interruption loses none.
     """
+    from wmremoval.batch.run import Options, remove_watermarks
     from wmremoval.cli.remove_report import outcome_line
-    from wmremoval.restore.batch import Options, remove_watermarks
 
     options = Options(
         max_pixels=arguments.max_pixels,
@@ -140,15 +140,15 @@ def _path(name: str | None) -> Path | None:
 
 
 def _plan(arguments: argparse.Namespace, inputs: list[str], output: str | None) -> "Plan":
-    from wmremoval.restore.jobs import plan_jobs
+    from wmremoval.batch.jobs import plan_jobs
 
     listed = listed_names(arguments.files_from, arguments.null) if arguments.files_from else []
     return plan_jobs([_path(name) for name in inputs], _places(arguments, output), [Path(name) for name in listed])
 
 
 def _places(arguments: argparse.Namespace, output: str | None) -> "Places":
-    from wmremoval.restore.jobs import Places
-    from wmremoval.restore.names import Globs
+    from wmremoval.batch.jobs import Places
+    from wmremoval.batch.names import Globs
 
     return Places(
         output=_path(output),
@@ -199,7 +199,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
 
 
 def _wrong_report(arguments: argparse.Namespace) -> str | None:
-    from wmremoval.restore.walk import kind_not_read
+    from wmremoval.batch.walk import kind_not_read
 
     report = _path(arguments.report)
     if report is None or not report.exists():

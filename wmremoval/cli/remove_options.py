@@ -4,9 +4,9 @@ import argparse
 import re
 from typing import Any
 
+from wmremoval.batch.user_mask import GROW
 from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.photofile.write import FORMATS
-from wmremoval.restore.user_mask import GROW
 
 MOST_SENSITIVITY = 3.0  # log-odds; a factor of 20 on the odds that a proposal is a mark
 USAGE = """wmremoval remove INPUT... -o OUTPUT [options]

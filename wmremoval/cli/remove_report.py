@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from wmremoval import __version__
+from wmremoval.batch.run import Outcome
 from wmremoval.files import finite, write_json
 from wmremoval.photofile.kinds import ADVICE
-from wmremoval.restore.batch import Outcome
 from wmremoval.restore.remover import Remover
 from wmremoval.restore.text import MISSING
 

@@ -1,1 +1,1 @@
-"""From a photograph to a restored one: search, confirm, solve, write back; files and folders."""
+"""From a photograph to a restored one: search, confirm, solve, blend."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
+from wmremoval.batch.names import Globs
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.kinds import ENDINGS, file_kind, is_read
-from wmremoval.restore.names import Globs
 
 # A file in a folder of results. The folder is left out of later runs, whatever their options.
 RESULTS_MARK = ".wmremoval-results"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from wmremoval.restore.jobs import Places, UsageError, plan_jobs, share_of
-from wmremoval.restore.names import Globs
-from wmremoval.restore.outputs import mark_results
+from wmremoval.batch.jobs import Places, UsageError, plan_jobs, share_of
+from wmremoval.batch.names import Globs
+from wmremoval.batch.outputs import mark_results
 
 
 def planned(inputs, places, listed=()):

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 
+from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
+from wmremoval.batch.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.kinds import ENDINGS, NOT_WRITTEN, advice, bare_name, file_kind
 from wmremoval.photofile.write import FORMATS, output_suffix
-from wmremoval.restore.names import Globs, ListedFolder, name_key, numbered
-from wmremoval.restore.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
 
 RESULTS = ("output", "mask_out", "compare", "backup")  # the fields of a `Job` that are written
 

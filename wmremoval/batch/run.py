@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from wmremoval.batch.jobs import Job
+from wmremoval.batch.outputs import is_same_file, mark_results, size_if_written, write_all, write_extras
+from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remove_leftovers
 from wmremoval.images import DAMAGED, ImageError
 from wmremoval.photofile.errors import quiet, shown
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.read import MAX_PIXELS, read_photo
-from wmremoval.restore.jobs import Job
-from wmremoval.restore.outputs import is_same_file, mark_results, size_if_written, write_all, write_extras
 from wmremoval.restore.pyramid import Pyramid
 from wmremoval.restore.remover import Remover, Result
-from wmremoval.restore.user_mask import GROW, read_user_mask
 
 IN_FLIGHT = (
     24_000_000  # pixels read ahead or waiting to be written; larger photographs go one at a time. Chosen, not measured.

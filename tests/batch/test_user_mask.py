@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from planted import photograph
 
+from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.images import TURNS, ImageError
 from wmremoval.photofile.read import read_photo
-from wmremoval.restore.user_mask import GROW, read_user_mask
 
 WIDTH, HEIGHT = 120, 80
 

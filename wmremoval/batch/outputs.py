@@ -6,12 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from wmremoval.batch.jobs import Job
+from wmremoval.batch.walk import RESULTS_MARK
 from wmremoval.images import ImageError, write_image
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.write import copy_file, encoded, write_mask, write_photo
-from wmremoval.restore.jobs import Job
-from wmremoval.restore.walk import RESULTS_MARK
 
 COMPARE_SIDE = 900  # pixels; longest side of each half of a picture of before and after. Chosen, not measured.
 TIME_STEP = 2.0  # seconds; FAT stores times to 2 s, so that a smaller difference is no loss
