@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_suite,
         _add_web,
         _add_unmarked,
+        _add_ablation,
         _add_document,
         _add_truth,
         _add_speed,
@@ -48,7 +49,9 @@ def _add_scored(
     command.add_argument("--weights", help="a .safetensors, .pth or run's folder; default: the package's")
     command.add_argument("--device", default="auto", help="auto, cpu or cuda")
     command.add_argument("--report-dir", help="folder for the reports")
-    command.add_argument("--limit", type=int, help="photographs at most; in suite and truth per cell (24 and 8)")
+    command.add_argument(
+        "--limit", type=int, help="photographs at most; in suite, truth and ablation per cell (24, 8, 8)"
+    )
     return command
 
 
@@ -114,6 +117,21 @@ def _run_unmarked(arguments: argparse.Namespace) -> int:
 
     photos = arguments.photos and from_root(arguments.photos)
     print(unmarked_table(run_unmarked(photos, _options(arguments), arguments.only)))
+    return 0
+
+
+def _add_ablation(commands: argparse._SubParsersAction) -> None:
+    ablation = _add_scored(commands, "ablation", "leave out each step of the restoration in turn", "data/clean_images")
+    ablation.add_argument("--logos", help="folder of RGBA logos, for the logo cells")
+    ablation.add_argument("--only", action="append", default=[], metavar="STEP", help="this step alone; repeatable")
+    ablation.set_defaults(run=_run_ablation)
+
+
+def _run_ablation(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.ablation import ablation_table, run_ablation
+
+    photos = from_root(arguments.photos)
+    print(ablation_table(run_ablation(photos, _logos(arguments), _options(arguments), arguments.only)))
     return 0
 
 

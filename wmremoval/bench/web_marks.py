@@ -144,7 +144,7 @@ def run_web_marks(photos: str | Path | None, options: ScoreOptions, only: Sequen
     names = choose((*WEB_MARKS, UNMARKED), only)
     remover, detector = load_remover(options.weights, options.device), load_detector()
     opened = open_folder(photos)[: options.limit]
-    rows, examples = _score(remover, opened, names, detector)
+    rows, examples = score_web_marks(remover, opened, names, detector)
     notes = NOTES + ([] if detector else [NO_DETECTOR])
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
@@ -217,10 +217,16 @@ def draw_web_marks(examples: dict[str, tuple[Sample, np.ndarray, dict]]) -> Figu
     return figure
 
 
-def _score(
+def score_web_marks(
     remover: Callable[[np.ndarray], Result], opened: list, names: Sequence[str], detector: Detector | None
 ) -> tuple[list[dict], dict[str, tuple]]:
     """Score all photographs under all marks.
+
+    Args:
+        remover: takes and gives whole photographs.
+        opened: of `open_folder`.
+        names: from `WEB_MARKS`, or "unmarked".
+        detector: of lines of text; None: lines are not counted.
 
     Returns:
         one row per mark and photograph, sorted by mark; and an example of each mark by name: the sample, the restored

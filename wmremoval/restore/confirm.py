@@ -64,6 +64,7 @@ class Confirmation:
     def __init__(self, ensemble: Ensemble, regions: Regions):
         self.ensemble, self.regions = ensemble, regions
         self.net, self.searched, self.pyramid = ensemble.net, ensemble.searched, ensemble.searched.pyramid
+        self._crowded: dict[int, bool] = {}  # by factor
 
     def confidence(self, region: Region, least: float = 0.0) -> float:
         """The share of the changed pixels of which three predictions together are confident, in (0, 1]; 0: too small.
@@ -100,19 +101,27 @@ class Confirmation:
         """Blocks over a region, with the mean mask (h, w) of the first and a mirrored prediction.
 
         The mirrored one is of the place alone where that costs less than half of the tiles around it, which the restoration
-        could use again.
+        could use again, and where the places of all regions together do.
         """
         box = self.pyramid.box(region.box, factor)
         alone = self._place(box, factor)
         kept = self.searched.kept.get(factor, [])
         around = sum(_area(kept[i][0].shown) for i in self.searched.touching(factor, box))
-        if around and 2 * _area(alone.shown) > around:
+        if around and (2 * _area(alone.shown) > around or self.is_crowded(factor)):
             for _, tile, averaged in self.ensemble.tiles(factor, box):
                 yield tile.kept, averaged.prediction.mask[tile.inner]
             return
         size = self.pyramid.size(factor)
         for tile in [alone] if around else tiles(box, size, self.net.core, self.net.step):
             yield tile.kept, (self._first(factor, tile.kept) + self.ensemble.mirrored(factor, tile)[tile.inner]) / 2
+
+    def is_crowded(self, factor: int) -> bool:
+        """True if the places of all regions cost more than half of the kept tiles of a view: a page has many small ones."""
+        if factor not in self._crowded:
+            alone = [self._place(self.pyramid.box(region.box, factor), factor) for region in self.regions.found]
+            whole = sum(_area(tile.shown) for tile, _ in self.searched.kept.get(factor, []))
+            self._crowded[factor] = 2 * sum(_area(place.shown) for place in alone) > whole
+        return self._crowded[factor]
 
     def smaller(self, factor: int, block: Block) -> np.ndarray:
         """Mask probabilities (h, w) of a block of a view that the network is shown mirrored and smaller."""

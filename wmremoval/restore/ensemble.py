@@ -13,7 +13,7 @@ import numpy as np
 from wmremoval.images import to_uint8
 from wmremoval.restore.prediction import GATE_FROM, Prediction, average, disagreement
 from wmremoval.restore.pyramid import Box
-from wmremoval.restore.search import Search
+from wmremoval.restore.search import KEPT_PIXELS, Search
 from wmremoval.restore.tiles import Tile, TiledNetwork
 
 SMALLER_SCALE = 0.8  # scale of the third prediction; texture looks marked at one scale, marks at both. Not measured.
@@ -40,7 +40,7 @@ class Ensemble:
     def __init__(self, net: TiledNetwork, searched: Search, mirror: bool = True):
         self.net, self.searched, self.mirror = net, searched, mirror
         self._differences: dict[tuple[int, int], np.ndarray | None] = {}  # of the kept predictions that are averaged
-        self._last: dict[float, tuple[tuple, np.ndarray]] = {}  # by scale: the last place, and its mask
+        self._masks: dict[tuple, np.ndarray] = {}  # by scale and place: the latest mirrored ones
 
     def tiles(self, factor: int, box: Box) -> Iterator[tuple[tuple[int, int], Tile, Averaged]]:
         """The tiles that cover a box of a view, each with a key that names it and its averaged prediction."""
@@ -61,15 +61,18 @@ class Ensemble:
     def mirrored(self, factor: int, tile: Tile, scale: float = 1.0) -> np.ndarray:
         """Mask probabilities (h, w) of what is shown of a tile of a view, mirrored and in `scale` of its size.
 
-        In small views the tiles of several regions, with their margins, are one: it is predicted once.
+        The latest masks are kept, up to `KEPT_PIXELS`: the tiles of several regions, with their margins, may be one.
         """
-        place = factor, *((side.start, side.stop) for side in tile.shown)
-        if scale not in self._last or self._last[scale][0] != place:
+        key = scale, factor, *((side.start, side.stop) for side in tile.shown)
+        if key not in self._masks:
             view = self.searched.pyramid.pixels(factor, tile.shown)
             side = tuple(max(1, round(scale * side)) for side in view.shape[1::-1])
             mask = self.net.predict_mirrored(cv2.resize(view, side, interpolation=cv2.INTER_AREA)).mask
-            self._last[scale] = place, cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-        return self._last[scale][1]
+            mask = cv2.resize(mask, view.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+            while self._masks and sum(old.size for old in self._masks.values()) + mask.size > KEPT_PIXELS:
+                del self._masks[next(iter(self._masks))]
+            self._masks[key] = mask
+        return self._masks[key]
 
     def _average(self, prediction: Prediction) -> Averaged:
         if prediction.trust is None or not self.mirror or prediction.mask.max() <= GATE_FROM:
