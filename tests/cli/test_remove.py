@@ -22,11 +22,13 @@ from PIL import Image
 from planted import Planted, marked, photograph, planted, psnr_inside
 from safetensors.torch import save_file
 
+from wmremoval.batch import outputs
+from wmremoval.batch import run as batch_run
 from wmremoval.batch.jobs import Job
 from wmremoval.batch.run import Budget, remove_watermarks
 from wmremoval.files import _machine, remove_leftovers
 from wmremoval.model import HeterogeneousUNet
-from wmremoval.restore import batch, outputs, remover
+from wmremoval.restore import remover
 from wmremoval.restore.remover import Remover
 
 
@@ -240,23 +242,23 @@ def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
     def read(path, *_):
         reads[path.name].set()
         path.write_bytes(b"")
-        return SimpleNamespace(rgb=black, size=(4, 4), notes=[], native=None, format="PNG", times=None)
+        return SimpleNamespace(rgb=black, size=(4, 4), notes=[], native=None, format="PNG", times=None, pages=[])
 
     def restore(*_):
         name = next(order).name
         restores[name].set()
         if name in following and not reads[following[name]].wait(30):
             missed.append(f"{following[name]} is not read while {name} is restored")
-        return restored
+        return [restored]
 
     def write(photo, image, mask, path, *_):
         path.write_bytes(b"")
         if path.name in following and not restores[following[path.name]].wait(30):
             missed.append(f"{following[path.name]} is not restored while {path.name} is written")
 
-    monkeypatch.setattr(batch, "read_photo", read)
+    monkeypatch.setattr(batch_run, "read_photo", read)
     monkeypatch.setattr(outputs, "write_photo", write)
-    outcomes = list(remove_watermarks(jobs, SimpleNamespace(restore=restore)))
+    outcomes = list(remove_watermarks(jobs, SimpleNamespace(restore_pages=restore)))
     assert [outcome.name for outcome in outcomes] == [job.name for job in jobs] and not missed
 
 

@@ -11,7 +11,6 @@ from scenes import picture, png, restoration, scene, through
 from test_metadata_kept import chunks_of, segments_of
 from test_orientation_and_previews import erased, exif_with_thumbnail, marked
 
-from wmremoval.images import ImageError
 from wmremoval.photofile.read import read_photo
 from wmremoval.photofile.write import copy_file, write_photo
 
@@ -296,13 +295,6 @@ def test_reduced_pages_and_masks_of_a_tiff_are_dropped_with_a_note(tmp_path, opt
     assert photo.notes == ["the further pictures inside the file (reduced or mask) are not kept"]
     with tifffile.TiffFile(out) as new:
         assert len(new.pages) == 1 and np.array_equal(new.pages[0].asarray()[mask == 0], values[mask == 0])
-
-
-@pytest.mark.parametrize("options", [{}, {"bigtiff": True}])
-def test_a_tiff_of_several_full_pages_is_refused_with_a_remedy(tmp_path, options):
-    pages(tmp_path / "a.tif", 1, 0, **options)
-    with pytest.raises(ImageError, match=r"^a\.tif: has 3 pages: save each page as its own file$"):
-        read_photo(tmp_path / "a.tif")
 
 
 def test_pages_in_a_circle_end(tmp_path):

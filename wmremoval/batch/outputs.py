@@ -1,6 +1,7 @@
 """The files of one restored photograph: result, mask, comparison and backup, with the time and permissions of the source."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -11,21 +12,20 @@ from wmremoval.batch.walk import RESULTS_MARK
 from wmremoval.images import ImageError, write_image
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.formats import Photo
-from wmremoval.photofile.write import copy_file, encoded, write_mask, write_photo
+from wmremoval.photofile.write import Restored, copy_file, encoded, write_mask, write_photo
 
 COMPARE_SIDE = 900  # pixels; longest side of each half of a picture of before and after. Chosen, not measured.
 TIME_STEP = 2.0  # seconds; FAT stores times to 2 s, so that a smaller difference is no loss
 MARK_TEXT = "Results of wmremoval. No later run reads this folder as photographs, unless it is named itself.\n"
 
 
-def write_all(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray, quality: int | str) -> list[str]:
+def write_all(job: Job, photo: Photo, restored: Sequence[Restored], quality: int | str) -> list[str]:
     """Write the results of a job, the photograph's own last.
 
     Args:
         job: the places.
         photo: as it was read; `photo.times` gives the result its time and permissions.
-        image: (H, W, 3) uint8, restored.
-        mask: (H, W) uint8, 0 where nothing changed.
+        restored: for each page the restored photograph, and its mask, 0 where nothing changed.
         quality: as for `write_photo`.
 
     Returns:
@@ -34,10 +34,10 @@ def write_all(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray, quali
     Raises:
         ImageError, OSError: a file cannot be written; it is not there, or is as it was.
     """
-    write_extras(job, photo, image, mask)
+    write_extras(job, photo, restored)
     if photo.native is None:
-        photo.rgb = image  # a plain photograph is not needed as it was: 300 MB at 100 megapixels
-    unmarked = not mask.any()
+        photo.rgb = restored[0][0]  # a plain photograph is not needed as it was: 300 MB at 100 megapixels
+    unmarked = is_unmarked(restored)
     if job.backup is not None and unmarked:
         return []  # in place: the file stays as it is
     notes = back_up(job) if job.backup is not None else []
@@ -45,26 +45,36 @@ def write_all(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray, quali
     if unmarked and job.format == "keep" and quality == "keep":
         copy_file(job.source, job.output, photo.times)  # not a bit of the file has to change
     else:
-        write_photo(photo, image, mask, job.output, job.format, quality)
+        write_photo(photo, *restored[0], job.output, job.format, quality, restored[1:])
     return notes + _times_lost(photo, job.output)
 
 
-def write_extras(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray) -> None:
-    """Write the mask and the comparison of a job, where it asks for them."""
+def write_extras(job: Job, photo: Photo, restored: Sequence[Restored]) -> None:
+    """Write the mask and the comparison of a job, where it asks for them; those of page 2 are named `<name>.page2`."""
     for place in (job.mask_out, job.compare):
         if place is not None:
             place.parent.mkdir(parents=True, exist_ok=True)
-    if job.mask_out is not None:
-        write_mask(job.mask_out, mask)
-    if job.compare is not None:
-        write_image(job.compare, side_by_side(photo.rgb, image), quality=90)
+    for number, (page, (image, mask)) in enumerate(zip([photo, *photo.pages], restored, strict=True), 1):
+        if job.mask_out is not None:
+            write_mask(_of_page(job.mask_out, number), mask)
+        if job.compare is not None:
+            write_image(_of_page(job.compare, number), side_by_side(page.rgb, image), quality=90)
 
 
-def size_if_written(job: Job, photo: Photo, image: np.ndarray, mask: np.ndarray, quality: int | str) -> int:
+def _of_page(place: Path, number: int) -> Path:
+    return place if number == 1 else place.with_name(f"{place.stem}.page{number}{place.suffix}")
+
+
+def is_unmarked(restored: Sequence[Restored]) -> bool:
+    """True if no page was changed."""
+    return not any(mask.any() for _, mask in restored)
+
+
+def size_if_written(job: Job, photo: Photo, restored: Sequence[Restored], quality: int | str) -> int:
     """Bytes of the result, which is encoded and not written; adds the losses to the photograph's notes."""
-    if not mask.any() and job.format == "keep" and quality == "keep":
+    if is_unmarked(restored) and job.format == "keep" and quality == "keep":
         return job.source.stat().st_size
-    return sum(len(piece) for piece in encoded(photo, image, mask, job.output, job.format, quality))
+    return sum(len(piece) for piece in encoded(photo, restored, job.output, job.format, quality))
 
 
 def back_up(job: Job) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from wmremoval.batch.jobs import Job
-from wmremoval.batch.outputs import is_same_file, mark_results, size_if_written, write_all, write_extras
+from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
 from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remove_leftovers
 from wmremoval.images import DAMAGED, ImageError
@@ -162,26 +162,28 @@ def _size_of(path: Path) -> int:
         return 1
     try:
         with quiet(), Image.open(path) as image:
-            return image.width * image.height
+            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+            return image.width * image.height * pages
     except (*DAMAGED, Image.DecompressionBombError):
         return 1
 
 
-def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, Result | None]:
+def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
+    """What was read, and the results of its pages; none where there is an outcome already."""
     read: Read = future.result()
     if read.outcome is not None:
-        return read, None
+        return read, []
     try:
-        return read, remover.restore(read.photo.rgb, read.mask)
+        return read, remover.restore_pages(read.photo, read.mask)
     except MemoryError as error:
         reason = str(error) or "not enough memory; try a smaller --max-memory"
         read.outcome = Outcome(job.name, "failed", error=f"{shown(job.source)}: {reason}")
-        return read, None
+        return read, []
 
 
-def _write(job: Job, read: Read, result: Result | None, options: Options, budget: Budget) -> Outcome:
+def _write(job: Job, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
     try:
-        return read.outcome if result is None else _written(job, read.photo, result, options)
+        return _written(job, read.photo, results, options) if results else read.outcome
     except ImageError as error:
         source = shown(job.source)
         return Outcome(job.name, "failed", error=str(error) if source in str(error) else f"{source}: {error}")
@@ -191,39 +193,51 @@ def _write(job: Job, read: Read, result: Result | None, options: Options, budget
         budget.give(read.held)
 
 
-def _written(job: Job, photo: Photo, result: Result, options: Options) -> Outcome:
+def _written(job: Job, photo: Photo, results: list[Result], options: Options) -> Outcome:
     """Write the results of a job; in a dry run the mask alone."""
+    restored = [(result.image, result.mask_uint8) for result in results]
     outcome = Outcome(
         job.name,
-        "restored" if result.mask_uint8.any() else "unmarked",
+        "unmarked" if is_unmarked(restored) else "restored",
         str(job.output),
-        result.seconds,
-        result.area,
-        _marks(photo, result),
-        [asdict(text) for text in result.texts],
+        sum(result.seconds for result in results),
+        sum(np.count_nonzero(mask) for _, mask in restored) / sum(mask.size for _, mask in restored),
+        [row for page in _pages(photo, results) for row in _marks(*page)],
+        [asdict(text) | about for _, result, about in _pages(photo, results) for text in result.texts],
         format=photo.format,
         size=list(photo.size),
     )
     for folder in options.folders:
         mark_results(folder)
     if not options.dry_run:
-        notes = write_all(job, photo, result.image, result.mask_uint8, options.quality)
+        notes = write_all(job, photo, restored, options.quality)
         outcome.bytes = job.output.stat().st_size
     else:
         if job.mask_out is not None:
-            write_extras(replace(job, compare=None), photo, result.image, result.mask_uint8)
+            write_extras(replace(job, compare=None), photo, restored)
         notes = []
-        outcome.bytes = size_if_written(job, photo, result.image, result.mask_uint8, options.quality)
-    outcome.notes = [*result.notes, *job.notes, *photo.notes, *notes]
+        outcome.bytes = size_if_written(job, photo, restored, options.quality)
+    found = [
+        f"page {about['page']}: {note}" if about else note
+        for _, result, about in _pages(photo, results)
+        for note in result.notes
+    ]
+    outcome.notes = [*found, *job.notes, *photo.notes, *notes]
     return outcome
 
 
-def _marks(photo: Photo, result: Result) -> list[dict[str, Any]]:
+def _pages(photo: Photo, results: list[Result]) -> list[tuple[Photo, Result, dict[str, int]]]:
+    """Each page with its result and, where there are several, its number for the report."""
+    numbers = [{"page": number} for number in range(1, len(results) + 1)] if photo.pages else [{}]
+    return list(zip([photo, *photo.pages], results, numbers, strict=True))
+
+
+def _marks(photo: Photo, result: Result, about: dict[str, int]) -> list[dict[str, Any]]:
     """A row of the report for each mark; its box is left, top, right, bottom in pixels of the upright photograph."""
     pyramid = Pyramid(photo.rgb)
     rows = []
     for region in result.regions:
         down, across = pyramid.native(region.box)
         box = [across.start, down.start, across.stop, down.stop]
-        rows.append({"area_px": region.area, "view": region.factor, "box": box})
+        rows.append({"area_px": region.area, "view": region.factor, "box": box} | about)
     return rows

@@ -13,6 +13,8 @@ from PIL import Image, JpegImagePlugin, TiffImagePlugin
 from wmremoval.photofile import colourspace, exif, gainmap, heif, jpeg, motion, png, tiff, webp, xmp
 from wmremoval.photofile.pixels import NotSupported, PixelKind, kind_of
 
+SECONDARY_LOST = "the further pictures inside the file (reduced or mask) are not kept"
+
 
 @dataclass
 class Photo:
@@ -36,6 +38,7 @@ class Photo:
         trailer: the video of a motion photo, to follow the new JPEG; empty if there is none.
         gain: the gain map of an Ultra HDR photograph, a JPEG; empty if there is none.
         signed: the file holds content credentials (C2PA).
+        pages: the further full pages of a TIFF, each a photograph of its own.
         times: the status of a file whose time and permission bits the written file gets; None for the system's own.
     """
 
@@ -56,6 +59,7 @@ class Photo:
     trailer: bytes = b""
     gain: bytes = b""
     signed: bool = False
+    pages: list["Photo"] = field(default_factory=list)
     times: os.stat_result | None = None
 
     @property
@@ -261,11 +265,8 @@ def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
-    others = tiff.is_secondary(file)[1:]
-    if not all(others):
-        raise NotSupported(f"has {1 + len(others)} pages: save each page as its own file")
-    if others or tiff.SUB_DIRECTORIES in image.tag_v2:
-        photo.lose("the further pictures inside the file (reduced or mask) are not kept")
+    if len(tiff.pages(file)) > 1 or tiff.SUB_DIRECTORIES in image.tag_v2:
+        photo.lose(SECONDARY_LOST)
     tags = tiff.read_tags(file)
     by_number = {tag.number: tag for tag in tags}
     if tiff.PHOTOSHOP_LAYERS in by_number:

@@ -1,5 +1,6 @@
 """Reading a photograph with its metadata, from a file or from memory, and giving one from memory back."""
 
+import io
 import stat
 import sys
 from contextlib import nullcontext
@@ -11,11 +12,11 @@ import numpy as np
 from PIL import Image
 
 from wmremoval.images import DAMAGED, ORIENTATION, ImageError
-from wmremoval.photofile import colourspace, exif, heif, png, webp, xmp
+from wmremoval.photofile import colourspace, exif, heif, png, tiff, webp, xmp
 from wmremoval.photofile.convert import turned
 from wmremoval.photofile.decode import READERS, decoded, samples_of, set_pixels
 from wmremoval.photofile.errors import explained, quiet_codecs, shown
-from wmremoval.photofile.formats import Photo, describe, image_kind, orientation_of
+from wmremoval.photofile.formats import SECONDARY_LOST, Photo, describe, image_kind, orientation_of
 from wmremoval.photofile.kinds import ENDINGS, HEAD, advice, content_format, is_read
 from wmremoval.photofile.pixels import NotSupported, PixelKind, image_strip, strips
 from wmremoval.photofile.restored import restored_strips
@@ -32,11 +33,11 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
         max_pixels: the largest accepted width times height; larger files are refused before decoding.
 
     Returns:
-        The photograph, upright.
+        The photograph, upright; of a TIFF of several pages the first one, which holds the others.
 
     Raises:
         ImageError: one line that names the file and the reason: missing, not a regular file, unreadable, empty,
-            damaged, too large, several pictures, or an unsupported pixel kind.
+            damaged, too large, an animation, or an unsupported pixel kind.
     """
     with explained(path) as path:
         _check_regular(path)
@@ -67,10 +68,30 @@ def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
         header = png.read_header(start)
         _check_size(header.width, header.height, path, max_pixels)
     with quiet_codecs() if name == "TIFF" else nullcontext():
-        photo = _read_known(file, path, name, max_pixels)
+        photo = _read_pages(file, path, max_pixels) if name == "TIFF" else _read_known(file, path, name, max_pixels)
     if ENDINGS.get(path.suffix.lower(), name) != name:
         photo.note(f"the file is a {name} by its content, whatever its ending says, and is written as one")
     return photo
+
+
+def _read_pages(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
+    """The first full page of a TIFF, with the others in its `pages`; reduced pictures and masks are left out."""
+    offsets = tiff.pages(file)
+    full = [offset for offset, secondary in offsets.items() if not secondary]
+    if len(full) < 2:
+        return _read_known(file, path, "TIFF", max_pixels)
+    file.seek(0)
+    data, photos = file.read(), []
+    for number, offset in enumerate(full, 1):
+        left = max_pixels - sum(photo.size[0] * photo.size[1] for photo in photos)
+        try:
+            photos.append(_read_known(io.BytesIO(tiff.alone(data, offset)), path, "TIFF", left))
+        except NotSupported as error:
+            raise NotSupported(f"page {number}: {error}") from None
+    if len(full) < len(offsets):
+        photos[0].lose(SECONDARY_LOST)
+    photos[0].pages = photos[1:]
+    return photos[0]
 
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:

@@ -22,7 +22,8 @@ STORAGE = frozenset(
 PHOTOSHOP_RESOURCES, PHOTOSHOP_LAYERS, CREDENTIALS = 34377, 37724, 52545
 NEW_SUBFILE, OLD_SUBFILE, SUB_DIRECTORIES = 254, 255, 330
 REDUCED, MASK, OLD_REDUCED = 1, 4, 2  # values of the two subfile tags; the first two are bits
-MOST_PAGES = 1000  # of which the kind is read; more are as good as several. Not measured.
+STRIP_OFFSETS, TILE_OFFSETS = 273, 324  # tags that point at the pixels
+MOST_PAGES = 1000  # that a file may have. Not measured.
 MOST_METADATA = 64 << 20  # bytes of values held in memory; chosen, not measured
 
 
@@ -73,27 +74,46 @@ def _header(file: BinaryIO) -> tuple[str, bool, int]:
     return order, big, struct.unpack(order + ("Q" if big else "I"), head[8:16] if big else head[4:8])[0]
 
 
-def is_secondary(file: BinaryIO) -> list[bool]:
-    """For each page of a TIFF: True if it is a reduced picture or a mask of another page; at most `MOST_PAGES` pages.
+def pages(file: BinaryIO) -> dict[int, bool]:
+    """The pages of a TIFF by their position: True for a reduced picture or a mask of another page.
 
     Pillow was tried: it cannot go past a page whose pixels it cannot read, such as a mask.
     Source: TIFF 6.0, NewSubfileType and SubfileType.
 
     Raises:
-        ValueError: the file is not a TIFF.
+        ValueError: the file is not a TIFF, or has over `MOST_PAGES` pages.
     """
     order, big, offset = _header(file)
-    pages: dict[int, bool] = {}
-    while offset and offset not in pages and len(pages) < MOST_PAGES:
+    secondary: dict[int, bool] = {}
+    while offset and offset not in secondary:
+        if len(secondary) == MOST_PAGES:
+            raise ValueError(f"over {MOST_PAGES} pages")
         entries, following = _entries(file, order, big, offset)
-        pages[offset] = False
+        secondary[offset] = False
         for entry in entries:
             number, kind = struct.unpack_from(order + "HH", entry)
             value = struct.unpack_from(order + ("H" if kind == SHORT else "I"), entry, 12 if big else 8)[0]
-            pages[offset] |= number == NEW_SUBFILE and value & (REDUCED | MASK) != 0
-            pages[offset] |= number == OLD_SUBFILE and value == OLD_REDUCED
+            secondary[offset] |= number == NEW_SUBFILE and value & (REDUCED | MASK) != 0
+            secondary[offset] |= number == OLD_SUBFILE and value == OLD_REDUCED
         offset = following
-    return list(pages.values())
+    return secondary
+
+
+def alone(data: bytes, offset: int) -> bytes:
+    """A TIFF with one of its pages alone: the header leads to this page, and no other follows.
+
+    Args:
+        data: the file.
+        offset: of the page; see `pages`.
+    """
+    order, big, _ = _header(io.BytesIO(data))
+    single, size, count_form, word = bytearray(data), *((20, "Q", "Q") if big else (12, "H", "I"))
+    struct.pack_into(order + word, single, 8 if big else 4, offset)
+    count = struct.unpack_from(order + count_form, single, offset)[0]
+    link = offset + struct.calcsize(count_form) + count * size
+    if link + struct.calcsize(word) <= len(single):
+        struct.pack_into(order + word, single, link, 0)
+    return bytes(single)
 
 
 def _entries(file: BinaryIO, order: str, big: bool, offset: int) -> tuple[list[bytes], int]:
@@ -176,6 +196,52 @@ def pack(tags: Iterable[Tag], offset: int) -> bytes:
 def exif_block(tags: Sequence[Tag]) -> bytes:
     """The tags as an EXIF block without the leading `Exif`; no bytes for no tags."""
     return b"II*\0\x08\0\0\0" + pack(tags, 8) if tags else b""
+
+
+def join(files: Sequence[bytes]) -> list[bytes]:
+    """The pages of several files as one file.
+
+    Args:
+        files: little-endian classic TIFFs of one page each, as `transplant` makes them.
+
+    Returns:
+        The pieces of the new file, in order.
+
+    Raises:
+        ValueError: the result would be over 4 GB.
+    """
+    bodies = [data[8:] + b"\0" * (len(data) % 2) for data in files]
+    pieces, at, link = [struct.pack("<2sHI", b"II", 42, 8 + len(bodies[0]))], 8, 0
+    for i, (data, body) in enumerate(zip(files, bodies, strict=True)):
+        tags = [_shifted(tag, at - 8) for tag in _all_tags(data, struct.unpack_from("<I", data, 4)[0])]
+        directory = bytearray(pack(tags, at + len(body)))
+        at += len(body) + len(directory)
+        link = at + len(bodies[i + 1]) if i + 1 < len(files) else 0
+        struct.pack_into("<I", directory, 2 + 12 * len(tags), link)
+        pieces += [body, bytes(directory)]
+    if at >= 1 << 32:
+        raise ValueError("over 4 GB, more than a TIFF can hold")
+    return pieces
+
+
+def _all_tags(data: bytes, offset: int) -> list[Tag]:
+    """All tags of a directory of a little-endian classic TIFF, the pixels' own included."""
+    tags = []
+    for at in range(offset + 2, offset + 2 + 12 * struct.unpack_from("<H", data, offset)[0], 12):
+        number, kind, count = struct.unpack_from("<HHI", data, at)
+        size = count * SIZES[kind]
+        where = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
+        inside = number in POINTERS and tuple(_all_tags(data, struct.unpack_from("<I", data, at + 8)[0]))
+        tags.append(Tag(number, kind, count, data[where : where + size], inside or ()))
+    return tags
+
+
+def _shifted(tag: Tag, by: int) -> Tag:
+    """The tag as it is, but pointers to pixels moved by so many bytes."""
+    if tag.number not in (STRIP_OFFSETS, TILE_OFFSETS):
+        return tag
+    form = "<%d" + {SHORT: "H", LONG: "I"}[tag.type]
+    return long(tag.number, *(place + by for place in struct.unpack(form % tag.count, tag.data)))
 
 
 def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryview]:

@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -11,12 +11,14 @@ from PIL import Image
 
 from wmremoval.files import atomic_path
 from wmremoval.images import DAMAGED, ImageError
+from wmremoval.photofile import tiff
 from wmremoval.photofile.encode import Pieces, encode
 from wmremoval.photofile.errors import one_line, quiet, shown
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.kinds import ENDINGS
 from wmremoval.photofile.pixels import NotSupported
 
+Restored = tuple[np.ndarray, np.ndarray]  # (H, W, 3) RGB uint8 upright, and its mask (H, W) uint8
 FORMATS = {"png": ("PNG", ".png"), "jpeg": ("JPEG", ".jpg"), "webp": ("WebP", ".webp")}
 
 
@@ -46,6 +48,7 @@ def write_photo(
     path: str | Path,
     format: str = "keep",
     quality: int | str = "keep",
+    pages: Sequence[Restored] = (),
 ) -> None:
     """Write a restored photograph; the file appears whole or not at all.
 
@@ -61,20 +64,23 @@ def write_photo(
             a conversion to JPEG uses 95;
             a conversion to WebP is lossless, unless the photograph is a JPEG.
             A lossless WebP stays lossless with any quality.
+        pages: the same two arrays for each of `photo.pages`; without any, those pages are written as they are.
 
     Raises:
         ImageError: one line: the format cannot hold the photograph, or the file cannot be written.
         ValueError: the arrays do not fit the photograph, or the format or quality is unknown.
     """
-    pieces = encoded(photo, restored, mask, path, format, quality)
+    pieces = encoded(photo, [(restored, mask), *pages], path, format, quality)
     with _explained(Path(path), photo.format if format == "keep" else FORMATS[format][0]):
         _write_whole(Path(path), pieces, photo.times)
 
 
-def encoded(
-    photo: Photo, restored: np.ndarray, mask: np.ndarray, path: str | Path, format: str, quality: int | str
-) -> Pieces:
-    """The pieces of the file that `write_photo`, which has the same arguments, writes.
+def encoded(photo: Photo, restored: Sequence[Restored], path: str | Path, format: str, quality: int | str) -> Pieces:
+    """The pieces of the file that `write_photo` writes.
+
+    Args:
+        photo, path, format, quality: as there.
+        restored: the restored photograph and its mask, and those of its further pages.
 
     Raises:
         ImageError, ValueError: as for `write_photo`.
@@ -85,12 +91,22 @@ def encoded(
         raise ValueError("an image from memory has no format to keep: use to_pil, or name a format")
     if quality != "keep" and not (isinstance(quality, int) and 1 <= quality <= 100):
         raise ValueError(f"the quality must be 1 to 100, or keep, not {quality!r}")
-    if restored.shape != photo.rgb.shape or restored.dtype != np.uint8 or mask.shape != photo.rgb.shape[:2]:
-        raise ValueError(
-            f"the photograph is {photo.rgb.shape}, the restoration {restored.shape}, the mask {mask.shape}"
-        )
+    whole = [photo, *photo.pages]
+    unchanged = [(page.rgb, np.zeros(page.rgb.shape[:2], np.uint8)) for page in whole[len(restored) :]]
+    given = list(zip(whole, [*restored, *unchanged], strict=True))
+    for page, (image, mask) in given:
+        if image.shape != page.rgb.shape or image.dtype != np.uint8 or mask.shape != page.rgb.shape[:2]:
+            raise ValueError(
+                f"the photograph is {page.rgb.shape}, the restoration {image.shape}, the mask {mask.shape}"
+            )
+    if photo.pages and name != "TIFF":
+        raise ImageError(f"{shown(path)}: {name} cannot hold the {len(whole)} pages of the TIFF; leave the format out")
     with _explained(path, name), quiet():
-        return encode(photo, restored, mask, name, None if quality == "keep" else quality)
+        files = [encode(page, *arrays, name, None if quality == "keep" else quality) for page, arrays in given]
+        for number, page in enumerate(photo.pages, 2):
+            for note in page.notes:
+                photo.note(f"page {number}: {note}")
+        return tiff.join([b"".join(file) for file in files]) if photo.pages else files[0]
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:

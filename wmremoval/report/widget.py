@@ -64,8 +64,9 @@ def remove_and_show(remover: Remover, path: str | Path, folder: str | Path) -> P
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(path):
         target = target.with_stem(f"{target.stem}_restored")
-    result = remover.restore(photo.rgb)
-    write_photo(photo, result.image, result.mask_uint8, target)
+    result, *pages = remover.restore_pages(photo)
+    further = [(page.image, page.mask_uint8) for page in pages]
+    write_photo(photo, result.image, result.mask_uint8, target, pages=further)
     write_mask(target.with_name(f"{target.stem}_mask.png"), result.mask_uint8)
     display(removal_figure(photo.rgb, result))
     found = f"mark on {100 * result.area:.2g}% of the photograph" if result.area else "no mark found"

@@ -14,6 +14,7 @@ from PIL import Image
 from wmremoval.config import choose_device, has_bf16
 from wmremoval.files import read_json
 from wmremoval.images import to_uint8
+from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.read import from_pil, read_photo, to_pil
 from wmremoval.restore.boxes import find_plates, take_off
 from wmremoval.restore.canvas import Canvas
@@ -109,11 +110,28 @@ class Remover:
             raise ValueError(f"give a PIL image, a path or an (H, W, 3) uint8 array, not {type(image).__name__}")
         photo = from_pil(image) if isinstance(image, Image.Image) else read_photo(image)
         result = self.restore(photo.rgb, as_mask(mask, photo.rgb.shape[:2]))
+        if photo.pages:
+            result.notes.append(f"the first of {1 + len(photo.pages)} pages; `restore_pages` restores them all")
         if isinstance(image, Image.Image):
             result.image = to_pil(photo, result.image, result.mask_uint8)
         else:
             result.image = Image.fromarray(result.image)
         return result
+
+    def restore_pages(self, photo: Photo, mask: np.ndarray | None = None) -> list[Result]:
+        """The same for a photograph that was read, and for each of its further pages.
+
+        Args:
+            photo: from `read_photo`.
+            mask: (H, W) uint8 for all pages of its size; with one, the other pages are left as they are.
+        """
+        results = [self.restore(photo.rgb, mask)]
+        for page in photo.pages:
+            fits = mask is None or mask.shape == page.rgb.shape[:2]
+            result = self.restore(page.rgb, mask if fits else np.zeros(page.rgb.shape[:2], np.uint8))
+            result.notes += [] if fits else ["it is not of the mask's size, and was left as it is"]
+            results.append(result)
+        return results
 
     def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
         """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
