@@ -196,3 +196,17 @@ def test_a_decision_on_other_figures_is_refused(tmp_path):
 
 def test_the_package_decides_with_a_fit_on_its_own_weights():
     assert read_decision().weights_sha256 == hashlib.sha256(SHIPPED_WEIGHTS.read_bytes()).hexdigest()
+
+
+def test_the_drawn_reliability_curve_is_the_measured_one():
+    from wmremoval.bench.decision import draw_reliability, scores
+
+    pytest.importorskip("sklearn")
+    probability = np.linspace(0.0, 1.0, 1000)
+    is_mark = np.random.default_rng(2).random(1000) < probability
+    measured = scores(is_mark, probability)
+    curve, bars = draw_reliability(measured).axes
+    x, y = curve.lines[1].get_data()
+    np.testing.assert_allclose(x, np.arange(0.05, 1.0, 0.1), atol=0.01)
+    np.testing.assert_allclose(y, x, atol=0.12)
+    assert sum(bar.get_height() for bar in bars.patches) == 1000

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from wmremoval.bench.examples import Examples, Source, gather
 from wmremoval.data.fonts import load_fonts
 from wmremoval.data.logos import load_logo_part
 from wmremoval.data.photos import list_photos, split_photos
 from wmremoval.files import write_json
+from wmremoval.report.style import BLUE, GREY, SMALL, TEXT, TITLE, new_figure, save_figure
 from wmremoval.restore.decision import SHIPPED_DECISION, Decision
 from wmremoval.restore.figures import FIGURES
 from wmremoval.restore.remover import load_remover
@@ -44,7 +46,7 @@ def run_decision(material: Material, weights: str | Path | None = None, folder: 
     """Fit the decision for some weights; write `decision.json` beside the shipped weights, or into a folder.
 
     Returns:
-        the measurements, which are also written into the folder as `decision_fit.json`.
+        the measurements, which are also written into the folder as `decision_fit.json` and drawn as `decision_fit.png`.
 
     Raises:
         ValueError: no photographs, no weights, or no text detector.
@@ -58,6 +60,7 @@ def run_decision(material: Material, weights: str | Path | None = None, folder: 
     write_json(SHIPPED_DECISION if folder is None else Path(folder) / "decision.json", content)
     if folder is not None:
         write_json(Path(folder) / "decision_fit.json", measured)
+        save_figure(draw_reliability(measured), Path(folder) / "decision_fit.png")
     return measured
 
 
@@ -146,6 +149,24 @@ def decision_table(measured: dict[str, Any]) -> str:
         f"{measured['marks']} lines of marks, {measured['others']} of photographs: AUC {measured['auc']:.3f}, {kept}\n"
         f"chosen: {measured['marks kept']:.1%} of marks found, {measured['others refused']:.1%} of the others left alone"
     )
+
+
+def draw_reliability(measured: dict[str, Any]) -> Figure:
+    """The true share of marks over the predicted probability, with the number of lines in each bin."""
+    figure, (axes, counts) = new_figure(2, 1, 5, 5.5)
+    curve = measured["reliability"]
+    predicted, true, number = ([row[name] for row in curve] for name in ("predicted", "true", "n"))
+    axes.plot((0, 1), (0, 1), color=GREY, linestyle=":", label="exact")
+    axes.plot(predicted, true, color=BLUE, marker="o", label="measured")
+    axes.set_ylabel("true share of marks", fontsize=TEXT)
+    axes.set_title("Reliability of the decision, cross-validated", fontsize=TITLE)
+    axes.legend(fontsize=SMALL)
+    counts.bar(predicted, number, width=0.6 / BINS, color=BLUE)
+    counts.set_ylabel("lines", fontsize=TEXT)
+    counts.set_xlabel("predicted probability of a mark", fontsize=TEXT)
+    for panel in (axes, counts):
+        panel.set_xlim(-0.03, 1.03)
+    return figure
 
 
 def only(examples: Examples, chosen: np.ndarray) -> Examples:
