@@ -8,7 +8,8 @@ from wmremoval.settings import setting, settings_of
 
 SIZE_STEP = 32  # pixels; crop sides are multiples of it, which the network need not pad
 # Pixels; sides of square crops in the two stages of a run with `grow`. A small crop costs less, so a network sees more
-# of them in the same time.
+# of them in the same time. At four photographs of 128 px a step the second stage holds one or two photographs, and the
+# validation score falls by 0.02 (long_run.json): it is for larger batches.
 GROWING = ((96, 128), (192, 224, 256))
 OLD_NAMES = {"init": "start"}  # names of settings up to version 0.1, and the names today
 
