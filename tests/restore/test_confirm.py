@@ -132,13 +132,13 @@ def test_a_small_place_is_looked_at_alone_and_a_large_one_with_its_tile_which_is
 def test_many_small_places_cost_no_more_looks_than_the_whole_view_does():
     """A page of text has dozens of small regions; each one alone would be looked at twice."""
     cover = np.zeros((480, 480), np.float32)
-    for y in range(30, 460, 80):
-        for x in range(30, 460, 80):
+    for y in range(20, 450, 60):
+        for x in range(20, 450, 60):
             cv2.rectangle(cover, (x, y), (x + 20, y + 20), 0.6, 4)
     page = blend(photograph(480, 480), Mark(cover, np.ones((480, 480, 3), np.float32)))[0]
     remover = planted()
     regions = confirmed(ensemble_of(remover.net, page)).found
-    assert len(regions) == 36, "every one is confirmed"
+    assert len(regions) == 64, "every one is confirmed"
     remover = planted()
     assert shown_by_confirmation(remover, page) == [(480, 480), (384, 384)]
 
