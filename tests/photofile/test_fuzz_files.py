@@ -23,7 +23,7 @@ LONGEST = 5.0  # seconds a file may take
 
 
 def seeds():
-    """Small good files of every format and mode, as (ending, bytes)."""
+    """Small good files of every format and mode, and of several pages, as (ending, bytes)."""
     rng = np.random.default_rng(0)
     rgb = Image.fromarray(rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8))
     exif = Image.Exif()
@@ -49,6 +49,12 @@ def seeds():
         buffer = io.BytesIO()
         images[mode].save(buffer, name, **options)
         yield ending, buffer.getvalue()
+    for options in ({}, {"bigtiff": True}):
+        buffer = io.BytesIO()
+        with tifffile.TiffWriter(buffer, **options) as writer:
+            for step, kind in ((1, 0), (2, 1), (1, 0), (3, 0)):
+                writer.write(np.asarray(rgb)[::step, ::step], photometric="rgb", subfiletype=kind, metadata=None)
+        yield ".tif", buffer.getvalue()
     yield from deep_seeds(rng)
     yield from parted_seeds()
 

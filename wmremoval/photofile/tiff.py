@@ -105,10 +105,15 @@ def alone(data: bytes, offset: int) -> bytes:
     Args:
         data: the file.
         offset: of the page; see `pages`.
+
+    Raises:
+        ValueError: the page lies outside of the file.
     """
     order, big, _ = _header(io.BytesIO(data))
     single, size, count_form, word = bytearray(data), *((20, "Q", "Q") if big else (12, "H", "I"))
     struct.pack_into(order + word, single, 8 if big else 4, offset)
+    if offset + struct.calcsize(count_form) > len(data):
+        raise ValueError("a page lies outside of the file")
     count = struct.unpack_from(order + count_form, single, offset)[0]
     link = offset + struct.calcsize(count_form) + count * size
     if link + struct.calcsize(word) <= len(single):
