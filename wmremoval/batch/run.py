@@ -169,7 +169,7 @@ def _size_of(path: Path) -> int:
 
 
 def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
-    """What was read, and the results of its pages; none where there is an outcome already."""
+    """The photograph that was read and the results of its pages; none where there is an outcome already."""
     read: Read = future.result()
     if read.outcome is not None:
         return read, []

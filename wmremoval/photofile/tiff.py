@@ -229,7 +229,7 @@ def join(files: Sequence[bytes]) -> list[bytes]:
     return pieces
 
 
-def _all_tags(data: bytes, offset: int) -> list[Tag]:
+def _all_tags(data: bytes | memoryview, offset: int) -> list[Tag]:
     """All tags of a directory of a little-endian classic TIFF, the pixels' own included."""
     tags = []
     for at in range(offset + 2, offset + 2 + 12 * struct.unpack_from("<H", data, offset)[0], 12):
@@ -237,7 +237,7 @@ def _all_tags(data: bytes, offset: int) -> list[Tag]:
         size = count * SIZES[kind]
         where = at + 8 if size <= 4 else struct.unpack_from("<I", data, at + 8)[0]
         inside = number in POINTERS and tuple(_all_tags(data, struct.unpack_from("<I", data, at + 8)[0]))
-        tags.append(Tag(number, kind, count, data[where : where + size], inside or ()))
+        tags.append(Tag(number, kind, count, bytes(data[where : where + size]), inside or ()))
     return tags
 
 
@@ -265,14 +265,7 @@ def transplant(encoded: memoryview, tags: Sequence[Tag]) -> list[bytes | memoryv
     if bytes(encoded[:4]) != b"II*\0":
         raise ValueError("not a little-endian TIFF")
     start = struct.unpack_from("<I", encoded, 4)[0]
-    count = struct.unpack_from("<H", encoded, start)[0]
-    merged: dict[int, Tag] = {}
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        number, kind, values = struct.unpack_from("<HHI", encoded, at)
-        size = values * SIZES[kind]
-        where = at + 8 if size <= 4 else struct.unpack_from("<I", encoded, at + 8)[0]
-        if number in STORAGE:
-            merged[number] = Tag(number, kind, values, bytes(encoded[where : where + size]))
+    merged = {tag.number: tag for tag in _all_tags(encoded, start) if tag.number in STORAGE}
     merged |= {tag.number: tag for tag in tags}
     offset = len(encoded) + len(encoded) % 2
     directory = pack(merged.values(), offset)
