@@ -18,16 +18,17 @@ MOST_FUNCTION_LINES = 60
 # Which rooms each room may import. The face is the seven files that stand beside them.
 FACE = {"config", "files", "images", "losses", "metrics", "model", "settings"}
 MAY_IMPORT: dict[str, set[str]] = {
-    "wmremoval": {"restore"},  # `load_remover`, when it is first asked for
+    "wmremoval": {"restore", "shared"},  # `load_remover` and `learn_watermarks`, when they are first asked for
     "face": set(),
     "photofile": {"face"},
     "data": {"face"},
     "training": {"face", "data"},
     "restore": {"face", "photofile", "training"},
+    "shared": {"face", "photofile", "restore"},
     "batch": {"face", "photofile", "restore"},
     "report": {"face", "photofile", "data", "training", "restore"},
-    "cli": {"face", "photofile", "data", "training", "restore", "batch", "report"},
-    "bench": {"face", "photofile", "data", "training", "restore", "batch", "report", "cli"},
+    "cli": {"face", "photofile", "data", "training", "restore", "shared", "batch", "report"},
+    "bench": {"face", "photofile", "data", "training", "restore", "shared", "batch", "report", "cli"},
     "__main__": {"cli"},
 }
 # What single files of a room may import of another, where the whole room would be too much.

@@ -4,15 +4,19 @@ import logging
 from typing import TextIO
 
 __version__ = "0.2.0"
-__all__ = ["load_remover", "log_to"]
+__all__ = ["learn_watermarks", "load_remover", "log_to"]
 
 
 def __getattr__(name: str):
-    """Import `load_remover` at its first use, so that `import wmremoval.model` stays fast."""
+    """Import `load_remover` and `learn_watermarks` at their first use, so that `import wmremoval.model` stays fast."""
     if name == "load_remover":
         from wmremoval.restore.remover import load_remover
 
         return load_remover
+    if name == "learn_watermarks":
+        from wmremoval.shared.remover import learn_watermarks
+
+        return learn_watermarks
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

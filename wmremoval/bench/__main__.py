@@ -22,6 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_suite,
         _add_web,
         _add_unmarked,
+        _add_same_mark,
         _add_ablation,
         _add_document,
         _add_truth,
@@ -117,6 +118,18 @@ def _run_unmarked(arguments: argparse.Namespace) -> int:
 
     photos = arguments.photos and from_root(arguments.photos)
     print(unmarked_table(run_unmarked(photos, _options(arguments), arguments.only)))
+    return 0
+
+
+def _add_same_mark(commands: argparse._SubParsersAction) -> None:
+    same = _add_scored(commands, "same-mark", "score one mark on many photographs", "data/clean_images")
+    same.set_defaults(run=_run_same_mark)
+
+
+def _run_same_mark(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.same_mark import run_same_mark, same_mark_table
+
+    print(same_mark_table(run_same_mark(from_root(arguments.photos), _options(arguments))))
     return 0
 
 

@@ -12,6 +12,7 @@ from wmremoval import log_to
 from wmremoval.cli.pipes import PIPE, listed_names, piped
 from wmremoval.cli.processes import gathered, process_group, rank_and_world, terminated_as_interrupted, wait_for_all
 from wmremoval.cli.remove_options import add_options
+from wmremoval.cli.remove_shared import with_marks, wrong_shared
 from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
 
@@ -49,6 +50,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
                 arguments.weights, arguments.device, max_memory=arguments.max_memory, precision=arguments.precision
             )
             remover.keep_text, remover.sensitivity = arguments.keep_text, arguments.sensitivity
+            remover = with_marks(arguments, remover, plan.jobs)
             head = report_head(remover, arguments.weights, world, arguments.dry_run)
             report = Report(_path(arguments.report), head, rank)
         except (ValueError, OSError) as error:
@@ -195,7 +197,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
         name = getattr(arguments, option)
         if name and _path(name).exists() and not _path(name).is_dir():
             return f"--{option} {name} is a file; name a folder"
-    return _wrong_report(arguments)
+    return wrong_shared(arguments) or _wrong_report(arguments)
 
 
 def _wrong_report(arguments: argparse.Namespace) -> str | None:

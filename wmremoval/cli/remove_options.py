@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   wmremoval remove photo.jpg -o clean.jpg
   wmremoval remove photos/ -o clean/ --recursive --masks masks/ --report report.json
   wmremoval remove photos/ --in-place --backup originals/ --recursive
+  wmremoval remove photos/ -o clean/ --same-mark --save-watermark mark.png
   find . -name '*.jpg' -print0 | wmremoval remove --files-from - --null -o clean/ --dry-run
   wmremoval remove - -o - < photo.jpg > clean.jpg
   torchrun --nproc-per-node 4 -m wmremoval remove photos/ -o clean/ --recursive --report report.jsonl"""
@@ -92,6 +93,11 @@ OPTIONS = {
             metavar="X",
             help="above 0 more lines of text count as marks, below 0 fewer; -3 to 3, default 0",
         ),
+    ),
+    "one mark on many photographs": (
+        _option("--same-mark", **_FLAG, help="measure the marks that photographs share, and take those off"),
+        _option("--save-watermark", metavar="FILE", help="write the mark that most photographs share as an RGBA PNG"),
+        _option("--watermark", metavar="FILE", help="take this mark off: such a file, or a logo with transparency"),
     ),
     "masks and reports": (
         _option(

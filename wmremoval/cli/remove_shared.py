@@ -1,0 +1,81 @@
+"""The options of `wmremoval remove` for one mark on many photographs: from a folder or a file to a remover of the mark."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from wmremoval.batch.jobs import Job
+    from wmremoval.restore.remover import Remover
+    from wmremoval.shared.mark import SharedMark
+
+PIPE = "-"
+
+
+def wrong_shared(arguments: argparse.Namespace) -> str | None:
+    """The fault of these options, in one line; None for none."""
+    saved = Path(arguments.save_watermark) if arguments.save_watermark else None
+    if arguments.same_mark and arguments.watermark:
+        return "give one of --same-mark, which measures the mark, and --watermark, which reads it from a file"
+    if (arguments.same_mark or arguments.watermark) and arguments.mask:
+        return "--mask says where each mark is; leave it out with --same-mark and --watermark"
+    if arguments.same_mark and PIPE in arguments.inputs:
+        return "--same-mark measures a mark on many photographs; name a folder of them"
+    if saved is None:
+        return None
+    if not arguments.same_mark:
+        return "--save-watermark is for the mark that --same-mark measures"
+    if saved.suffix.lower() != ".png":
+        return f"--save-watermark {arguments.save_watermark}: a mark is written as PNG; name a file that ends in .png"
+    if saved.is_dir() or (saved.exists() and not arguments.overwrite):
+        return f"--save-watermark {arguments.save_watermark} is there already; name another file, or add --overwrite"
+    return None
+
+
+def with_marks(arguments: argparse.Namespace, remover: "Remover", jobs: "Sequence[Job]") -> "Remover":
+    """The remover that these options ask for; the same one where they ask for nothing.
+
+    Raises:
+        ValueError: the file of a mark cannot be read.
+        OSError: it cannot be written.
+    """
+    from wmremoval.shared.mark import load_mark
+    from wmremoval.shared.remover import SharedRemover
+
+    if arguments.watermark:
+        return SharedRemover(remover, [load_mark(Path(arguments.watermark).expanduser())])
+    if not arguments.same_mark:
+        return remover
+    return SharedRemover(remover, _measured(arguments, remover, [job.source for job in jobs if job.problem is None]))
+
+
+def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "list[SharedMark]":
+    from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_marks
+    from wmremoval.shared.mark import save_mark
+    from wmremoval.shared.remover import evidence_of, some_of
+
+    chosen = some_of(sources)
+    seen = tqdm(
+        evidence_of(remover, chosen, arguments.max_pixels),
+        total=len(chosen),
+        desc="Looking for a shared mark",
+        unit="photo",
+        disable=None,
+    )
+    marks = learn_marks(list(seen))
+    for mark in marks:
+        height, width = mark.alpha.shape
+        about = f"{width} x {height} pixels, alpha up to {mark.alpha.max():.2f}"
+        print(f"measured a mark on {mark.photographs} of {len(chosen)} photographs: {about}", file=sys.stderr)
+    if not marks:
+        print(
+            f"no mark is shared by {LEAST_PHOTOGRAPHS} photographs or more; each is restored by itself",
+            file=sys.stderr,
+        )
+    elif arguments.save_watermark:
+        save_mark(marks[0], Path(arguments.save_watermark).expanduser())
+    return marks

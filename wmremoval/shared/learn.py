@@ -1,0 +1,202 @@
+"""Learn the marks that photographs share, from the marks that were found on each."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import cv2
+import numpy as np
+
+from wmremoval.shared.estimate import estimate_mark
+from wmremoval.shared.mark import ROUNDING, SCALES, Frame, Place, SharedMark
+from wmremoval.shared.removal import find_near, is_there
+
+# Photographs that share a mark, at least; with fewer each is restored by itself. Of seven marks on 288 x 432 validation
+# photographs (2026-11-27) six photographs gain in all over the ordinary way, four lose in two.
+LEAST_PHOTOGRAPHS = 6
+LEAST_ALIKE = 3  # photographs on which the network must find the mark in the same place
+MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured on; chosen, not measured
+RASTER = 128  # pixels; longer side of the masks that are compared
+ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
+SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
+REACH = 6  # pixels by which a mark may be wider than what was found. Not measured.
+# Alpha above which nothing shows through: such a mark is inpainted in either way, and borders, backdrops, props and a
+# product's own logo repeat in the same place, too.
+OPAQUE = 0.9
+ALIGNMENTS = 3  # estimates of which each aligns photographs of several sizes for the next. Not measured.
+MARGIN = 24  # pixels around a mark that are seen when it is measured
+START_ALPHA = 0.4  # alpha to start from; a start of 0.1 or 0.4 for true ones of 0.3 to 0.7 ends within 0.02 of them at 10 photographs
+ANCHORS = tuple(product((0.0, 0.5, 1.0), repeat=2))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found on one photograph.
+
+    Args:
+        size: width and height, pixels.
+        bits: of the mask of changes, packed (`np.packbits`); it takes an eighth of the mask.
+        read: gives the photograph, (H, W, 3) RGB uint8.
+        noise: that rounding or compression added, grey levels.
+    """
+
+    size: tuple[int, int]
+    bits: np.ndarray
+    read: Callable[[], np.ndarray]
+    noise: float = ROUNDING
+
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) uint8, 1 where a mark was found."""
+        width, height = self.size
+        return np.unpackbits(self.bits, count=width * height).reshape(height, width)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Photographs that share a mark.
+
+    Args:
+        members: their evidence.
+        size: width and height of the photographs on which the mark is measured.
+        frame: how the mark lies on photographs of other sizes.
+    """
+
+    members: list[Evidence]
+    size: tuple[int, int]
+    frame: Frame
+
+
+def learn_marks(found: Sequence[Evidence]) -> list[SharedMark]:
+    """The marks that at least `LEAST_PHOTOGRAPHS` photographs share, the most frequent first."""
+    rest, marks = list(found), []
+    while (group := largest_group([evidence for evidence in rest if evidence.bits.any()])) is not None:
+        mark = measure(group, rest)
+        marks += [] if mark is None else [mark]
+        rest = [
+            evidence
+            for evidence in rest
+            if not any(evidence is member for member in group.members) and not (mark and carries(evidence, mark))
+        ]
+    return marks
+
+
+def largest_group(found: Sequence[Evidence]) -> Group | None:
+    """The most photographs whose marks lie over each other in one frame; None if fewer than `LEAST_ALIKE` do."""
+    if len(found) < LEAST_ALIKE:
+        return None
+    counts = Counter(evidence.size for evidence in found)
+    size = max(counts, key=lambda size: (counts[size], size[0] * size[1]))  # of equals the largest: it keeps all detail
+    one_size = all(evidence.size == size for evidence in found)
+    frames = [Frame()] if one_size else [Frame(scale, anchor) for scale in SCALES for anchor in ANCHORS]
+    best, best_score = None, 0.0
+    for frame in frames:
+        rasters = np.stack([_raster(evidence, size, frame) for evidence in found])
+        overlap = rasters @ rasters.T
+        area = overlap.diagonal()
+        alike = overlap / np.maximum(area[:, None] + area[None, :] - overlap, 1e-6)
+        near = alike > ALIKE
+        middle = int((alike * near).sum(axis=1).argmax())
+        score = float((alike * near)[middle].sum())
+        if near[middle].sum() >= LEAST_ALIKE and score > 1.02 * best_score:  # of equals the simpler frame
+            members = [evidence for evidence, is_near in zip(found, near[middle], strict=True) if is_near]
+            best, best_score = Group(members, size, frame), score
+    return best
+
+
+def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
+    """The mark of a group, measured on all photographs that turn out to carry it; None if fewer than half of the group do.
+
+    Args:
+        group: photographs on which it was found.
+        found: all photographs that may carry it.
+    """
+    share = sum(_in_frame(member.mask, member, group).astype(np.float32) for member in group.members)
+    common = (share >= max(SHARED_SHARE * len(group.members), 1.5)).astype(np.uint8)
+    if not common.any():
+        return None
+    block = _around(common)
+    support = cv2.dilate(common[block], np.ones((2 * REACH + 1,) * 2, np.uint8)) > 0
+    most = max(LEAST_PHOTOGRAPHS, int(MOST_BYTES / (9 * support.size)))
+    members, alpha = group.members[:most], START_ALPHA * support
+    one_size = all(member.size == group.size for member in members)
+    shifts = [(0.0, 0.0)] * len(members)
+    for to_come in range(1 if one_size else ALIGNMENTS, -1, -1):
+        mark = _estimated(group, members, shifts, (block, support, alpha))
+        if not mark.alpha.any() or np.median(mark.alpha[mark.alpha > 0.5 * mark.alpha.max()]) > OPAQUE:
+            return None
+        if to_come <= 1:  # aligned
+            there = [one for one in found if carries(one, mark)]
+            kept = sum(any(one is member for one in there) for member in members)
+            if len(there) < LEAST_PHOTOGRAPHS or kept < 0.5 * len(members):
+                return None
+            members = there[:most] if to_come else members
+        alpha, shifts = mark.alpha, [_shift(one, mark) for one in members]
+    return _cut(mark)
+
+
+def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, float]], start: tuple) -> SharedMark:
+    """The mark of photographs, each moved by its shift; `start` is the block, the support and the alpha to start from."""
+    block, support, alpha = start
+    parts = [_in_frame(one.read(), one, group, shift)[block] for one, shift in zip(members, shifts, strict=True)]
+    noise = [member.noise for member in members]
+    measured = estimate_mark(parts, support, alpha, noise)
+    place = Place(float(block[1].start), float(block[0].start))
+    return SharedMark(*measured, place, group.size, group.frame, len(members), max(noise))
+
+
+def carries(evidence: Evidence, mark: SharedMark) -> bool:
+    """True if a photograph carries a mark at its usual place, or a few pixels beside it."""
+    photo, usual = evidence.read(), mark.place_on(evidence.size)
+    return is_there(photo, mark, usual) or is_there(photo, mark, find_near(photo, mark, usual).place)
+
+
+def _shift(evidence: Evidence, mark: SharedMark) -> tuple[float, float]:
+    """By how many pixels of the photograph the mark lies beside its usual place."""
+    usual = mark.place_on(evidence.size)
+    match = find_near(evidence.read(), mark, usual)
+    return (match.place.left - usual.left, match.place.top - usual.top) if match.correlation > 0 else (0.0, 0.0)
+
+
+def _cut(mark: SharedMark) -> SharedMark:
+    """The mark without its empty border."""
+    x, y, w, h = cv2.boundingRect((mark.alpha > 0).astype(np.uint8))
+    place = Place(mark.place.left + x, mark.place.top + y)
+    box = np.s_[y : y + h, x : x + w]
+    return replace(mark, alpha=mark.alpha[box].copy(), colour=mark.colour[box].copy(), place=place)
+
+
+def _around(found: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of what was found, with a margin."""
+    x, y, w, h = cv2.boundingRect(found)
+    return slice(max(0, y - MARGIN), y + h + MARGIN), slice(max(0, x - MARGIN), x + w + MARGIN)
+
+
+def _to_frame(evidence: Evidence, group: Group, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+    """The affine map (2, 3) from pixels of a photograph to those of the group's size."""
+    frame = group.frame
+    ratio = frame.unit(group.size) / frame.unit(evidence.size)
+    own, other = frame.origin(evidence.size), frame.origin(group.size)
+    offset = [o - ratio * (p + s) + (ratio - 1) / 2 for o, p, s in zip(other, own, shift, strict=True)]
+    return np.float64([[ratio, 0, offset[0]], [0, ratio, offset[1]]])
+
+
+def _in_frame(picture: np.ndarray, evidence: Evidence, group: Group, shift=(0.0, 0.0)) -> np.ndarray:
+    """A picture of a photograph, (H, W) or (H, W, 3) uint8, as it lies on one of the group's size."""
+    matrix = _to_frame(evidence, group, shift)
+    if evidence.size == group.size and not any(shift):
+        return picture
+    if np.allclose(matrix, np.round(matrix)):
+        matrix = np.round(matrix)
+    return cv2.warpAffine(picture, matrix, group.size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+
+
+def _raster(evidence: Evidence, size: tuple[int, int], frame: Frame) -> np.ndarray:
+    """The mask of a photograph in a frame, shrunk and flat: (n,) float32."""
+    shrunk = RASTER / max(size)
+    shape = tuple(max(1, round(side * shrunk)) for side in size)
+    own = cv2.resize(evidence.mask * np.float32(1.0), None, fx=shrunk, fy=shrunk, interpolation=cv2.INTER_AREA)
+    matrix = _to_frame(evidence, Group([], size, frame))
+    matrix[:, 2] *= shrunk
+    return (cv2.warpAffine(own, matrix, shape) > 0.25).astype(np.float32).ravel()

@@ -1,0 +1,80 @@
+"""A remover of photographs that share a mark: what is known is taken off, the rest is restored in the ordinary way."""
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from wmremoval.images import ImageError
+from wmremoval.photofile.read import MAX_PIXELS, read_photo
+from wmremoval.restore.remover import Remover, Result
+from wmremoval.shared.learn import Evidence, learn_marks
+from wmremoval.shared.mark import COMPRESSION, ROUNDING, Place, SharedMark
+from wmremoval.shared.removal import find_anywhere, find_near, is_there, settle, take_off
+
+LOSSLESS = "PNG", "TIFF", "BMP"  # formats; all others lose pixels
+LEARNED_FROM = 40  # photographs at most; 16 measure alpha within 0.03, 30 within 0.01
+TAKEN_OFF = "took off the mark that the photographs share"
+
+
+class SharedRemover(Remover):
+    """Takes known marks off; photographs without them are restored in the ordinary way.
+
+    Args:
+        remover: the ordinary one.
+        marks: known ones, tried in their order.
+    """
+
+    def __init__(self, remover: Remover, marks: Sequence[SharedMark]):
+        vars(self).update(vars(remover))
+        self.marks = list(marks)
+
+    def restore(self, photo: np.ndarray, mask: np.ndarray | None = None) -> Result:
+        """As `Remover.restore`; with a mask of the user's it is the same."""
+        started = time.perf_counter()
+        for mark in self.marks if mask is None else []:
+            place = place_of(photo, mark)
+            if place is not None:
+                image, changed = take_off(photo, mark, place)
+                return Result(image, changed, time.perf_counter() - started, notes=[TAKEN_OFF])
+        return super().restore(photo, mask)
+
+
+def place_of(photo: np.ndarray, mark: SharedMark) -> Place | None:
+    """The place of a mark on (H, W, 3) RGB uint8, or None if it is not there."""
+    usual = mark.place_on(photo.shape[1::-1])
+    if usual is not None:
+        for place in (find_near(photo, mark, usual).place, usual):
+            if is_there(photo, mark, place):
+                return settle(photo, mark, place)
+    place = find_anywhere(photo, mark).place
+    return settle(photo, mark, place) if is_there(photo, mark, place) else None
+
+
+def some_of(paths: Sequence[Path]) -> list[Path]:
+    """At most `LEARNED_FROM` of the paths, evenly spaced."""
+    return [paths[i] for i in np.unique(np.linspace(0, len(paths) - 1, min(LEARNED_FROM, len(paths))).astype(int))]
+
+
+def evidence_of(remover: Remover, paths: Iterable[str | Path], max_pixels: int = MAX_PIXELS) -> Iterator[Evidence]:
+    """What the ordinary remover finds on each photograph; files that cannot be read are left out."""
+    for path in paths:
+        try:
+            photo = read_photo(path, max_pixels)
+        except (ImageError, OSError):
+            continue  # the run itself says what is wrong with it
+        mask = Remover.restore(remover, photo.rgb).mask_uint8 > 0
+        noise = ROUNDING if photo.format in LOSSLESS else COMPRESSION
+        yield Evidence(photo.size, np.packbits(mask), lambda path=path: read_photo(path, max_pixels).rgb, noise)
+
+
+def learn_watermarks(remover: Remover, paths: Sequence[str | Path]) -> SharedRemover:
+    """A remover of the marks that photographs share; `marks` holds them, none if the photographs share none.
+
+    Args:
+        remover: from `load_remover`.
+        paths: photographs, of which at most `LEARNED_FROM` are read; those that cannot be read are left out.
+    """
+    chosen = some_of([Path(path) for path in paths])
+    return SharedRemover(remover, learn_marks(list(evidence_of(remover, chosen))))
