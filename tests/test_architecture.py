@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": {"face", "photofile", "training"},
     "shared": {"face", "photofile", "restore"},
     "batch": {"face", "photofile", "restore"},
-    "report": {"face", "photofile", "data", "training", "restore"},
+    "report": {"face", "photofile", "data", "training", "restore", "shared"},
     "cli": {"face", "photofile", "data", "training", "restore", "shared", "batch", "report"},
     "bench": {"face", "photofile", "data", "training", "restore", "shared", "batch", "report", "cli"},
     "__main__": {"cli"},

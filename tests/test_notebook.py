@@ -137,6 +137,7 @@ def test_headings_follow_the_documents_index_and_only_ours_come_after_permission
     assert found[: len(INDEX)] == INDEX
     assert [title for title, _ in found[len(INDEX) :]] == [
         "Remove a watermark from your own photograph",
+        "One mark on many photographs",
         "Compare runs",
     ]
 

@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 from wmremoval.images import ImageError
 from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, Evidence, learn_marks
 from wmremoval.shared.mark import PLACEMENT, Frame, Place, SharedMark, load_mark, save_mark
-from wmremoval.shared.remover import place_of
+from wmremoval.shared.remover import found_on
 
 
 def evidence(photo: np.ndarray, mask: np.ndarray) -> Evidence:
@@ -29,7 +29,7 @@ def test_a_shared_mark_is_measured_and_photographs_without_it_are_left_out():
     [mark] = learn_marks(folder(12, 3))
     assert mark.photographs == 12
     assert abs(float(np.quantile(mark.alpha, 0.97)) - 0.5) < 0.06
-    places = [place_of(photo, mark) for photo in crops(15)[12:]]
+    places = [found_on(photo, mark) for photo in crops(15)[12:]]
     assert places == [None] * 3
 
 
@@ -108,7 +108,7 @@ def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
     marked = under(words(0.5), photos)
     [mark] = learn_marks([evidence(photo, words(0.5).alpha) for photo in marked])
     gains = [
-        psnr(take_off(one, mark, place_of(one, mark))[0], photo) - psnr(one, photo)
+        psnr(take_off(one, *found_on(one, mark))[0], photo) - psnr(one, photo)
         for one, photo in zip(marked, photos, strict=True)
     ]
     assert min(gains) > 8

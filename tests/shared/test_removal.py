@@ -7,6 +7,7 @@ from crops import crops, psnr, under, words
 from wmremoval.data.marks import blend
 from wmremoval.shared.mark import Frame, Place, SharedMark, drawn
 from wmremoval.shared.removal import find_anywhere, find_near, is_there, settle, strength, take_off
+from wmremoval.shared.remover import found_on
 
 WHERE = Place(0.0, 0.0)
 
@@ -88,3 +89,19 @@ def test_a_mark_drawn_at_its_own_size_is_itself():
     assert block == (slice(0, 120), slice(0, 160))
     np.testing.assert_allclose(alpha, mark.alpha, atol=1e-6)
     np.testing.assert_allclose(colour[alpha > 0.1], 1.0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "alpha"), [(0.7, 0.5), (0.93, 0.35)])
+def test_a_logo_of_the_users_own_is_found_sized_and_taken_off(scale, alpha):
+    """The file is opaque; the photographs carry it smaller and fainter, somewhere."""
+    mark = words(1.0)
+    rows, columns = (slice(int(side.min()), int(side.max()) + 1) for side in np.nonzero(mark.alpha))
+    logo = SharedMark(mark.alpha[rows, columns], mark.colour[rows, columns], noise=0.5)
+    true, gains = Place(21.0, 34.0, scale), []
+    for photo in crops(6):
+        block, cover, colour = drawn(logo, true, (160, 120))
+        marked, view = photo.copy(), photo[block] / 255.0
+        marked[block] = np.round(255 * (view + alpha * cover[..., None] * (colour - view)))
+        found = found_on(marked, logo)
+        gains.append(0.0 if found is None else psnr(take_off(marked, *found)[0], photo) - psnr(marked, photo))
+    assert np.median(gains) > 6 and min(gains) >= 0

@@ -18,16 +18,18 @@ from wmremoval.data.marks import Mark, blend
 from wmremoval.data.photos import list_photos, split_photos
 from wmremoval.files import write_csv, write_json
 from wmremoval.images import read_image
+from wmremoval.report.shared_mark import draw_shared_mark, share_one_mark
+from wmremoval.report.style import save_figure
 from wmremoval.report.tables import format_table
 from wmremoval.restore.remover import Remover, load_remover
 from wmremoval.shared.learn import Evidence, learn_marks
 from wmremoval.shared.mark import COMPRESSION, ROUNDING, SharedMark, drawn
-from wmremoval.shared.remover import LEARNED_FROM, TAKEN_OFF, SharedRemover, place_of
+from wmremoval.shared.remover import LEARNED_FROM, TAKEN_OFF, SharedRemover, found_on
 from wmremoval.training.environment import environment
 
 SIZE = 384, 288  # width and height that photographs are cut to; smaller ones are left out
 MARKS = {"one colour": "copyright", "text": "wide", "colours": "shield"}  # web marks that cover 6 to 8%
-ALPHAS = 0.3, 0.5, 0.7, 1.0
+ALPHAS, FAINT_AND_STRONG, OPAQUE = (0.3, 0.5, 0.7), (0.3, 0.7), 1.0
 FEW, USUAL, MANY = (3, 10), 30, 70  # photographs
 BARE = 5  # one photograph in so many is without the mark
 QUALITY = 85  # of JPEG
@@ -75,14 +77,14 @@ class Setting:
 def settings() -> list[Setting]:
     """All rows."""
     rows = [Setting(mark, alpha) for mark in MARKS for alpha in ALPHAS]
-    rows += [Setting(mark, alpha, lossy=True) for mark in ("one colour", "text") for alpha in ALPHAS[:3]]
-    rows += [Setting("one colour", alpha, number) for number in FEW for alpha in ALPHAS[:3]]
-    rows += [Setting("one colour", 0.5, MANY)]
-    return rows + [Setting("text", alpha, place=place) for place in ("corner", "scaled") for alpha in ALPHAS[:3]]
+    rows += [Setting("one colour", OPAQUE), Setting("one colour", 0.5, MANY)]
+    rows += [Setting("one colour", alpha, lossy=True) for alpha in ALPHAS]
+    rows += [Setting("one colour", alpha, number) for number in FEW for alpha in FAINT_AND_STRONG]
+    return rows + [Setting("text", alpha, place=place) for place in ("corner", "scaled") for alpha in FAINT_AND_STRONG]
 
 
 def run_same_mark(photos: str | Path, options: ScoreOptions) -> dict:
-    """Score all settings, and write `same_mark.json` and `same_mark.csv`.
+    """Score all settings, and write `same_mark.json`, `.csv` and `.png`.
 
     Args:
         photos: folder of photographs; the test part of its split is used.
@@ -111,6 +113,7 @@ def run_same_mark(photos: str | Path, options: ScoreOptions) -> dict:
     if options.folder is not None:
         write_json(Path(options.folder) / "same_mark.json", results)
         write_csv(Path(options.folder) / "same_mark.csv", rows)
+        save_figure(draw_shared_mark(share_one_mark(remover)), Path(options.folder) / "same_mark.png")
     return results
 
 
@@ -199,7 +202,7 @@ def score_unmarked_series(photos: Sequence[np.ndarray]) -> list[dict[str, Any]]:
             for picture, place in zip(given, places, strict=True)
         ]
         marks = learn_marks(found[:LEARNED_FROM])
-        changed = sum(any(place_of(picture, mark) is not None for mark in marks) for picture in given)
+        changed = sum(any(found_on(picture, mark) is not None for mark in marks) for picture in given)
         rows.append({"series": name, "photographs": len(given), "marks": len(marks), "changed": changed})
     return rows
 

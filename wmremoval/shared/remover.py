@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from wmremoval.photofile.read import MAX_PIXELS, read_photo
 from wmremoval.restore.remover import Remover, Result
 from wmremoval.shared.learn import Evidence, learn_marks
 from wmremoval.shared.mark import COMPRESSION, ROUNDING, Place, SharedMark
-from wmremoval.shared.removal import find_anywhere, find_near, is_there, settle, take_off
+from wmremoval.shared.removal import at_its_strength, find_anywhere, find_near, is_there, settle, take_off
 
 LOSSLESS = "PNG", "TIFF", "BMP"  # formats; all others lose pixels
 LEARNED_FROM = 40  # photographs at most; 16 measure alpha within 0.03, 30 within 0.01
@@ -34,22 +35,25 @@ class SharedRemover(Remover):
         """As `Remover.restore`; with a mask of the user's it is the same."""
         started = time.perf_counter()
         for mark in self.marks if mask is None else []:
-            place = place_of(photo, mark)
-            if place is not None:
-                image, changed = take_off(photo, mark, place)
+            found = found_on(photo, mark)
+            if found is not None:
+                image, changed = take_off(photo, *found)
                 return Result(image, changed, time.perf_counter() - started, notes=[TAKEN_OFF])
         return super().restore(photo, mask)
 
 
-def place_of(photo: np.ndarray, mark: SharedMark) -> Place | None:
-    """The place of a mark on (H, W, 3) RGB uint8, or None if it is not there."""
+def found_on(photo: np.ndarray, mark: SharedMark) -> tuple[SharedMark, Place] | None:
+    """A mark as it is on (H, W, 3) RGB uint8, and its place; None if it is not there."""
     usual = mark.place_on(photo.shape[1::-1])
     if usual is not None:
         for place in (find_near(photo, mark, usual).place, usual):
             if is_there(photo, mark, place):
-                return settle(photo, mark, place)
+                return mark, settle(photo, mark, place)
     place = find_anywhere(photo, mark).place
-    return settle(photo, mark, place) if is_there(photo, mark, place) else None
+    own = at_its_strength(photo, mark, place)
+    place = settle(photo, own, place)
+    own = at_its_strength(photo, replace(own, alpha=mark.alpha), place)
+    return (own, place) if is_there(photo, own, place) else None
 
 
 def some_of(paths: Sequence[Path]) -> list[Path]:
