@@ -61,6 +61,14 @@ def test_photographs_that_share_no_mark_are_restored_by_themselves(folder, capsy
     assert "no mark is shared by" in errors and out.count("mark on") == 2
 
 
+def test_the_ordinary_run_says_that_photographs_seem_to_share_a_mark(folder, capsys):
+    assert run("in", "-o", "out") == 0
+    hint = f"{COUNT - 1} of {COUNT - 1} photographs seem to carry the same mark: --same-mark"
+    assert hint in capsys.readouterr().err
+    assert run("in", "-o", "again", "--same-mark") == 0
+    assert "seem to carry" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "fault"),
     [

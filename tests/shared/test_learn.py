@@ -9,8 +9,10 @@ from crops import crops, psnr, under, words
 from PIL import Image, PngImagePlugin
 
 from wmremoval.images import ImageError
+from wmremoval.shared import learn
 from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, Evidence, learn_marks
 from wmremoval.shared.mark import PLACEMENT, Frame, Place, SharedMark, load_mark, save_mark
+from wmremoval.shared.removal import take_off
 from wmremoval.shared.remover import found_on
 
 
@@ -102,8 +104,6 @@ def test_a_bad_file_of_a_mark_is_named_in_one_line(tmp_path):
 
 
 def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
-    from wmremoval.shared.removal import take_off
-
     photos = crops(14)
     marked = under(words(0.5), photos)
     [mark] = learn_marks([evidence(photo, words(0.5).alpha) for photo in marked])
@@ -112,3 +112,16 @@ def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
         for one, photo in zip(marked, photos, strict=True)
     ]
     assert min(gains) > 8
+
+
+def test_a_large_mark_is_measured_on_shrunken_photographs(monkeypatch):
+    monkeypatch.setattr(learn, "MOST_PIXELS", 6_000)  # the mark's part has about 15,000
+    photos = crops(10)
+    marked = under(words(0.5), photos)
+    [mark] = learn_marks([evidence(photo, words(0.5).alpha) for photo in marked])
+    assert mark.place.scale == 2.0 and mark.alpha.size < 6_000
+    gains = [
+        psnr(take_off(one, *found_on(one, mark))[0], photo) - psnr(one, photo)
+        for one, photo in zip(marked, photos, strict=True)
+    ]
+    assert np.mean(gains) > 4

@@ -12,7 +12,7 @@ from wmremoval import log_to
 from wmremoval.cli.pipes import PIPE, listed_names, piped
 from wmremoval.cli.processes import gathered, process_group, rank_and_world, terminated_as_interrupted, wait_for_all
 from wmremoval.cli.remove_options import add_options
-from wmremoval.cli.remove_shared import with_marks, wrong_shared
+from wmremoval.cli.remove_shared import Hint, with_marks, wrong_shared
 from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
 
@@ -70,11 +70,13 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
             print(remark, file=sys.stderr)
     started, interrupted = time.perf_counter(), False
     counts = Counts(left_out=plan.left_out) if rank == 0 else Counts()
+    hint = Hint(world == 1 and not (arguments.same_mark or arguments.watermark or arguments.mask))
     with process_group(world), terminated_as_interrupted():
         try:
             for outcome in _outcomes(arguments, share_of(plan.jobs, rank, world), remover):
                 counts.add(outcome)
                 report.add(outcome)
+                hint.add(outcome)
         except KeyboardInterrupt:
             interrupted = True
         parts = [(counts, report.rows)] if interrupted else gathered((counts, report.rows), rank, world)
@@ -83,6 +85,8 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
         seconds = time.perf_counter() - started
         if rank == 0 or interrupted:
             _print_summary(arguments, counts, seconds, interrupted)
+            if (line := hint.line()) is not None:
+                print(line, file=sys.stderr)
         whole = True
         try:
             tail = {"seconds": round(seconds, 2), "interrupted": interrupted}

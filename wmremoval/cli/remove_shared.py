@@ -6,14 +6,50 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
     from wmremoval.batch.jobs import Job
+    from wmremoval.batch.run import Outcome
     from wmremoval.restore.remover import Remover
     from wmremoval.shared.mark import SharedMark
 
 PIPE = "-"
+
+
+class Hint:
+    """Whether the photographs of a run without `--same-mark` seem to share a mark, by the boxes of what was found.
+
+    Args:
+        wanted: False where the hint is of no use.
+    """
+
+    def __init__(self, wanted: bool):
+        self.wanted, self.found = wanted, []
+
+    def add(self, outcome: "Outcome") -> None:
+        """Take in one outcome; only the first ones are kept."""
+        from wmremoval.shared.learn import Evidence
+        from wmremoval.shared.remover import LEARNED_FROM
+
+        if not self.wanted or not outcome.marks or len(self.found) == LEARNED_FROM:
+            return
+        width, height = outcome.size
+        mask = np.zeros((height, width), bool)
+        for left, top, right, bottom in (mark["box"] for mark in outcome.marks if "page" not in mark):
+            mask[top:bottom, left:right] = True
+        self.found.append(Evidence((width, height), np.packbits(mask)))
+
+    def line(self) -> str | None:
+        """The line for the user, or None."""
+        from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, largest_group
+
+        group = largest_group([evidence for evidence in self.found if evidence.bits.any()])
+        if group is None or len(group.members) < LEAST_PHOTOGRAPHS:
+            return None
+        count = f"{len(group.members)} of {len(self.found)} photographs"
+        return f"{count} seem to carry the same mark: --same-mark measures it on all of them, and removes it better"
 
 
 def wrong_shared(arguments: argparse.Namespace) -> str | None:

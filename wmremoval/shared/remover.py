@@ -48,7 +48,7 @@ def found_on(photo: np.ndarray, mark: SharedMark) -> tuple[SharedMark, Place] | 
     if usual is not None:
         for place in (find_near(photo, mark, usual).place, usual):
             if is_there(photo, mark, place):
-                return mark, settle(photo, mark, place)
+                return mark, place if photo.shape[1::-1] == mark.size else settle(photo, mark, place)
     place = find_anywhere(photo, mark).place
     own = at_its_strength(photo, mark, place)
     place = settle(photo, own, place)
