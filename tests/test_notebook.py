@@ -86,6 +86,7 @@ PICTURES = {
     "featactdecodefocus.png",
     "kernels.png",
     "gradients.png",
+    "sharedmark.png",
     "lossshares.png",
 }
 

@@ -105,3 +105,12 @@ def test_a_logo_of_the_users_own_is_found_sized_and_taken_off(scale, alpha):
         found = found_on(marked, logo)
         gains.append(0.0 if found is None else psnr(take_off(marked, *found)[0], photo) - psnr(marked, photo))
     assert np.median(gains) > 6 and min(gains) >= 0
+
+
+def test_a_strong_mark_that_is_scaled_is_left_to_the_ordinary_way():
+    strong = shared(0.8, Place(0.0, 0.0), frame=Frame("width", (0.0, 0.0)))
+    photo = crops(1, (320, 240))[0]
+    block, cover, colour = drawn(strong, strong.place_on((320, 240)), (320, 240))
+    marked, view = photo.copy(), photo[block] / 255.0
+    marked[block] = np.round(255 * (view + cover[..., None] * (colour - view)))
+    assert is_there(marked, strong, strong.place_on((320, 240))) and found_on(marked, strong) is None

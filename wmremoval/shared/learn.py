@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from wmremoval.shared.estimate import estimate_mark
+from wmremoval.shared.grid import HEADS, TAILS
 from wmremoval.shared.mark import ROUNDING, SCALES, Frame, Place, SharedMark
 from wmremoval.shared.removal import find_near, is_there
 
@@ -23,11 +24,15 @@ MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured 
 RASTER = 128  # pixels; longer side of the masks that are compared
 ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
 SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
-REACH = 6  # pixels by which a mark may be wider than what was found. Not measured.
+REACH = 4  # pixels by which a mark may be wider than what was found. Not measured.
 # Alpha above which nothing shows through: such a mark is inpainted in either way, and borders, backdrops, props and a
 # product's own logo repeat in the same place, too.
 OPAQUE = 0.9
 ALIGNMENTS = 3  # estimates of which each aligns photographs of several sizes for the next. Not measured.
+TIGHT = 0.35  # share of a mark's alpha, from which a first estimate counts as the mark. Not measured.
+# Of an edge that photographs share: grey levels at least, standard errors at least, and pixels up to which edges belong
+# together. Not measured.
+LEAST_STEP, SHARED_RATIO, JOINED = 2.0, 5.0, 3
 MARGIN = 24  # pixels around a mark that are seen when it is measured
 START_ALPHA = 0.4  # alpha to start from; a start of 0.1 or 0.4 for true ones of 0.3 to 0.7 ends within 0.02 of them at 10 photographs
 ANCHORS = tuple(product((0.0, 0.5, 1.0), repeat=2))
@@ -119,13 +124,14 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
     common = (share >= max(SHARED_SHARE * len(group.members), 1.5)).astype(np.uint8)
     if not common.any():
         return None
+    common = _completed(common, group)
     block = _around(common)
     support = _shrunk(cv2.dilate(common[block], np.ones((2 * REACH + 1,) * 2, np.uint8)), _factor(block)) > 0
     most = max(LEAST_PHOTOGRAPHS, int(MOST_BYTES / (9 * support.size)))
     members, alpha = group.members[:most], START_ALPHA * support
     one_size = all(member.size == group.size for member in members)
     shifts = [(0.0, 0.0)] * len(members)
-    for to_come in range(1 if one_size else ALIGNMENTS, -1, -1):
+    for to_come in range(2 if one_size else ALIGNMENTS, -1, -1):
         mark = _estimated(group, members, shifts, (block, support, alpha))
         if not mark.alpha.any() or np.median(mark.alpha[mark.alpha > 0.5 * mark.alpha.max()]) > OPAQUE:
             return None
@@ -136,7 +142,45 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
                 return None
             members = there[:most] if to_come else members
         alpha, shifts = mark.alpha, [_shift(one, mark) for one in members]
+        support = _tight(alpha)
     return _cut(mark)
+
+
+def _tight(alpha: np.ndarray) -> np.ndarray:
+    """Where a mark of an alpha (h, w) may lie: what is seen between its strokes makes the next estimate more exact."""
+    found = (alpha > TIGHT * np.quantile(alpha[alpha > 0], 0.9)).astype(np.uint8)
+    return cv2.dilate(found, np.ones((2 * REACH + 1,) * 2, np.uint8)) > 0
+
+
+def _completed(common: np.ndarray, group: Group) -> np.ndarray:
+    """What was found in common, with the rest of its mark: the edges that photographs share beside it, and what they enclose.
+
+    An edge is shared if the median of the gradients over photographs is far from 0: those of scenes cancel out (Dekel et al.,
+    section 3.1).
+
+    Args:
+        common: (H, W) uint8, 1 where the mark was found.
+        group: its photographs.
+    """
+    x, y, w, h = cv2.boundingRect(common)
+    reach = max(MARGIN, h // 2), max(MARGIN, w // 2)
+    block = slice(max(0, y - reach[0]), y + h + reach[0]), slice(max(0, x - reach[1]), x + w + reach[1])
+    found = common[block]
+    most = max(LEAST_ALIKE, int(MOST_BYTES / (6 * found.size)))
+    grey = [cv2.cvtColor(_in_frame(one.read(), one, group)[block], cv2.COLOR_RGB2GRAY) for one in group.members[:most]]
+    joined = found.copy()
+    for head, tail in zip(HEADS, TAILS, strict=True):
+        steps = np.stack([view[tail].astype(np.int16) - view[head] for view in grey])
+        middle = np.median(steps, axis=0)
+        error = np.median(np.abs(steps - middle), axis=0) * 1.86 / np.sqrt(len(grey)) + LEAST_STEP / 4
+        joined[head] |= (np.abs(middle) > np.maximum(LEAST_STEP, SHARED_RATIO * error)).astype(np.uint8)
+    joined = cv2.dilate(joined, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * JOINED + 1,) * 2))
+    _, labels = cv2.connectedComponents(joined)
+    touched = np.unique(labels[found > 0])
+    outlines, _ = cv2.findContours(np.isin(labels, touched).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    whole = common.copy()
+    whole[block] |= cv2.drawContours(np.zeros_like(found), outlines, -1, 1, cv2.FILLED)
+    return whole
 
 
 def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, float]], start: tuple) -> SharedMark:

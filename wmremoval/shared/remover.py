@@ -16,6 +16,9 @@ from wmremoval.shared.removal import at_its_strength, find_anywhere, find_near, 
 
 LOSSLESS = "PNG", "TIFF", "BMP"  # formats; all others lose pixels
 LEARNED_FROM = 40  # photographs at most; 16 measure alpha within 0.03, 30 within 0.01
+# Alpha of marks that are scaled from photograph to photograph: of 20 validation photographs 0.7 loses 3 dB against the ordinary
+# way, 0.5 and 0.3 gain 4 and 8 (2026-11-27).
+MOST_SCALED = 0.6
 TAKEN_OFF = "took off the mark that the photographs share"
 
 
@@ -46,6 +49,8 @@ def found_on(photo: np.ndarray, mark: SharedMark) -> tuple[SharedMark, Place] | 
     """A mark as it is on (H, W, 3) RGB uint8, and its place; None if it is not there."""
     usual = mark.place_on(photo.shape[1::-1])
     if usual is not None:
+        if usual.scale != mark.place.scale and mark.alpha.max() > MOST_SCALED:
+            return None
         for place in (find_near(photo, mark, usual).place, usual):
             if is_there(photo, mark, place):
                 return mark, place if photo.shape[1::-1] == mark.size else settle(photo, mark, place)
