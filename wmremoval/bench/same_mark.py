@@ -29,8 +29,8 @@ from wmremoval.training.environment import environment
 
 SIZE = 384, 288  # width and height that photographs are cut to; smaller ones are left out
 MARKS = {"one colour": "copyright", "text": "wide", "colours": "shield"}  # web marks that cover 6 to 8%
-ALPHAS, FAINT_AND_STRONG, OPAQUE = (0.3, 0.5, 0.7), (0.3, 0.7), 1.0
-FEW, USUAL, MANY = (3, 10), 30, 70  # photographs
+ALPHAS = 0.3, 0.5, 0.7
+FEW, USUAL = (3, 10), 30  # photographs
 BARE = 5  # one photograph in so many is without the mark
 QUALITY = 85  # of JPEG
 SEED = 0
@@ -76,11 +76,10 @@ class Setting:
 
 def settings() -> list[Setting]:
     """All rows."""
-    rows = [Setting(mark, alpha) for mark in MARKS for alpha in ALPHAS]
-    rows += [Setting("one colour", OPAQUE), Setting("one colour", 0.5, MANY)]
+    rows = [Setting("one colour", alpha) for alpha in ALPHAS] + [Setting("text", 0.5), Setting("colours", 0.5)]
     rows += [Setting("one colour", alpha, lossy=True) for alpha in ALPHAS]
-    rows += [Setting("one colour", alpha, number) for number in FEW for alpha in FAINT_AND_STRONG]
-    return rows + [Setting("text", alpha, place=place) for place in ("corner", "scaled") for alpha in FAINT_AND_STRONG]
+    rows += [Setting("one colour", 0.3, FEW[0])] + [Setting("one colour", alpha, FEW[1]) for alpha in (0.3, 0.7)]
+    return rows + [Setting("text", 0.5, place=place) for place in ("corner", "scaled")]
 
 
 def run_same_mark(photos: str | Path, options: ScoreOptions) -> dict:

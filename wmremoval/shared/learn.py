@@ -24,6 +24,9 @@ MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured 
 RASTER = 128  # pixels; longer side of the masks that are compared
 ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
 SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
+MOST_COVERED = (
+    0.9  # share of a part of the photographs; under a larger mark nothing is left to compare with. Not measured.
+)
 REACH = 4  # pixels by which a mark may be wider than what was found. Not measured.
 # Alpha above which nothing shows through: such a mark is inpainted in either way, and borders, backdrops, props and a
 # product's own logo repeat in the same place, too.
@@ -132,6 +135,8 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
     one_size = all(member.size == group.size for member in members)
     shifts = [(0.0, 0.0)] * len(members)
     for to_come in range(2 if one_size else ALIGNMENTS, -1, -1):
+        if support.mean() > MOST_COVERED:
+            return None
         mark = _estimated(group, members, shifts, (block, support, alpha))
         if not mark.alpha.any() or np.median(mark.alpha[mark.alpha > 0.5 * mark.alpha.max()]) > OPAQUE:
             return None
