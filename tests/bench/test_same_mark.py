@@ -40,5 +40,5 @@ def test_a_series_has_its_place_in_common(name):
     given = [SERIES[name](photo.copy()) for photo in crops(2, SIZE)]
     (one, place), (other, same) = given
     np.testing.assert_array_equal(place, same)
-    assert (one == other).all(axis=-1)[place > 0].mean() > 0.9  # all but the soft edges
+    assert (one == other).all(axis=-1)[place > 0].mean() > 0.8  # all but the soft edges
     assert 0 < place.mean() < 1
