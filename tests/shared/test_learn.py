@@ -103,6 +103,13 @@ def test_a_bad_file_of_a_mark_is_named_in_one_line(tmp_path):
             load_mark(tmp_path / f"{name}.png")
 
 
+def test_a_mark_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
+    monkeypatch.setattr("wmremoval.shared.mark.MOST_PIXELS", 100)
+    Image.new("RGBA", (20, 20), (255, 255, 255, 0)).save(tmp_path / "large.png")
+    with pytest.raises(ImageError, match=r"large.png.*20 x 20 pixels are too many"):
+        load_mark(tmp_path / "large.png")
+
+
 def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
     photos = crops(14)
     marked = under(words(0.5), photos)

@@ -114,3 +114,12 @@ def test_a_strong_mark_that_is_scaled_is_left_to_the_ordinary_way():
     marked, view = photo.copy(), photo[block] / 255.0
     marked[block] = np.round(255 * (view + cover[..., None] * (colour - view)))
     assert is_there(marked, strong, strong.place_on((320, 240))) and found_on(marked, strong) is None
+
+
+def test_a_grey_photograph_stays_grey_under_a_mark_whose_measured_colour_is_nearly_white():
+    grey = [np.repeat(photo[..., :1], 3, axis=-1) for photo in crops(2)]
+    mark = words(0.5)
+    known = SharedMark(mark.alpha, mark.colour * np.float32([1.0, 0.99, 0.97]), WHERE, (160, 120), noise=0.5)
+    for photo, marked in zip(grey, under(mark, grey), strict=True):
+        restored, _ = take_off(marked, known, WHERE)
+        assert (restored == restored[..., :1]).all() and psnr(restored, photo) > psnr(marked, photo) + 10

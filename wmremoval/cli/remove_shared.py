@@ -19,7 +19,7 @@ PIPE = "-"
 
 
 class Hint:
-    """Whether the photographs of a run without `--same-mark` seem to share a mark, by the boxes of what was found.
+    """The hint that the photographs of a run without `--same-mark` seem to share a mark, by the boxes of what was found.
 
     Args:
         wanted: False where the hint is of no use.

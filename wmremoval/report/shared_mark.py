@@ -1,12 +1,12 @@
 """The picture of one mark on many photographs: the measured mark beside the true one, and what it is worth."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from wmremoval.data.fonts import load_fonts
-from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark
+from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_mark, overlay
 from wmremoval.data.photos import sample_scenes
 from wmremoval.images import to_tensor
 from wmremoval.metrics import psnr
@@ -21,18 +21,7 @@ PHOTOGRAPHS = 10
 NUMBERS = 6, 8, PHOTOGRAPHS  # of photographs that a mark is measured on, for the curve
 SHOWN = 0, 2, 5  # photographs that are shown
 SEED = 4  # of the mark
-PLAIN = WatermarkConfig(
-    shape_share=0.0,
-    tiled_share=0.0,
-    outline_share=0.0,
-    shadow_share=0.0,
-    occluded_share=0.0,
-    distorted_share=0.0,
-    jitter_share=0.0,
-    opaque_share=0.0,
-    opacity=(0.45, 0.5),
-    even=True,
-)
+PLAIN = replace(overlay(WatermarkConfig(shape_share=0.0, tiled_share=0.0, opaque_share=0.0)), opacity=(0.45, 0.5))
 
 
 @dataclass(frozen=True)

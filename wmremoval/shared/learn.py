@@ -11,7 +11,7 @@ import numpy as np
 from wmremoval.shared.estimate import estimate_mark
 from wmremoval.shared.grid import HEADS, TAILS
 from wmremoval.shared.mark import ROUNDING, SCALES, Frame, Place, SharedMark
-from wmremoval.shared.removal import find_near, is_there
+from wmremoval.shared.removal import find_near, place_near
 
 # Photographs that share a mark, at least; with fewer each is restored by itself. Of seven marks on 288 x 432 validation
 # photographs (2026-11-27) six photographs gain in all over the ordinary way, four lose in two.
@@ -24,9 +24,7 @@ MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured 
 RASTER = 128  # pixels; longer side of the masks that are compared
 ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
 SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
-MOST_COVERED = (
-    0.9  # share of a part of the photographs; under a larger mark nothing is left to compare with. Not measured.
-)
+MOST_COVERED = 0.9  # share of a part of the photographs; under more nothing is left to compare with. Not measured.
 REACH = 4  # pixels by which a mark may be wider than what was found. Not measured.
 # Alpha above which nothing shows through: such a mark is inpainted in either way, and borders, backdrops, props and a
 # product's own logo repeat in the same place, too.
@@ -43,7 +41,7 @@ ANCHORS = tuple(product((0.0, 0.5, 1.0), repeat=2))
 
 @dataclass(frozen=True)
 class Evidence:
-    """What was found on one photograph.
+    """The mask that was found on one photograph, and a way to read it again.
 
     Args:
         size: width and height, pixels.
@@ -88,7 +86,8 @@ def learn_marks(found: Sequence[Evidence]) -> list[SharedMark]:
         rest = [
             evidence
             for evidence in rest
-            if not any(evidence is member for member in group.members) and not (mark and carries(evidence, mark))
+            if not any(evidence is member for member in group.members)
+            and (mark is None or shift_on(evidence, mark) is None)
         ]
     return marks
 
@@ -141,24 +140,25 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
         if not mark.alpha.any() or np.median(mark.alpha[mark.alpha > 0.5 * mark.alpha.max()]) > OPAQUE:
             return None
         if to_come <= 1:  # aligned
-            there = [one for one in found if carries(one, mark)]
-            kept = sum(any(one is member for one in there) for member in members)
+            there = [(one, shift) for one in found if (shift := shift_on(one, mark)) is not None]
+            kept = sum(any(one is member for one, _ in there) for member in members)
             if len(there) < LEAST_PHOTOGRAPHS or kept < 0.5 * len(members):
                 return None
-            members = there[:most] if to_come else members
-        alpha, shifts = mark.alpha, [_shift(one, mark) for one in members]
-        support = _tight(alpha)
+            members, shifts = (list(column) for column in zip(*there[:most], strict=True))
+        else:
+            shifts = [_rough_shift(one, mark) for one in members]
+        alpha, support = mark.alpha, _tight(mark.alpha)
     return _cut(mark)
 
 
 def _tight(alpha: np.ndarray) -> np.ndarray:
-    """Where a mark of an alpha (h, w) may lie: what is seen between its strokes makes the next estimate more exact."""
+    """The support of a mark of an alpha (h, w): what is seen between its strokes makes the next estimate more exact."""
     found = (alpha > TIGHT * np.quantile(alpha[alpha > 0], 0.9)).astype(np.uint8)
     return cv2.dilate(found, np.ones((2 * REACH + 1,) * 2, np.uint8)) > 0
 
 
 def _completed(common: np.ndarray, group: Group) -> np.ndarray:
-    """What was found in common, with the rest of its mark: the edges that photographs share beside it, and what they enclose.
+    """The mask that was found in common and the rest of its mark: edges that photographs share beside it, and their inside.
 
     An edge is shared if the median of the gradients over photographs is far from 0: those of scenes cancel out (Dekel et al.,
     section 3.1).
@@ -201,14 +201,14 @@ def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, 
     return SharedMark(*measured, place, group.size, group.frame, len(members), max(noise))
 
 
-def carries(evidence: Evidence, mark: SharedMark) -> bool:
-    """True if a photograph carries a mark at its usual place, or a few pixels beside it."""
-    photo, usual = evidence.read(), mark.place_on(evidence.size)
-    return is_there(photo, mark, usual) or is_there(photo, mark, find_near(photo, mark, usual).place)
+def shift_on(evidence: Evidence, mark: SharedMark) -> tuple[float, float] | None:
+    """The pixels of the photograph by which the mark lies beside its usual place; None if it is not there."""
+    usual, place = mark.place_on(evidence.size), place_near(evidence.read(), mark)
+    return None if place is None else (place.left - usual.left, place.top - usual.top)
 
 
-def _shift(evidence: Evidence, mark: SharedMark) -> tuple[float, float]:
-    """By how many pixels of the photograph the mark lies beside its usual place."""
+def _rough_shift(evidence: Evidence, mark: SharedMark) -> tuple[float, float]:
+    """The same for a mark that is not measured well enough to tell whether it is there; (0, 0) where nothing correlates."""
     usual = mark.place_on(evidence.size)
     match = find_near(evidence.read(), mark, usual)
     return (match.place.left - usual.left, match.place.top - usual.top) if match.correlation > 0 else (0.0, 0.0)

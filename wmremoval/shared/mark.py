@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from wmremoval.files import atomic_path
 from wmremoval.images import DAMAGED, ImageError, to_uint8
+from wmremoval.photofile.errors import quiet, shown
 
 PLACEMENT = "wmremoval:placement"  # keyword of the text chunk that holds the place
 SCALES = ("pixels", "width", "shorter side")  # what the size of a mark follows from photograph to photograph
@@ -20,7 +21,7 @@ MOST_PIXELS = 50_000_000  # of a file of a mark; chosen, not measured
 
 @dataclass(frozen=True)
 class Frame:
-    """How marks lie on photographs of several sizes: from a fixed point, in pixels or scaled with the photograph."""
+    """The rule by which marks lie on photographs of several sizes: from a fixed point, in pixels or scaled with the photograph."""
 
     scale: str = "pixels"  # of `SCALES`
     anchor: tuple[float, float] = (0.0, 0.0)  # the fixed point, across and down, as shares of the photograph's sides
@@ -152,20 +153,23 @@ def load_mark(path: str | Path) -> SharedMark:
     Raises:
         ImageError: one line: the file cannot be read, or is no mark.
     """
+    name = shown(Path(path))
     try:
-        with Image.open(path) as image:
+        with quiet(), Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise ImageError(f"{path}: {image.width} x {image.height} is too large for a mark")
+                raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels are too many for a mark")
             text = getattr(image, "text", {}).get(PLACEMENT)
             layer = np.asarray(image.convert("RGBA"))
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(f"{name}: not a readable image ({reason}); name an RGBA PNG") from error
+    try:
         known = _placed(json.loads(text)) if text else {}
-    except OSError as error:
-        raise ImageError(f"{path}: not a readable image ({error.strerror or error}); name an RGBA PNG") from error
-    except (*DAMAGED, KeyError, TypeError) as error:
-        raise ImageError(f"{path}: its placement is damaged ({error}); save the mark again") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ImageError(f"{name}: its placement is damaged ({error}); save the mark again") from error
     alpha = layer[..., 3].astype(np.float32) / 255.0
-    if not alpha.any() or (alpha.all() and (alpha == alpha[0, 0]).all()):
-        raise ImageError(f"{path}: a mark needs transparency, opaque only where the mark is; save it as RGBA")
+    if not alpha.any() or (alpha == alpha[0, 0]).all():
+        raise ImageError(f"{name}: a mark needs transparency, opaque only where the mark is; save it as RGBA")
     return SharedMark(alpha, layer[..., :3].astype(np.float32) / 255.0, **known)
 
 

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 
 from wmremoval.images import to_uint8
+from wmremoval.restore.canvas import Canvas
 from wmremoval.restore.inpaint import inpaint
-from wmremoval.restore.prediction import ramp
+from wmremoval.restore.prediction import ramp, unblend
 from wmremoval.shared.grid import HEADS, TAILS
 from wmremoval.shared.mark import Place, SharedMark, drawn
 
@@ -16,26 +17,18 @@ REACH = 4  # pixels; a mark is looked for so far around its usual place. Chosen,
 SMOOTH_SHARE = 0.15  # of a mark's shorter side: sigma of the blur that its contrast is measured against. Not measured.
 LEAST_CONTRAST = 0.02  # squared RGB in [0, 1]; a mark with less contrast to the photograph does not tell its place
 CANDIDATES = 6  # scales at which a mark is looked at closely. Not measured.
-SEARCH_SIDE = (
-    640  # pixels; longest side of the view in which a mark without a known place is sought. Chosen, not measured.
-)
-# Strength of a mark that is there, as a share of its own, and in standard errors at least.
+SEARCH_SIDE = 640  # pixels; longest side of the view in which a mark without a known place is sought. Chosen.
 # Strength of a mark that is there, as a share of its own, and in standard errors at least. On validation photographs (2026-11-27)
 # 42 of 45 marked ones had 0.57 to 1.45 and three 0.24 to 0.28, where mark and photograph are alike; eight without the mark
 # -0.03 to 0.03, at most 2 standard errors.
 STRENGTH, LEAST_RATIO = (0.2, 1.8), 6.0
-SEARCHED_RATIO = (
-    15.0  # the same for a logo whose place and alpha were searched for: false finds reach 8 on six photographs
-)
+SEARCHED_RATIO = 15.0  # the same for a mark that was searched for: false finds reach 8 on six photographs
 LEAST_EDGE = 0.01  # RGB in [0, 1]; gradients of so much are noise
 TEXTURE_SIGMA = 4.0  # pixels over which texture is averaged. Not measured.
 RESAMPLING = 12.0  # grey levels; noise of a mark that was scaled, whose edges are less exact; at 4 an alpha of 0.7 loses 5 dB more
 CLEAR = 0.02  # alpha below which the photograph is seen
 LEAST_SHARE = 0.05  # of inpainting; a smaller one is not worth its time
-HIDDEN_FROM, HIDDEN = (
-    0.85,
-    0.97,
-)  # alpha from which inpainting replaces inversion, and replaces it wholly. Not measured.
+HIDDEN = 0.85, 0.97  # alpha from which inpainting replaces inversion, and replaces it wholly. Not measured.
 # Of a logo of the user's own: steps of its scale, the alpha to start from, the steps to its alpha, and the least and largest
 # alpha. Not measured.
 RESIZING, FIRST_STRENGTH, STRENGTH_STEPS, STRENGTHS = (0.04, 0.02, 0.01, 0.005, 0.0025), 0.5, 8, (0.05, 0.95)
@@ -61,24 +54,21 @@ def take_off(photo: np.ndarray, mark: SharedMark, place: Place) -> tuple[np.ndar
     Returns:
         the restored photograph, (H, W, 3) uint8, and the mask of changes, (H, W) uint8.
     """
-    restored, mask = photo.copy(), np.zeros(photo.shape[:2], np.uint8)
+    canvas = Canvas(photo)
     block, alpha, colour = drawn(mark, place, photo.shape[1::-1])
     if not alpha.size:
-        return restored, mask
+        return canvas.restored, canvas.changed
     wide = tuple(slice(max(0, side.start - MARGIN), side.stop + MARGIN) for side in block)
     inner = tuple(slice(b.start - w.start, b.stop - w.start) for b, w in zip(block, wide, strict=True))
     view = photo[wide] / np.float32(255.0)
     cover = np.zeros(view.shape[:2], np.float32)
     cover[inner] = alpha
-    view[inner] = inverted(view[inner], alpha, colour)
+    view[inner] = unblend(view[inner], alpha, colour)
     share = inpainted_share(view, cover, mark.noise if place.scale == 1.0 else max(mark.noise, RESAMPLING))
     if share.any():
         view += share[..., None] * (inpaint(view, (share > 0).astype(np.uint8)) - view)
-    changed = to_uint8(view[inner])
-    here = (alpha > 0) & (changed != photo[block]).any(axis=-1)
-    restored[block][here] = changed[here]
-    mask[block][here] = np.maximum(1, to_uint8(alpha))[here]
-    return restored, mask
+    canvas.write(block, to_uint8(view[inner]), np.where(alpha > 0, np.maximum(1, to_uint8(alpha)), 0).astype(np.uint8))
+    return canvas.restored, canvas.changed
 
 
 def inpainted_share(view: np.ndarray, alpha: np.ndarray, noise: float) -> np.ndarray:
@@ -93,27 +83,21 @@ def inpainted_share(view: np.ndarray, alpha: np.ndarray, noise: float) -> np.nda
         noise: of the photograph, grey levels.
     """
     clear = (alpha < CLEAR).astype(np.uint8)
-    inversion = np.square(noise / 255.0 / (1.0 - np.minimum(alpha, HIDDEN)))
+    inversion = np.square(noise / 255.0 / (1.0 - np.minimum(alpha, HIDDEN[1])))
     squares = np.square(np.diff(view, axis=1, append=view[:, -1:])).mean(axis=-1) * clear
     texture = cv2.GaussianBlur(squares, (0, 0), 3 * TEXTURE_SIGMA)
     texture /= cv2.GaussianBlur(clear.astype(np.float32), (0, 0), 3 * TEXTURE_SIGMA) + 1e-6
     depth = cv2.distanceTransform(1 - clear, cv2.DIST_L2, 3)
     inpainting = texture * depth + LEAST_EDGE**2 / 4
     share = inversion / (inversion + inpainting)
-    share = np.maximum(share * (share > LEAST_SHARE), ramp(alpha, HIDDEN_FROM, HIDDEN))
+    share = np.maximum(share * (share > LEAST_SHARE), ramp(alpha, *HIDDEN))
     return (share * (1 - clear)).astype(np.float32)
 
 
-def inverted(view: np.ndarray, alpha: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """I of J = (1 - a) I + a W; `view` and `colour` (h, w, 3), `alpha` (h, w), all in [0, 1]."""
-    alpha = np.minimum(alpha, HIDDEN)[..., None]
-    return ((view - alpha * colour) / (1.0 - alpha)).clip(0.0, 1.0)
-
-
-def is_there(photo: np.ndarray, mark: SharedMark, place: Place) -> bool:
-    """True if the photograph carries the mark at this place, at about its full strength."""
+def is_there(photo: np.ndarray, mark: SharedMark, place: Place, least: float = LEAST_RATIO) -> bool:
+    """True if the photograph carries the mark at this place, by at least `least` standard errors."""
     share, error = strength(photo, mark, place)
-    return STRENGTH[0] < share < STRENGTH[1] and share > (LEAST_RATIO if mark.place else SEARCHED_RATIO) * error
+    return STRENGTH[0] < share < STRENGTH[1] and share > least * error
 
 
 def strength(photo: np.ndarray, mark: SharedMark, place: Place) -> tuple[float, float]:
@@ -129,7 +113,7 @@ def strength(photo: np.ndarray, mark: SharedMark, place: Place) -> tuple[float, 
     if min(alpha.shape) < 2 or not alpha.any():
         return 0.0, float("inf")
     view = photo[block] / np.float32(255.0)
-    over = colour - inverted(view, alpha, colour)  # of the mark over the restored photograph
+    over = colour - unblend(view, alpha, colour)  # of the mark over the restored photograph
     explained = energy = 0.0
     for head, tail in zip(HEADS, TAILS, strict=True):
         step, expected = view[tail] - view[head], (alpha[tail] - alpha[head])[..., None] * (over[head] + over[tail]) / 2
@@ -158,6 +142,13 @@ def find_near(photo: np.ndarray, mark: SharedMark, place: Place, reach: int = RE
     if place.scale != 1.0:
         shift += [_vertex(surface[down], right), _vertex(surface[:, right], down)]
     return Match(Place(place.left + shift[0], place.top + shift[1], place.scale), float(best))
+
+
+def place_near(photo: np.ndarray, mark: SharedMark) -> Place | None:
+    """The place of a mark of known place that is there, or a few pixels beside it; else None."""
+    usual = mark.place_on(photo.shape[1::-1])
+    places = find_near(photo, mark, usual).place, usual
+    return next((place for place in places if is_there(photo, mark, place)), None)
 
 
 def settle(photo: np.ndarray, mark: SharedMark, place: Place) -> Place:
@@ -238,7 +229,7 @@ def at_its_strength(photo: np.ndarray, mark: SharedMark, place: Place) -> Shared
 
 
 def standing_out(photo: np.ndarray, colour: np.ndarray, sigma: float) -> np.ndarray:
-    """How far each pixel is moved from its surroundings towards a colour: (h, w) float32, alpha where a mark is.
+    """The move of each pixel from its surroundings towards a colour: (h, w) float32, alpha where a mark is.
 
     Args:
         photo: (h, w, 3) RGB uint8.

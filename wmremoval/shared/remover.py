@@ -12,7 +12,15 @@ from wmremoval.photofile.read import MAX_PIXELS, read_photo
 from wmremoval.restore.remover import Remover, Result
 from wmremoval.shared.learn import Evidence, learn_marks
 from wmremoval.shared.mark import COMPRESSION, ROUNDING, Place, SharedMark
-from wmremoval.shared.removal import at_its_strength, find_anywhere, find_near, is_there, settle, take_off
+from wmremoval.shared.removal import (
+    SEARCHED_RATIO,
+    at_its_strength,
+    find_anywhere,
+    is_there,
+    place_near,
+    settle,
+    take_off,
+)
 
 LOSSLESS = "PNG", "TIFF", "BMP"  # formats; all others lose pixels
 LEARNED_FROM = 40  # photographs at most; 16 measure alpha within 0.03, 30 within 0.01
@@ -51,14 +59,14 @@ def found_on(photo: np.ndarray, mark: SharedMark) -> tuple[SharedMark, Place] | 
     if usual is not None:
         if usual.scale != mark.place.scale and mark.alpha.max() > MOST_SCALED:
             return None
-        for place in (find_near(photo, mark, usual).place, usual):
-            if is_there(photo, mark, place):
-                return mark, place if photo.shape[1::-1] == mark.size else settle(photo, mark, place)
+        place = place_near(photo, mark)
+        if place is not None:
+            return mark, place if photo.shape[1::-1] == mark.size else settle(photo, mark, place)
     place = find_anywhere(photo, mark).place
     own = at_its_strength(photo, mark, place)
     place = settle(photo, own, place)
     own = at_its_strength(photo, replace(own, alpha=mark.alpha), place)
-    return (own, place) if is_there(photo, own, place) else None
+    return (own, place) if is_there(photo, own, place, SEARCHED_RATIO) else None
 
 
 def some_of(paths: Sequence[Path]) -> list[Path]:
@@ -67,7 +75,7 @@ def some_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def evidence_of(remover: Remover, paths: Iterable[str | Path], max_pixels: int = MAX_PIXELS) -> Iterator[Evidence]:
-    """What the ordinary remover finds on each photograph; files that cannot be read are left out."""
+    """The finds of the ordinary remover on each photograph; files that cannot be read are left out."""
     for path in paths:
         try:
             photo = read_photo(path, max_pixels)
