@@ -1,4 +1,4 @@
-"""The command line: wmremoval remove | train | evaluate | download | publish (or python -m wmremoval ...)."""
+"""The command line: wmremoval remove | train | evaluate | download | publish | info (or python -m wmremoval ...)."""
 
 import argparse
 import sys
@@ -7,18 +7,35 @@ from collections.abc import Sequence
 from wmremoval.cli.dispatch import dispatch
 from wmremoval.cli.download import add_download
 from wmremoval.cli.evaluate import add_evaluate
+from wmremoval.cli.info import add_info
 from wmremoval.cli.publish import add_publish
 from wmremoval.cli.remove import add_remove
 from wmremoval.cli.train import add_train
+
+OVERVIEW = """Remove visible watermarks from photographs, on this computer.
+
+  wmremoval remove photo.jpg                  write photo.restored.jpg beside it
+  wmremoval remove photos/ -o clean/          restore a folder
+  wmremoval train --photos photos/ --hours 8  train a network of your own
+
+remove, train, evaluate, download, publish, info: `wmremoval COMMAND --help` tells more.
+Notebook: notebooks/watermark_removal.ipynb. Versions, weights and fonts: `wmremoval info`."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="wmremoval", description="Remove visible watermarks from photographs.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    for add in (add_remove, add_train, add_evaluate, add_download, add_publish):
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    parser.set_defaults(run=run_overview)
+    for add in (add_remove, add_train, add_evaluate, add_download, add_publish, add_info):
         add(commands)
     return parser
+
+
+def run_overview(arguments: argparse.Namespace) -> int:
+    """Print what there is; returns the exit status."""
+    print(OVERVIEW)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

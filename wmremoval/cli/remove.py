@@ -15,6 +15,7 @@ from wmremoval.cli.remove_options import add_options
 from wmremoval.cli.remove_shared import Hint, with_marks, wrong_shared
 from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
+from wmremoval.photofile.write import FORMATS
 
 if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
     from wmremoval.batch.jobs import Job, Places, Plan
@@ -37,6 +38,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
     from wmremoval.restore.remover import load_remover
 
     rank, world = rank_and_world()
+    arguments.output = arguments.output or _beside(arguments)
     wrong = _wrong_usage(arguments) or _wrong_pipe(arguments, world)
     if wrong:
         print(f"error: {wrong}", file=sys.stderr)
@@ -141,6 +143,17 @@ def _print_summary(arguments: argparse.Namespace, counts: "Counts", seconds: flo
         print("no photographs found", file=sys.stderr)
 
 
+def _beside(arguments: argparse.Namespace) -> str | None:
+    """The output where none is named: a file beside the one photograph; None where there are more, or it has no ending."""
+    if arguments.in_place or arguments.files_from or len(arguments.inputs) != 1 or arguments.inputs[0] == PIPE:
+        return None
+    photo = _path(arguments.inputs[0])
+    if photo.is_dir() or photo.suffix.lower() not in ENDINGS:
+        return None
+    ending = photo.suffix if arguments.format == "keep" else FORMATS[arguments.format][1]
+    return str(photo.with_name(f"{photo.stem}.restored{ending}"))
+
+
 def _path(name: str | None) -> Path | None:
     return Path(name).expanduser() if name else None
 
@@ -186,7 +199,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
     if arguments.null and not arguments.files_from:
         return "--null is for the names of --files-from"
     if arguments.in_place != (arguments.output is None):
-        return "give one of -o OUTPUT and --in-place"
+        return "give one of -o OUTPUT and --in-place; without both one photograph goes to a file beside it"
     if arguments.in_place and not arguments.backup:
         return "--in-place needs --backup DIR, where each photograph is copied before it is replaced"
     if arguments.backup and not arguments.in_place:

@@ -9,9 +9,11 @@ from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.photofile.write import FORMATS
 
 MOST_SENSITIVITY = 3.0  # log-odds; a factor of 20 on the odds that a proposal is a mark
-USAGE = """wmremoval remove INPUT... -o OUTPUT [options]
+USAGE = """wmremoval remove PHOTOGRAPH [options]
+       wmremoval remove INPUT... -o OUTPUT [options]
        wmremoval remove INPUT... --in-place --backup DIR [options]"""
 EXAMPLES = """examples:
+  wmremoval remove photo.jpg
   wmremoval remove photo.jpg -o clean.jpg
   wmremoval remove photos/ -o clean/ --recursive --masks masks/ --report report.json
   wmremoval remove photos/ --in-place --backup originals/ --recursive
@@ -74,7 +76,11 @@ OPTIONS = {
         _option("--max-pixels", type=int, default=MAX_PIXELS, metavar="N", help=f"refuse larger, default {MAX_PIXELS}"),
     ),
     "results": (
-        _option("-o", "--output", help="a folder, or a file for one photograph; - is standard output"),
+        _option(
+            "-o",
+            "--output",
+            help="a folder, or a file for one photograph, which is otherwise NAME.restored.ENDING; - is standard output",
+        ),
         _option("--in-place", **_FLAG, help="replace photographs that have a mark, each after a backup"),
         _option("--backup", metavar="DIR", help="copy them there first; needed by --in-place"),
         _option("--overwrite", **_FLAG, help="replace existing outputs"),

@@ -1,0 +1,55 @@
+"""What a newcomer types first: the bare command, a photograph without an output, and `info`."""
+
+import numpy as np
+import pytest
+from command import run
+from PIL import Image
+from planted import marked, planted, psnr_inside
+
+import wmremoval
+from wmremoval.__main__ import main
+from wmremoval.restore import remover as room
+from wmremoval.training.checkpoints import SHIPPED_WEIGHTS
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    """A marked photograph in the working directory; gives its clean pixels and the mask."""
+    watermarked, clean, mask = marked(96, 160)
+    Image.fromarray(watermarked).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(room, "load_remover", lambda *about, **more: planted())
+    return clean, mask
+
+
+def test_the_bare_command_tells_in_ten_lines_what_there_is(capsys):
+    assert main([]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) <= 10
+    assert sum(line.startswith("  wmremoval ") for line in lines) == 3, "three examples"
+
+
+def test_a_photograph_without_an_output_is_restored_into_a_file_beside_it(photo, tmp_path):
+    before = (tmp_path / "photo.png").read_bytes()
+    assert run("photo.png") == 0
+    assert psnr_inside(np.asarray(Image.open(tmp_path / "photo.restored.png")), *photo) > 40
+    assert (tmp_path / "photo.png").read_bytes() == before
+    assert run("photo.png", "--format", "webp") == 0
+    assert Image.open(tmp_path / "photo.restored.webp").format == "WEBP"
+
+
+@pytest.mark.parametrize("inputs", [("photo.png", "photo.png"), (".",), ("photo",), ()])
+def test_more_than_one_photograph_needs_an_output(photo, tmp_path, capsys, inputs):
+    assert run(*inputs) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ") and ("-o OUTPUT" in line or "name photographs" in line)
+    assert [path.name for path in tmp_path.iterdir()] == ["photo.png"]
+
+
+def test_info_names_versions_weights_and_fonts(capsys):
+    assert main(["info"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"wmremoval     {wmremoval.__version__}\n")
+    for name in ("python", "packages", "device", "memory", "text detector", "HEIC", "weights", "limits", "fonts"):
+        assert f"\n{name} " in out or f"\n  {name} " in out, name
+    assert wmremoval.files.read_json(SHIPPED_WEIGHTS.with_suffix(".json"))["sha256"] in out
