@@ -1,9 +1,10 @@
-"""The command line: wmremoval remove | train | evaluate | download | publish | info (or python -m wmremoval ...)."""
+"""The command line: wmremoval remove | app | train | evaluate | download | publish | info (or python -m wmremoval ...)."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from wmremoval.cli.app import add_app
 from wmremoval.cli.dispatch import dispatch
 from wmremoval.cli.download import add_download
 from wmremoval.cli.evaluate import add_evaluate
@@ -16,9 +17,9 @@ OVERVIEW = """Remove visible watermarks from photographs, on this computer.
 
   wmremoval remove photo.jpg                  write photo.restored.jpg beside it
   wmremoval remove photos/ -o clean/          restore a folder
-  wmremoval train --photos photos/ --hours 8  train a network of your own
+  wmremoval app                               the same on a page in the browser
 
-remove, train, evaluate, download, publish, info: `wmremoval COMMAND --help` tells more.
+remove, app, train, evaluate, download, publish, info: `wmremoval COMMAND --help` tells more.
 Notebook: notebooks/watermark_removal.ipynb. Versions, weights and fonts: `wmremoval info`."""
 
 
@@ -27,7 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="wmremoval", description="Remove visible watermarks from photographs.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     parser.set_defaults(run=run_overview)
-    for add in (add_remove, add_train, add_evaluate, add_download, add_publish, add_info):
+    for add in (add_remove, add_app, add_train, add_evaluate, add_download, add_publish, add_info):
         add(commands)
     return parser
 
