@@ -1,6 +1,9 @@
 """The page of `wmremoval app`: its elements, what they do, and its server, which only this computer reaches."""
 
+import atexit
 import os
+import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -82,7 +85,7 @@ def build_page(remover: Remover, root: Path) -> "gradio.Blocks":
             again = gr.Button("Again with this mask", elem_id="again")
 
         shown = [looking, slider, words, notes, editor, one]
-        results = {"outputs": [session, status, listing, everything], "concurrency_id": "network"}
+        results = {"outputs": [session, status, listing, everything, looking], "concurrency_id": "network"}
         for button, run, inputs in (
             (start, run_with(remover, root), [uploads, sensitivity, session]),
             (again, run_again_with(remover), [session, listing, editor]),
@@ -150,9 +153,9 @@ def run_with(remover: Remover, root: Path) -> Callable:
         end_session(before)
         session = new_session(uploads, root)
         many, off = len(session.items), gr.DownloadButton(interactive=False)
-        yield session, f"0 of {many} done ...", listed(session, None), off
+        yield session, f"0 of {many} done ...", listed(session, value=None), off, gr.Column(visible=False)
         for done in restore(session, remover, sensitivity):
-            yield session, f"{done} of {many} done ...", listed(session, None), off
+            yield session, f"{done} of {many} done ...", listed(session), off, gr.skip()
         yield finished(session, next((i for i, item in enumerate(session.items) if item.done), 0))
 
     return run
@@ -160,8 +163,11 @@ def run_with(remover: Remover, root: Path) -> Callable:
 
 def run_again_with(remover: Remover) -> Callable:
     """The function behind the button "Again with this mask"."""
+    import gradio as gr
 
-    def run_again(session: Session, index: int, drawn: dict[str, Any]) -> tuple[Any, ...]:
+    def run_again(session: Session | None, index: int | None, drawn: dict[str, Any] | None) -> tuple[Any, ...]:
+        if session is None or index is None or drawn is None:
+            raise gr.Error("Choose a photograph from the results first.", print_exception=False)
         mask = with_strokes(mask_of(session.items[index]), drawn["layers"])
         restore_again(session, index, mask, remover)
         return finished(session, index)
@@ -169,16 +175,16 @@ def run_again_with(remover: Remover) -> Callable:
     return run_again
 
 
-def listed(session: Session, chosen: int | None) -> Any:
-    """The list of results, one line each."""
+def listed(session: Session, **changes: Any) -> Any:
+    """The list of results, one line each; a change of `value` chooses one."""
     import gradio as gr
 
     lines = [(line_of(item), index) for index, item in enumerate(session.items)]
-    return gr.Radio(lines, value=chosen, visible=True)
+    return gr.Radio(choices=lines, visible=True, **changes)
 
 
 def finished(session: Session, chosen: int) -> tuple[Any, ...]:
-    """The outputs after a run: session, counts, list of results and zip."""
+    """The outputs after a run: session, counts, list of results, zip, and the view, which `show` sets."""
     import gradio as gr
 
     statuses = [item.outcome.status for item in session.items]
@@ -186,7 +192,7 @@ def finished(session: Session, chosen: int) -> tuple[Any, ...]:
     counts = ", ".join(f"{statuses.count(status)} {name}" for status, name in named)
     archive = zipped(session)
     button = gr.DownloadButton(value=archive, interactive=archive is not None)
-    return session, f"Done: {counts}.", listed(session, chosen), button
+    return session, f"Done: {counts}.", listed(session, value=chosen), button, gr.skip()
 
 
 def show(session: Session | None, index: int | None) -> tuple[Any, ...]:
@@ -239,7 +245,11 @@ def serve(remover: Remover, port: int | None, browser: bool, started: Callable[[
     Raises:
         OSError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="wmremoval-") as folder:
+    if port is not None:
+        _check_free(port)
+    with tempfile.TemporaryDirectory(prefix="wmremoval-", ignore_cleanup_errors=True) as folder:
+        # A photograph that is being written at an interruption may create its folder anew; at the exit all are written.
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         _keep_to_ourselves(Path(folder))
         page = build_page(remover, Path(folder))
         try:
@@ -249,6 +259,16 @@ def serve(remover: Remover, port: int | None, browser: bool, started: Callable[[
                 time.sleep(0.5)
         finally:
             page.close(verbose=False)
+
+
+def _check_free(port: int) -> None:
+    """Raise `OSError` of one line if the port cannot be listened on."""
+    with socket.socket() as attempt:
+        attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            attempt.bind((HOST, port))
+        except OSError as error:
+            raise OSError(f"port {port} cannot be used ({error.strerror}); name another with --port") from None
 
 
 def _keep_to_ourselves(folder: Path) -> None:

@@ -60,8 +60,12 @@ def new_session(uploads: Sequence[str | Path], root: Path) -> Session:
         a job whose `problem` is one line.
     """
     folder = Path(tempfile.mkdtemp(dir=root))
-    plan = plan_jobs([Path(upload) for upload in uploads], Places(folder / "results", masks=folder / "masks"))
-    return Session(folder, [Item(_limited(job, number)) for number, job in enumerate(plan.jobs, 1)])
+    session = Session(folder)
+    for number, upload in enumerate(uploads, 1):  # a folder each, since uploads may share a name
+        own = folder / str(number)
+        [job] = plan_jobs([Path(upload)], Places(own / "results", masks=own / "masks")).jobs
+        session.items.append(Item(_limited(job, number)))
+    return session
 
 
 def _limited(job: Job, number: int) -> Job:
@@ -75,7 +79,7 @@ def _limited(job: Job, number: int) -> Job:
 
 
 def end_session(session: Session | None) -> None:
-    """Delete the results of a session; the page calls it when a browser tab is closed."""
+    """Delete the results of a session; it may be None. Gradio calls it some time after the browser tab was closed."""
     if session is not None:
         shutil.rmtree(session.folder, ignore_errors=True)
 
@@ -182,12 +186,17 @@ def _shrunk(image: np.ndarray) -> np.ndarray:
 
 
 def zipped(session: Session) -> Path | None:
-    """Write all results of a session into one zip, as they are, and give its path; None where there are none."""
-    outputs = [item.job.output for item in session.items if item.done]
+    """Write all results of a session into one zip, as they are, and give its path; None where there are none.
+
+    A name that was there before, in any case, gets the number of its photograph: `photo (2).jpg`.
+    """
+    outputs = {number: item.job.output for number, item in enumerate(session.items, 1) if item.done}
     if not outputs:
         return None
-    path = session.folder / "restored.zip"
+    path, taken = session.folder / "restored.zip", set()
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, strict_timestamps=False) as archive:
-        for output in outputs:  # stored: photographs are compressed already
-            archive.write(output, output.name)
+        for number, output in outputs.items():  # stored: photographs are compressed already
+            again = output.name.casefold() in taken
+            archive.write(output, f"{output.stem} ({number}){output.suffix}" if again else output.name)
+            taken.add(output.name.casefold())
     return path
