@@ -268,8 +268,7 @@ def ended(folder: Path, process: subprocess.Popen) -> None:
     """End the page as a user does, and check that it left no file and spoke to nobody else."""
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 130
-    left = [path for path in (folder / "temporary").rglob("*") if path.is_file() and "wmremoval-" in str(path)]
-    assert left == []
+    assert list((folder / "temporary").glob("wmremoval-*")) == []
     printed = (folder / "printed.txt").read_text()
     addresses = {line.split()[-1] for line in printed.splitlines() if line.startswith("connects to")}
     assert addresses <= {"127.0.0.1"}, printed
@@ -302,7 +301,7 @@ def opened(address: str):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             context = browser.new_context(viewport={"width": 1280, "height": 1800})
-            context.set_default_timeout(90_000)
+            context.set_default_timeout(60_000)
             asked: list[str] = []
             context.on("request", lambda request: asked.append(request.url))
             page = context.new_page()
@@ -327,7 +326,7 @@ def stroke(page, start: tuple[float, float], end: tuple[float, float]) -> None:
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*points[0])
     page.mouse.down()
-    page.mouse.move(*points[1], steps=12)
+    page.mouse.move(*points[1], steps=6)
     page.mouse.up()
     page.wait_for_timeout(500)
 
@@ -367,8 +366,8 @@ def corrected(page, folder: Path) -> None:
     page.wait_for_timeout(1500)  # the editor draws the photograph
     page.click("#editor button[aria-label='Color']")
     page.locator("#editor .color").nth(1).click()
-    for down in np.arange(0.1, 0.95, 0.02):
-        stroke(page, (0.05, float(down)), (0.95, float(down)))
+    for down in (0.3, 0.4, 0.5, 0.6):
+        stroke(page, (0.2, down), (0.8, down))
     page.click("#again")
     page.wait_for_selector("#listing >> text=nothing changed")
     page.wait_for_timeout(1500)
