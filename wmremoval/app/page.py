@@ -86,12 +86,13 @@ def build_page(remover: Remover, root: Path) -> "gradio.Blocks":
 
         shown = [looking, slider, words, notes, editor, one]
         results = {"outputs": [session, status, listing, everything, looking], "concurrency_id": "network"}
+        results["show_progress_on"] = [status, listing]  # else the view is covered too
         for button, run, inputs in (
             (start, run_with(remover, root), [uploads, sensitivity, session]),
             (again, run_again_with(remover), [session, listing, editor]),
         ):
-            button.click(run, inputs, **results).success(show, [session, listing], shown)
-        listing.input(show, [session, listing], shown)
+            button.click(run, inputs, **results).success(show, [session, listing], shown, show_progress="hidden")
+        listing.input(show, [session, listing], shown, show_progress="hidden")
     return page
 
 
