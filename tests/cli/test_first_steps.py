@@ -8,6 +8,7 @@ from planted import marked, planted, psnr_inside
 
 import wmremoval
 from wmremoval.__main__ import main
+from wmremoval.cli.progress import Progress, duration
 from wmremoval.restore import remover as room
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS
 
@@ -53,3 +54,22 @@ def test_info_names_versions_weights_and_fonts(capsys):
     for name in ("python", "packages", "device", "memory", "text detector", "HEIC", "weights", "limits", "fonts"):
         assert f"\n{name} " in out or f"\n  {name} " in out, name
     assert wmremoval.files.read_json(SHIPPED_WEIGHTS.with_suffix(".json"))["sha256"] in out
+
+
+def test_without_a_terminal_a_line_every_half_minute_tells_the_time_left(capsys):
+    """By hand: 10 s a photograph, 8 photographs; the third ends after 30 s, the sixth after 60 s."""
+    now = iter(range(0, 1000, 10))
+    with Progress(8, "Removing", clock=lambda: next(now)) as progress:
+        for _ in range(8):
+            progress.update()
+    assert capsys.readouterr().err.splitlines() == [
+        "3 of 8 photographs, about 50 s left",
+        "6 of 8 photographs, about 20 s left",
+    ]
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(45, "45 s"), (119, "119 s"), (150, "2 min"), (7100, "118 min"), (20000, "6 h")]
+)
+def test_durations_are_told_in_one_unit(seconds, text):
+    assert duration(seconds) == text

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from wmremoval import log_to
 from wmremoval.cli.pipes import PIPE, listed_names, piped
 from wmremoval.cli.processes import gathered, process_group, rank_and_world, terminated_as_interrupted, wait_for_all
+from wmremoval.cli.progress import Progress
 from wmremoval.cli.remove_options import add_options
 from wmremoval.cli.remove_shared import Hint, with_marks, wrong_shared
 from wmremoval.photofile.errors import ONE_AT_A_TIME
@@ -104,7 +105,7 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
 
 
 def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remover"):
-    """The outcome of each job, with a progress bar and a line for each.
+    """The outcome of each job, with its progress and a line for each.
 
     Each is given at once, so that an interruption loses none.
     """
@@ -123,12 +124,12 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remove
     rank, world = rank_and_world()
     label = "Removing watermarks" if world == 1 else f"Process {rank + 1} of {world}"
     lines = sys.stderr if arguments.output == PIPE else sys.stdout  # a photograph has standard output for itself
-    with tqdm(total=len(jobs), desc=label, unit="photo", disable=None) as bar:
+    with Progress(len(jobs), label) as progress:
         for outcome in remove_watermarks(jobs, remover, options):
             stream = sys.stderr if outcome.status == "failed" else lines
             with ONE_AT_A_TIME:  # while a decoder is kept quiet, nothing reaches standard error
                 tqdm.write(outcome_line(outcome, arguments.dry_run), file=stream)
-            bar.update()
+            progress.update()
             yield outcome
 
 
