@@ -219,7 +219,7 @@ def test_sensitivity_reaches_the_remover_and_has_the_range_of_the_option(folder)
 def test_without_gradio_one_line(monkeypatch, capsys):
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     assert main(["app"]) == 2
-    assert capsys.readouterr().err == "error: the page needs Gradio: pip install 'wmremoval[app]'\n"
+    assert capsys.readouterr().err == "error: the page needs Gradio: pip install gradio\n"
 
 
 @needs_gradio

@@ -63,8 +63,8 @@ def test_without_a_terminal_a_line_every_half_minute_tells_the_time_left(capsys)
         for _ in range(8):
             progress.update()
     assert capsys.readouterr().err.splitlines() == [
-        "3 of 8 photographs, about 50 s left",
-        "6 of 8 photographs, about 20 s left",
+        "Removing: 3 of 8 photographs, about 50 s left",
+        "Removing: 6 of 8 photographs, about 20 s left",
     ]
 
 

@@ -28,13 +28,13 @@ from wmremoval.app.session import (
     zipped,
 )
 from wmremoval.photofile.read import MAX_PIXELS
+from wmremoval.restore.decision import MOST_SENSITIVITY
 from wmremoval.restore.remover import Remover
 
 if TYPE_CHECKING:  # Gradio is an extra, and slow to import
     import gradio
 
 HOST = "127.0.0.1"  # the address that the server listens on; no other computer reaches it
-MOST_SENSITIVITY = 3.0  # log-odds; as in the option --sensitivity of `wmremoval remove`
 MOST_UPLOAD = 4 * MOST_BYTES  # bytes; the server cuts a larger upload off. Below, the page itself refuses with a line.
 KEPT = 86_400  # seconds after which an upload is deleted, if the page runs that long. Chosen, not measured.
 DELETED_EVERY = 3_600  # seconds between two searches for such uploads. Chosen, not measured.

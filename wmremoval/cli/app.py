@@ -4,7 +4,7 @@ import argparse
 import sys
 from importlib.util import find_spec
 
-MISSING = "the page needs Gradio: pip install 'wmremoval[app]'"
+MISSING = "the page needs Gradio: pip install gradio"
 
 
 def add_app(commands: argparse._SubParsersAction) -> None:

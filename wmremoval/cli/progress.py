@@ -15,13 +15,13 @@ class Progress:
 
     Args:
         total: number of photographs.
-        label: of the bar.
+        label: before the bar and the lines.
         clock: gives seconds.
     """
 
     def __init__(self, total: int, label: str, clock: Callable[[], float] = time.monotonic):
         self._bar = tqdm(total=total, desc=label, unit="photo", disable=None)
-        self._total, self._done, self._clock = total, 0, clock
+        self._total, self._done, self._label, self._clock = total, 0, label, clock
         self._started = self._told = clock()
 
     def __enter__(self) -> "Progress":
@@ -38,9 +38,8 @@ class Progress:
         if self._bar.disable and now - self._told >= EVERY and self._done < self._total:
             self._told = now
             left = (now - self._started) / self._done * (self._total - self._done)
-            print(
-                f"{self._done} of {self._total} photographs, about {duration(left)} left", file=sys.stderr, flush=True
-            )
+            line = f"{self._label}: {self._done} of {self._total} photographs, about {duration(left)} left"
+            print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -16,7 +16,7 @@ from wmremoval.cli.remove_options import add_options
 from wmremoval.cli.remove_shared import Hint, with_marks, wrong_shared
 from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
-from wmremoval.photofile.write import FORMATS
+from wmremoval.photofile.write import output_suffix
 
 if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
     from wmremoval.batch.jobs import Job, Places, Plan
@@ -151,8 +151,7 @@ def _beside(arguments: argparse.Namespace) -> str | None:
     photo = _path(arguments.inputs[0])
     if photo.is_dir() or photo.suffix.lower() not in ENDINGS:
         return None
-    ending = photo.suffix if arguments.format == "keep" else FORMATS[arguments.format][1]
-    return str(photo.with_name(f"{photo.stem}.restored{ending}"))
+    return str(photo.with_name(f"{photo.stem}.restored{output_suffix(photo, arguments.format)}"))
 
 
 def _path(name: str | None) -> Path | None:

@@ -7,8 +7,8 @@ from typing import Any
 from wmremoval.batch.user_mask import GROW
 from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.photofile.write import FORMATS
+from wmremoval.restore.decision import MOST_SENSITIVITY
 
-MOST_SENSITIVITY = 3.0  # log-odds; a factor of 20 on the odds that a proposal is a mark
 USAGE = """wmremoval remove PHOTOGRAPH [options]
        wmremoval remove INPUT... -o OUTPUT [options]
        wmremoval remove INPUT... --in-place --backup DIR [options]"""

@@ -16,6 +16,7 @@ from wmremoval.restore.text import Line
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS
 
 SHIPPED_DECISION = SHIPPED_WEIGHTS.with_name("decision.json")
+MOST_SENSITIVITY = 3.0  # log-odds that a user may add; a factor of 20 on the odds that a proposal is a mark. Chosen.
 
 
 class Decision:
