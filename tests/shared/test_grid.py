@@ -51,8 +51,26 @@ def test_the_solution_is_the_least_of_the_cost_and_known_pixels_stay(problem):
 
 def test_with_a_logarithm_newton_finds_the_same_as_a_general_minimiser(problem):
     cost, unknown, known = problem
-    solved = Grid(unknown).solve_with_log(cost, known, 2.5, 12)
+    solved = Grid(unknown).solve_with_log(cost, known, np.full(known.shape, 2.5), 12)
     np.testing.assert_allclose(solved[unknown], least(cost, unknown, known, 2.5), atol=1e-4)
+
+
+def test_tied_pixels_share_the_value_that_a_general_minimiser_finds_for_all_of_them(problem):
+    cost, unknown, known = problem
+    tied = np.zeros_like(unknown)
+    tied[1, 1:4] = tied[2, 3] = True
+    single, counts = unknown & ~tied, np.where(tied, 3.0, 2.0)
+
+    def value(inner):
+        x = known.copy()
+        x[single], x[tied] = inner[1:], inner[0]
+        return cost_of(cost, x) - float((counts * np.log(x))[unknown].sum())
+
+    best = minimize(value, np.ones(1 + single.sum()), bounds=[(1e-6, None)] * int(1 + single.sum()), tol=1e-10).x
+    solved = Grid(unknown, tied).solve_with_log(cost, known, counts, 15)
+    np.testing.assert_allclose(solved[tied], best[0], atol=1e-4)
+    np.testing.assert_allclose(solved[single], best[1:], atol=1e-4)
+    np.testing.assert_array_equal(solved[~unknown], known[~unknown])
 
 
 def test_three_channels_are_solved_each_by_itself(problem):

@@ -128,9 +128,12 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
     common = (share >= max(SHARED_SHARE * len(group.members), 1.5)).astype(np.uint8)
     if not common.any():
         return None
-    common = _completed(common, group)
-    block = _around(common)
-    support = _shrunk(cv2.dilate(common[block], np.ones((2 * REACH + 1,) * 2, np.uint8)), _factor(block)) > 0
+    whole = _completed(common, group)
+    block = _around(whole)
+    sure, support = (
+        _shrunk(mask, _factor(block)) > 0
+        for mask in (common[block], cv2.dilate(whole[block], np.ones((2 * REACH + 1,) * 2, np.uint8)))
+    )
     most = max(LEAST_PHOTOGRAPHS, int(MOST_BYTES / (9 * support.size)))
     members, alpha = group.members[:most], START_ALPHA * support
     one_size = all(member.size == group.size for member in members)
@@ -149,7 +152,7 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
             members, shifts = (list(column) for column in zip(*there[:most], strict=True))
         else:
             shifts = [_rough_shift(one, mark) for one in members]
-        alpha, support = mark.alpha, _tight(mark.alpha)
+        alpha, support = mark.alpha, sure | _tight(mark.alpha)  # a poor first estimate may lack a part
     return _cut(mark)
 
 
