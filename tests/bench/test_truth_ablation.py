@@ -78,7 +78,7 @@ def test_as_it_restores_is_what_the_remover_does():
 
 def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):
     suite = open_suite(blueless, config=SuiteConfig(part="val", side=96, per_cell=2))
-    gains, missed = truth_ablation.score_truth_ablation(network_of(Planted()), suite)
+    gains, missed, shares = truth_ablation.score_truth_ablation(network_of(Planted()), suite)
     for alpha in ("0.3", "0.5", "0.7", "1.0"):
         assert missed[alpha] + len(gains["as it restores"][alpha]) == 4  # text and shape, two photographs each
     for groups in gains.values():
@@ -94,6 +94,21 @@ def test_gains_by_alpha_are_those_of_a_hand_computation(blueless):
 
     by_hand = 10 * np.log10(squared(sample.watermarked) / squared(image))
     assert gains["told alpha"]["0.3"][0] == pytest.approx(by_hand, abs=1e-4)
+    assert len(shares["all"]) == len(gains["as it restores"]["all"])
+    np.testing.assert_allclose(np.sum(shares["all"], axis=1), 1.0, atol=1e-6)  # every pixel of a mark is in one place
+
+
+def test_the_places_of_a_mark_are_told_apart_by_the_network_and_by_the_distance_to_the_edge():
+    alpha, predicted = np.zeros((9, 12)), np.zeros((9, 12))
+    alpha[1:8, 1:11] = 0.5
+    alpha[1:8, 10] = 0.2  # a soft edge
+    predicted[1:8, 1:7], predicted[1:8, 7:9] = 0.9, 0.5
+    places = truth_ablation.places_of(predicted, alpha, alpha > 0)
+    missed, doubtful, edge, inside = (np.zeros((9, 12), bool) for _ in range(4))
+    missed[1:8, 9:11], doubtful[1:8, 7:9], edge[1:8, 1:7] = True, True, True
+    inside[2:7, 2:7] = True
+    for found, place in zip(places, (missed, doubtful, edge & ~inside, inside), strict=True):
+        np.testing.assert_array_equal(found, place)
 
 
 def test_weights_without_a_mark_head_are_refused():

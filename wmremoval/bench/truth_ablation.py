@@ -4,6 +4,7 @@ from collections import defaultdict
 from datetime import datetime
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from tqdm.auto import tqdm
@@ -15,7 +16,7 @@ from wmremoval.images import to_tensor, to_uint8
 from wmremoval.metrics import PSNR_CAP, psnr
 from wmremoval.report.tables import format_table
 from wmremoval.restore.inpaint import surroundings
-from wmremoval.restore.prediction import average, disagreement
+from wmremoval.restore.prediction import GATE_FROM, GATE_FULL, average, disagreement
 from wmremoval.restore.remover import load_remover
 from wmremoval.restore.solve import take_off
 from wmremoval.restore.tiles import TiledNetwork
@@ -29,7 +30,9 @@ WAYS = {  # by name: the estimates that the true values replace
     "told alpha and colour": ("alpha", "colour"),
     "told mask, alpha and colour": ("mask", "alpha", "colour"),
 }
+PLACES = "missed", "doubtful", "edge", "inside"  # of a mark's pixels; see `places_of`
 LEAST_IOU = 0.4  # IoU of the network's mask; below it the mark counts as missed and is left out. Not measured.
+WHOLE_COVER = 0.95  # share of the largest alpha from which a pixel is covered whole; chosen
 PER_CELL = 8  # photographs per cell; not measured
 
 
@@ -49,19 +52,23 @@ def run_truth_ablation(photos: str | Path, logos: str | Path | None, options: Sc
     suite = open_suite(
         photos, logos, SuiteConfig(part=part, per_cell=PER_CELL if options.limit is None else options.limit)
     )
-    gains, missed = score_truth_ablation(net, suite)
+    gains, missed, shares = score_truth_ablation(net, suite)
     results = {
         "date": datetime.now().isoformat(timespec="seconds"),
         "what": "gain inside the mark over the input, dB: the remover on whole views of the suite's plain cells, with some "
         "estimates replaced by true values. The true mask replaces the predicted one before the fit of a constant mark; true "
         "alpha and colour replace the result of that fit, and the search for the fewest edges is skipped. Only marks whose "
-        f"predicted mask has an IoU of at least {LEAST_IOU} count.",
+        f"predicted mask has an IoU of at least {LEAST_IOU} count. Shares of the squared error that is left inside the mark: "
+        "where the network misses the mark, where it is in doubt, at the mark's edge and inside of it.",
         "settings": {"part": part, "per_cell": suite.config.per_cell},
         "marks": len(gains["as it restores"]["all"]),
         "left out, by alpha": missed,
         "environment": environment(),
         "gain inside, dB": {
             way: {label: float(np.mean(values)) for label, values in groups.items()} for way, groups in gains.items()
+        },
+        "share of the error left": {
+            label: dict(zip(PLACES, np.mean(values, axis=0).tolist(), strict=True)) for label, values in shares.items()
         },
     }
     if options.folder is not None:
@@ -75,16 +82,27 @@ def truth_table(results: dict) -> str:
         {"": way} | {label: f"{groups[label]:+.1f}" for label in ("all", *map(str, ALPHAS)) if label in groups}
         for way, groups in results["gain inside, dB"].items()
     ]
-    return f"Gain inside {results['marks']} marks, dB, by alpha:\n{format_table(rows)}"
+    left = [
+        {"": label} | {place: f"{share:.0%}" for place, share in places.items()}
+        for label, places in results["share of the error left"].items()
+    ]
+    return (
+        f"Gain inside {results['marks']} marks, dB, by alpha:\n{format_table(rows)}\n"
+        f"Share of the error left, by alpha and place:\n{format_table(left)}"
+    )
 
 
-def score_truth_ablation(net: TiledNetwork, suite: Suite) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
-    """Gains inside each mark (dB) by way, then by alpha or "all"; and the number of missed marks by alpha."""
+def score_truth_ablation(
+    net: TiledNetwork, suite: Suite
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, int], dict[str, list[np.ndarray]]]:
+    """Scores of each mark, by alpha or "all": the gains inside it (dB) by way; the number missed; the shares of `PLACES`."""
     gains: dict[str, dict[str, list[float]]] = {way: defaultdict(list) for way in WAYS}
+    shares: dict[str, list[np.ndarray]] = defaultdict(list)
     missed = {str(alpha): 0 for alpha in ALPHAS}
     for kind, index in tqdm(suite.views(), desc="Truth ablation", unit="photo", leave=False):
         for sample in (sample for sample in suite.samples(kind, index) if sample.cell.plain):
-            answers = tell(net, sample, suite.draw(sample.cell, index, sample.clean))
+            mark = suite.draw(sample.cell, index, sample.clean)
+            answers = tell(net, sample, mark)
             if answers is None:
                 missed[str(sample.cell.alpha)] += 1
                 continue
@@ -96,7 +114,26 @@ def score_truth_ablation(net: TiledNetwork, suite: Suite) -> tuple[dict[str, dic
             for way, value in zip(answers, after, strict=True):
                 for label in ("all", str(sample.cell.alpha)):
                     gains[way][label].append(value - before)
-    return gains, missed
+            error = np.square(answers["as it restores"].astype(np.float64) - sample.clean).sum(axis=-1)
+            places = places_of(net.predict(sample.watermarked).mask, mark.alpha, sample.mask > 0)
+            left = np.array([error[place].sum() for place in places]) / max(1.0, error[sample.mask > 0].sum())
+            for label in ("all", str(sample.cell.alpha)):
+                shares[label].append(left)
+    return gains, missed, shares
+
+
+def places_of(predicted: np.ndarray, alpha: np.ndarray, marked: np.ndarray) -> list[np.ndarray]:
+    """The pixels (h, w) of a mark by place, in the order of `PLACES`; each pixel is in one.
+
+    Args:
+        predicted: mask (h, w) of the network.
+        alpha: the true one (h, w).
+        marked: (h, w) boolean, the pixels that the mark changed.
+    """
+    covered = (alpha > WHOLE_COVER * alpha.max()).astype(np.uint8)
+    inside = cv2.erode(covered, np.ones((3, 3), np.uint8), borderValue=1) > 0
+    sure, some = predicted >= GATE_FULL, predicted >= GATE_FROM
+    return [marked & ~some, marked & some & ~sure, marked & sure & ~inside, marked & sure & inside]
 
 
 def tell(net: TiledNetwork, sample: Sample, mark: Mark) -> dict[str, np.ndarray] | None:
