@@ -1,5 +1,7 @@
 """What a newcomer types first: the bare command, a photograph without an output, and `info`."""
 
+import io
+
 import numpy as np
 import pytest
 from command import run
@@ -57,15 +59,39 @@ def test_info_names_versions_weights_and_fonts(capsys):
 
 
 def test_without_a_terminal_a_line_every_half_minute_tells_the_time_left(capsys):
-    """By hand: 10 s a photograph, 8 photographs; the third ends after 30 s, the sixth after 60 s."""
+    """By hand: 10 s a photograph of 2 megapixels; the third of 8 ends after 30 s, the sixth after 60 s."""
     now = iter(range(0, 1000, 10))
-    with Progress(8, "Removing", clock=lambda: next(now)) as progress:
+    with Progress([2e6] * 8, "Removing", clock=lambda: next(now)) as progress:
         for _ in range(8):
             progress.update()
     assert capsys.readouterr().err.splitlines() == [
-        "Removing: 3 of 8 photographs, about 50 s left",
-        "Removing: 6 of 8 photographs, about 20 s left",
+        "Removing: 6 of 16 megapixels, 3 of 8 photographs, about 50 s left",
+        "Removing: 12 of 16 megapixels, 6 of 8 photographs, about 20 s left",
     ]
+
+
+def test_the_time_left_goes_by_pixels_and_what_took_no_work_leaves_the_total(capsys):
+    """By hand: 30 s for 10 megapixels leave 90 s for 30; the 50 megapixels of the failed one are not waited for."""
+    now = iter((0, 15, 30, 60))
+    with Progress([10e6, 50e6, 10e6, 20e6], "Removing", clock=lambda: next(now)) as progress:
+        progress.update()
+        progress.update(worked=False)
+        progress.update()
+    assert capsys.readouterr().err.splitlines() == [
+        "Removing: 10 of 40 megapixels, 2 of 4 photographs, about 90 s left",
+        "Removing: 20 of 40 megapixels, 3 of 4 photographs, about 60 s left",
+    ]
+
+
+def test_on_a_terminal_a_bar_counts_megapixels(monkeypatch):
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress([1.5e6, 4e6, 3e6], "Removing") as progress:
+        for worked in (True, False, True):
+            progress.update(worked)
+    bars = [line for line in terminal.getvalue().split("\r") if line.startswith("Removing: ")]
+    assert "0.00/8.50M" in bars[0] and "100%" in bars[-1] and "4.50M/4.50M" in bars[-1]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from wmremoval.batch.jobs import Job
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
+from wmremoval.batch.sizes import pixels_of
 from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remove_leftovers
-from wmremoval.images import DAMAGED, ImageError
-from wmremoval.photofile.errors import quiet, shown
+from wmremoval.images import ImageError
+from wmremoval.photofile.errors import shown
 from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.read import MAX_PIXELS, read_photo
 from wmremoval.restore.pyramid import Pyramid
@@ -129,7 +129,7 @@ def _read(job: Job, options: Options, budget: Budget) -> Read:
         decided = _decided(job, options)
         if decided is not None:
             return Read(outcome=decided)
-        held = budget.take(_size_of(job.source))
+        held = budget.take(pixels_of(job.source))
         photo = read_photo(job.source, options.max_pixels)
         photo.times = job.source.stat() if options.times else None
         if job.mask_in is None:
@@ -154,18 +154,6 @@ def _decided(job: Job, options: Options) -> Outcome | None:
     elif not options.overwrite and os.path.exists(job.output):
         return Outcome(job.name, "kept", str(job.output), notes=["--overwrite replaces it"])
     return None
-
-
-def _size_of(path: Path) -> int:
-    """Pixels by the file's header, to reserve memory by; what is wrong with the file its reading will say."""
-    if not os.path.isfile(path):
-        return 1
-    try:
-        with quiet(), Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
-            return image.width * image.height * pages
-    except (*DAMAGED, Image.DecompressionBombError):
-        return 1
 
 
 def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:

@@ -1,8 +1,8 @@
-"""The progress of a folder: a bar on a terminal, elsewhere a line now and then."""
+"""The progress of many photographs by their pixels: a bar on a terminal, elsewhere a line now and then."""
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from tqdm.auto import tqdm
@@ -11,17 +11,19 @@ EVERY = 30.0  # seconds between two lines where no terminal shows a bar
 
 
 class Progress:
-    """Counts photographs that are done; used in a `with` statement.
+    """Counts the pixels of photographs that are done; used in a `with` statement.
 
     Args:
-        total: number of photographs.
+        pixels: of each photograph in turn; what is expected is enough.
         label: before the bar and the lines.
         clock: gives seconds.
     """
 
-    def __init__(self, total: int, label: str, clock: Callable[[], float] = time.monotonic):
-        self._bar = tqdm(total=total, desc=label, unit="photo", disable=None)
-        self._total, self._done, self._label, self._clock = total, 0, label, clock
+    def __init__(self, pixels: Sequence[float], label: str, clock: Callable[[], float] = time.monotonic):
+        # tqdm writes pixels as 1.50M; without a terminal it shows nothing.
+        self._bar = tqdm(total=sum(pixels), desc=label, unit="pixel", unit_scale=True, disable=None)
+        self._waiting, self._many, self._label, self._clock = iter(pixels), len(pixels), label, clock
+        self._total, self._done, self._count = sum(pixels), 0.0, 0
         self._started = self._told = clock()
 
     def __enter__(self) -> "Progress":
@@ -30,16 +32,33 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
-    def update(self) -> None:
-        """One more is done."""
-        self._bar.update()
-        self._done += 1
+    def update(self, worked: bool = True) -> None:
+        """One more photograph is done.
+
+        Args:
+            worked: False for one that took no work, such as an unreadable file: its pixels leave the total.
+        """
+        pixels = next(self._waiting)
+        self._count += 1
+        if worked:
+            self._done += pixels
+            self._bar.update(pixels)
+        else:
+            self._bar.total = self._total = self._total - pixels
+            self._bar.refresh()
+        self._tell()
+
+    def _tell(self) -> None:
         now = self._clock()
-        if self._bar.disable and now - self._told >= EVERY and self._done < self._total:
-            self._told = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            line = f"{self._label}: {self._done} of {self._total} photographs, about {duration(left)} left"
-            print(line, file=sys.stderr, flush=True)
+        if not self._bar.disable or now - self._told < EVERY or not 0 < self._done < self._total:
+            return
+        self._told = now
+        left = (now - self._started) / self._done * (self._total - self._done)
+        line = (
+            f"{self._label}: {self._done / 1e6:.0f} of {self._total / 1e6:.0f} megapixels, "
+            f"{self._count} of {self._many} photographs, about {duration(left)} left"
+        )
+        print(line, file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

@@ -110,6 +110,7 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remove
     Each is given at once, so that an interruption loses none.
     """
     from wmremoval.batch.run import Options, remove_watermarks
+    from wmremoval.batch.sizes import expected_pixels
     from wmremoval.cli.remove_report import outcome_line
 
     options = Options(
@@ -124,12 +125,12 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remove
     rank, world = rank_and_world()
     label = "Removing watermarks" if world == 1 else f"Process {rank + 1} of {world}"
     lines = sys.stderr if arguments.output == PIPE else sys.stdout  # a photograph has standard output for itself
-    with Progress(len(jobs), label) as progress:
+    with Progress(expected_pixels([job.source for job in jobs]), label) as progress:
         for outcome in remove_watermarks(jobs, remover, options):
             stream = sys.stderr if outcome.status == "failed" else lines
             with ONE_AT_A_TIME:  # while a decoder is kept quiet, nothing reaches standard error
                 tqdm.write(outcome_line(outcome, arguments.dry_run), file=stream)
-            progress.update()
+            progress.update(worked=outcome.status in ("restored", "unmarked"))
             yield outcome
 
 

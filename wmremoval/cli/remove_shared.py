@@ -2,17 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
+
+from wmremoval.cli.progress import Progress
 
 if TYPE_CHECKING:
     from wmremoval.batch.jobs import Job
     from wmremoval.batch.run import Outcome
     from wmremoval.restore.remover import Remover
+    from wmremoval.shared.learn import Evidence
     from wmremoval.shared.mark import SharedMark
 
 PIPE = "-"
@@ -92,17 +94,10 @@ def with_marks(arguments: argparse.Namespace, remover: "Remover", jobs: "Sequenc
 def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "list[SharedMark]":
     from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_marks
     from wmremoval.shared.mark import save_mark
-    from wmremoval.shared.remover import evidence_of, some_of
+    from wmremoval.shared.remover import some_of
 
     chosen = some_of(sources)
-    seen = tqdm(
-        evidence_of(remover, chosen, arguments.max_pixels),
-        total=len(chosen),
-        desc="Looking for a shared mark",
-        unit="photo",
-        disable=None,
-    )
-    marks = learn_marks(list(seen))
+    marks = learn_marks(list(_evidence(remover, chosen, arguments.max_pixels)))
     for mark in marks:
         height, width = mark.alpha.shape
         about = f"{width} x {height} pixels, alpha up to {mark.alpha.max():.2f}"
@@ -115,3 +110,15 @@ def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequen
     elif arguments.save_watermark:
         save_mark(marks[0], Path(arguments.save_watermark).expanduser())
     return marks
+
+
+def _evidence(remover: "Remover", paths: Sequence[Path], max_pixels: int) -> "Iterator[Evidence]":
+    """The finds of the ordinary remover on each photograph, with their progress."""
+    from wmremoval.batch.sizes import expected_pixels
+    from wmremoval.shared.remover import evidence_of
+
+    with Progress(expected_pixels(paths), "Looking for a shared mark") as progress:
+        for path in paths:
+            found = list(evidence_of(remover, [path], max_pixels))  # none of a file that cannot be read
+            progress.update(worked=bool(found))
+            yield from found
