@@ -9,6 +9,7 @@ import os
 import platform
 import secrets
 import socket
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -57,7 +58,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        _discard(temporary)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -65,7 +66,16 @@ def remove_leftovers(folder: Path) -> None:
     for part in folder.glob(f".{_machine()}-*.part"):
         pid = part.name.split("-")[1]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            part.unlink(missing_ok=True)
+            _discard(part)
+
+
+def _discard(path: Path) -> None:
+    """Delete a file of ours; Windows deletes no read-only one."""
+    try:
+        path.unlink(missing_ok=True)
+    except PermissionError:
+        path.chmod(stat.S_IREAD | stat.S_IWRITE)
+        path.unlink()
 
 
 def _machine() -> str:

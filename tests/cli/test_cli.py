@@ -73,7 +73,7 @@ def test_train_leaves_reports_pictures_and_a_model_that_loads(run):
     assert not (run / "training_state.pt").exists()
 
 
-CLOCKED = ["--minutes", "0.02", "--validate-minutes", "1", "--validation-photos", "1", "--ema-half-life", "2"]
+CLOCKED = ["--minutes", "5", "--validate-minutes", "1", "--validation-photos", "1", "--ema-half-life", "2"]
 
 
 def test_a_run_by_the_clock_ends_when_asked_to_and_cools_down_when_resumed(folder, tmp_path, monkeypatch, capsys):

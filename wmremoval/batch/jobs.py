@@ -105,7 +105,7 @@ def share_of(jobs: Iterable[Job], rank: int, world: int) -> list[Job]:
 
 def _kept(path: Path) -> PurePath:
     """The path below the output folder of a listed file: its own if that is relative and leads down, else its name."""
-    below = not path.is_absolute() and ".." not in path.parts
+    below = not path.anchor and ".." not in path.parts  # of Windows, `C:a.jpg` and `\\a.jpg` have one
     return PurePath(path) if below else PurePath(path.name)
 
 

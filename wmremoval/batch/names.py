@@ -52,7 +52,7 @@ class Globs:
 
 def _matches(path: PurePath, patterns: Sequence[str]) -> bool:
     name, whole = composed(path.name), composed(path.as_posix())
-    patterns = [composed(pattern).rstrip("/") for pattern in patterns]
+    patterns = [composed(pattern).replace(os.sep, "/").rstrip("/") for pattern in patterns]
     return any(fnmatchcase(whole if "/" in pattern else name, pattern) for pattern in patterns)
 
 

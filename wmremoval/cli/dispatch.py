@@ -1,6 +1,7 @@
 """Run one command of a parser: log lines on standard output, every expected error as one line."""
 
 import argparse
+import io
 import sys
 import warnings
 from collections.abc import Sequence
@@ -20,6 +21,10 @@ def dispatch(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
         the exit status of the command; 1 after an error, with one line on standard error; 130 after an interruption.
     """
     arguments = parser.parse_args(argv)
+    if isinstance(
+        sys.stdout, io.TextIOWrapper
+    ):  # a file name that a console or pipe of Windows cannot write is no error
+        sys.stdout.reconfigure(errors="backslashreplace")
     log_to(sys.stdout)
     try:
         with warnings.catch_warnings():  # restores showwarning at the end

@@ -1,5 +1,6 @@
 """`-` as a photograph: standard input becomes a file, and a result becomes standard output."""
 
+import codecs
 import os
 import shutil
 import sys
@@ -35,7 +36,7 @@ def piped(inputs: list[str], output: str | None) -> Iterator[tuple[list[str], st
 
 
 def listed_names(name: str, null: bool) -> list[str]:
-    """The file names in a list; `-` is standard input. Empty lines are left out.
+    """The file names in a list, in UTF-8 or as PowerShell writes it; `-` is standard input. Empty lines are left out.
 
     Args:
         name: the list.
@@ -43,10 +44,15 @@ def listed_names(name: str, null: bool) -> list[str]:
 
     Raises:
         OSError: the list cannot be read.
-        ValueError: NUL bytes end the names, and `null` is False.
+        ValueError: NUL bytes end the names, and `null` is False; or the list is not UTF-8, where that matters.
     """
     data = sys.stdin.buffer.read() if name == PIPE else Path(name).expanduser().read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        data = data.decode("utf-16", "replace").encode()
     if not null and b"\0" in data:
         raise ValueError(f"the names in {name} end with NUL bytes: add --null")
-    names = data.split(b"\0") if null else data.removeprefix(b"\xef\xbb\xbf").splitlines()
-    return [os.fsdecode(each) for each in names if each]
+    names = data.split(b"\0") if null else data.removeprefix(codecs.BOM_UTF8).splitlines()
+    try:
+        return [os.fsdecode(each) for each in names if each]
+    except UnicodeDecodeError:  # on Windows; other systems have names of any bytes
+        raise ValueError(f"the list {name} is not UTF-8: save it as UTF-8") from None

@@ -1,11 +1,13 @@
-"""Several processes of one run, as `torchrun` starts them, and the end of a run by a signal."""
+"""Several processes of one run, as `torchrun` starts them, and the end of a run by a signal of any system."""
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
+
+ENDING = ("SIGTERM", "SIGHUP", "SIGBREAK")  # kill, a closed terminal, and Ctrl+Break of Windows; no system has all
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -14,17 +16,29 @@ def rank_and_world() -> tuple[int, int]:
 
 
 @contextmanager
+def requests_to_end(handle: Callable[..., Any]) -> Iterator[None]:
+    """Call `handle` on every request to end the process; a signal that is ignored, as by `nohup`, stays ignored."""
+    known = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+    previous = {number: signal.getsignal(number) for number in known}
+    heard = [number for number in known if previous[number] is not signal.SIG_IGN]
+    try:
+        for number in heard:
+            signal.signal(number, handle)
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, previous[number])
+
+
+@contextmanager
 def terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM end the run like Ctrl-C: the current file is either finished or not written at all."""
+    """Let a request to end stop the run like Ctrl-C: the current file is either finished or not written at all."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
-    try:
+    with requests_to_end(interrupt):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
 
 
 @contextmanager

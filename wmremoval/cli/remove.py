@@ -3,6 +3,7 @@
 import argparse
 import sys
 import time
+from glob import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
     from wmremoval.restore.remover import load_remover
 
     rank, world = rank_and_world()
+    arguments.inputs = [name for given in arguments.inputs for name in _expanded(given)]
     arguments.output = arguments.output or _beside(arguments)
     wrong = _wrong_usage(arguments) or _wrong_pipe(arguments, world)
     if wrong:
@@ -143,6 +145,13 @@ def _print_summary(arguments: argparse.Namespace, counts: "Counts", seconds: flo
         print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
     elif not counts.photographs:
         print("no photographs found", file=sys.stderr)
+
+
+def _expanded(name: str) -> list[str]:
+    """The files of a pattern such as `*.jpg`, which the shells of Windows leave to the program; else the name itself."""
+    if not set(name) & set("*?") or _path(name).exists():
+        return [name]
+    return sorted(glob(str(_path(name)))) or [name]
 
 
 def _beside(arguments: argparse.Namespace) -> str | None:

@@ -1,12 +1,12 @@
 """wmremoval train: its options, and the notebook's steps in its order."""
 
 import argparse
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from wmremoval.cli.evaluate import print_scores
+from wmremoval.cli.processes import requests_to_end
 from wmremoval.files import from_root
 from wmremoval.settings import Setting, settings_of
 
@@ -141,10 +141,7 @@ def _read_arguments(arguments: argparse.Namespace, device) -> tuple:
 
 @contextmanager
 def _termination_requests() -> Iterator[list[int]]:
-    """Collect SIGTERM signals in a list instead of ending the process, so that a run can save its state first."""
+    """Collect requests to end in a list instead of ending the process, so that a run can save its state first."""
     requests: list[int] = []
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: requests.append(number))
-    try:
+    with requests_to_end(lambda number, frame: requests.append(number)):
         yield requests
-    finally:
-        signal.signal(signal.SIGTERM, previous)

@@ -1,5 +1,6 @@
 """Loaders of a run and their order of samples: from the parts of a split to batches."""
 
+import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -160,13 +161,23 @@ def make_loaders(
         if training and config.hard_places:
             samples = replace(samples, hard_places=read_places(from_root(config.hard_places), paths))
         sides, full = (stages, config.image_size if config.grow else None) if training else ((), None)
-        store = PhotoStore(shrink_to(samples, largest if training else 0), config.photo_memory if training else 0)
-        if config.workers:  # loader processes are forked later, and then share the photographs
+        store = PhotoStore(shrink_to(samples, largest if training else 0), _own_memory(config) if training else 0)
+        if config.workers and _forks():  # loader processes are forked later, and then share the photographs
             store.fill(paths)
         fonts = load_fonts(training and system_fonts, config.faces if training else "packaged")
         dataset = WatermarkDataset(paths, samples, fonts, logos[part] if logos else (), store)
         loaders[part] = make_loader(dataset, config.batch_size, config.workers, pin_memory, sides, full)
     return loaders
+
+
+def _forks() -> bool:
+    """True if loader processes share the memory of this one, as on Linux; on Windows and macOS each begins empty."""
+    return multiprocessing.get_start_method() == "fork"
+
+
+def _own_memory(config: TrainConfig) -> float:
+    """Megabytes of decoded photographs that one process keeps."""
+    return config.photo_memory if _forks() else config.photo_memory / max(1, config.workers)
 
 
 def kinds_loader(paths: Sequence[Path], config: TrainConfig, logos: Sequence[np.ndarray] = ()) -> DataLoader:

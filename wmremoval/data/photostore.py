@@ -14,7 +14,7 @@ from wmremoval.images import read_image
 class PhotoStore:
     """Decoded photographs by their path, kept in memory while there is room.
 
-    Loader processes that are forked after `fill` share the photographs. Without it each process keeps its own.
+    Loader processes that are forked after `fill` share the photographs. Without it, or spawned, each process keeps its own.
 
     Args:
         shrink_to: pixels; see `read_image`.

@@ -2,6 +2,7 @@
 
 import io
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -150,9 +151,11 @@ def _write_whole(path: Path, pieces: Iterable[bytes | memoryview], times: os.sta
         with temporary.open("xb") as file:
             if times is not None:  # before the pixels: others may not be allowed to see them
                 with suppress(OSError):  # a file system without permission bits
-                    os.chmod(temporary, times.st_mode & 0o777)
+                    os.chmod(temporary, times.st_mode & 0o777 | stat.S_IWRITE)
             for piece in pieces:
                 file.write(piece)
         if times is not None:
             with suppress(OSError):  # one that does not set times for this user
                 os.utime(temporary, ns=(times.st_atime_ns, times.st_mtime_ns))
+            with suppress(OSError):  # after the times: Windows sets none of a read-only file
+                os.chmod(temporary, times.st_mode & 0o777)
