@@ -185,6 +185,18 @@ def test_a_vivid_mark_is_weaker_and_more_vivid_than_a_network_that_hedges_says(t
     np.testing.assert_allclose(unblend(watermarked, strength, vivid), background, atol=1e-5)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_colour_that_hardly_differs_from_its_background_has_endless_room_without_a_warning():
+    """An offset of 1e-42 in float32: what it divides overflows, and the other channels decide."""
+    background = np.float32([[[0.0, 0.5, 0.5]]])
+    colours = [np.float32([[[tiny, 0.9, 0.4]]]) for tiny in (0.0, 1e-42)]
+    (none, expected), (strength, vivid) = (
+        fit_mark._vivid(background, np.full((1, 1), 0.5, np.float32), colour) for colour in colours
+    )
+    np.testing.assert_array_equal(strength, none)
+    np.testing.assert_allclose(vivid, expected, atol=1e-40)
+
+
 def test_a_vivid_colour_stays_within_what_can_be_shown():
     background = np.float32([[[0.5, 0.5, 0.5], [0.0, 0.9, 0.2]]])
     colour = np.float32([[[0.97, 0.1, 0.1], [1.0, 0.0, 0.0]]])

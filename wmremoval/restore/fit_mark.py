@@ -135,7 +135,7 @@ def _vivid(background: np.ndarray, strength: np.ndarray, colour: np.ndarray) -> 
     predicted colour. It is moved there as far as the result stays in [0, 1].
     """
     offset = colour - background
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # the room of a tiny offset has no end
         room = np.where(offset > 0.0, (1.0 - background) / offset, np.where(offset < 0.0, background / -offset, np.inf))
     hedged = HEDGED_SHARE * ramp(colour.max(axis=-1) - colour.min(axis=-1), *VIVID_RANGE)
     factor = np.minimum(room.min(axis=-1).clip(1.0), 1.0 / (1.0 - hedged))
