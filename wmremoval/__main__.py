@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from wmremoval.cli.app import add_app
-from wmremoval.cli.dispatch import dispatch
+from wmremoval.cli.dispatch import Parser, dispatch
 from wmremoval.cli.download import add_download
 from wmremoval.cli.evaluate import add_evaluate
 from wmremoval.cli.info import add_info
@@ -22,10 +22,20 @@ OVERVIEW = """Remove visible watermarks from photographs, on this computer.
 remove, app, train, evaluate, download, publish, info: `wmremoval COMMAND --help` tells more.
 Notebook: notebooks/watermark_removal.ipynb. Versions, weights and fonts: `wmremoval info`."""
 
+COMPLETION = """the Tab key completes commands, options and files in bash after these three lines, once (zsh: first bashcompinit):
+  pip install shtab
+  shtab --shell=bash wmremoval.__main__.build_parser > ~/.wmremoval-completion
+  echo 'source ~/.wmremoval-completion; complete -o default -F _shtab_wmremoval wmremoval' >> ~/.bashrc"""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(prog="wmremoval", description="Remove visible watermarks from photographs.")
+    parser = Parser(
+        prog="wmremoval",
+        description="Remove visible watermarks from photographs.",
+        epilog=COMPLETION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     parser.set_defaults(run=run_overview)
     for add in (add_remove, add_app, add_train, add_evaluate, add_download, add_publish, add_info):

@@ -1,6 +1,8 @@
 """What a newcomer types first: the bare command, a photograph without an output, and `info`."""
 
 import io
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ from PIL import Image
 from planted import marked, planted, psnr_inside
 
 import wmremoval
-from wmremoval.__main__ import main
+from wmremoval.__main__ import build_parser, main
 from wmremoval.cli.progress import Progress, duration
 from wmremoval.restore import remover as room
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS
@@ -92,6 +94,29 @@ def test_on_a_terminal_a_bar_counts_megapixels(monkeypatch):
             progress.update(worked)
     bars = [line for line in terminal.getvalue().split("\r") if line.startswith("Removing: ")]
     assert "0.00/8.50M" in bars[0] and "100%" in bars[-1] and "4.50M/4.50M" in bars[-1]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [("rem", "remove"), ("remove --rec", "--recursive"), ("remove a.png --format p", "png"), ("remove a.p", "a.png")],
+)
+def test_the_tab_key_completes_as_the_help_describes(tmp_path, capsys, typed, completed):
+    shtab = pytest.importorskip("shtab", reason="shtab is not installed: pip install shtab")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "echo" in line)
+    last = line.split("; ")[1].split("' >>")[0]  # what the help puts into ~/.bashrc after the source of the script
+    (tmp_path / "completion").write_text(shtab.complete(build_parser(), "bash"), encoding="utf-8")
+    (tmp_path / "a.png").touch()
+    words = ["wmremoval", *typed.split()]
+    ask = f"""source ./completion; {last}; COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}
+    _shtab_wmremoval wmremoval {words[-1]} {words[-2]}; spec=$(complete -p wmremoval)
+    if [[ ${{#COMPREPLY[@]}} == 0 && $spec == *"-o default"* ]]; then compgen -f {words[-1]}; fi  # as bash itself does then
+    printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(["bash", "--norc", "-c", ask], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [completed], done.stderr
 
 
 @pytest.mark.parametrize(
