@@ -138,9 +138,9 @@ class TrainConfig:
         if self.ema and self.ema_half_life:
             raise ValueError("give ema or ema_half_life, not both")
         if self.decompose and not self.composite:
-            raise ValueError("decompose needs composite=True")
+            raise ValueError("decompose needs composite: switch composite on, or decompose off")
         if self.grow and (self.hours is None or self.size_spread):
-            raise ValueError("grow needs hours, and takes the place of size_spread")
+            raise ValueError("grow needs hours, and takes the place of size_spread: set the one, leave out the other")
 
     @property
     def ema_decay(self) -> float:
@@ -168,7 +168,9 @@ class TrainConfig:
             values["start"] = "scratch"
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
-            raise ValueError(f"unknown settings: {', '.join(sorted(unknown))}")
+            raise ValueError(
+                f"unknown settings: {', '.join(sorted(unknown))}; leave them out, or use the version that wrote them"
+            )
         return cls(**values)
 
 

@@ -19,6 +19,20 @@ from typing import Any
 import psutil
 
 DOWNLOAD_SILENCE = 20.0  # seconds without data after which a download is given up; not measured
+REMEDIES = {  # by the name of the system's error
+    "ENOENT": "check the name",
+    "EACCES": "change its permissions, or name another place",
+    "EPERM": "change its permissions, or name another place",
+    "EROFS": "name a place that can be written to",
+    "ENOSPC": "make room on the disk",
+    "EDQUOT": "make room on the disk",
+    "EFBIG": "name a place that takes larger files",
+    "EISDIR": "name a file, not a folder",
+    "ENOTDIR": "name a folder, not a file",
+    "EEXIST": "name another, or delete it",
+    "ENAMETOOLONG": "shorten it",
+    "ELOOP": "name the file itself, not a link",
+}
 
 
 def find_root() -> Path:
@@ -119,7 +133,8 @@ def read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"cannot read {path}: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) else f"not JSON: {error}"
+        raise ValueError(f"cannot read {path} ({reason}){remedy(error, 'replace the damaged file')}") from None
 
 
 def write_csv(path: str | Path, rows: Sequence[dict]) -> None:
@@ -139,6 +154,36 @@ def first_line(error: BaseException) -> str:
         ('too small', 'EOFError')
     """
     return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def remedy(error: BaseException, otherwise: str = "try again, or name another place") -> str:
+    """What to do about an error of a file, to be added to its line.
+
+    Args:
+        error: what was raised.
+        otherwise: the remedy for any other error.
+
+    Example:
+        >>> remedy(OSError(errno.ENOSPC, "No space left on device")), remedy(ValueError("odd"), "choose PNG")
+        ('; make room on the disk', '; choose PNG')
+    """
+    name = errno.errorcode.get(error.errno or 0, "") if isinstance(error, OSError) else ""
+    return f"; {REMEDIES.get(name, otherwise)}"
+
+
+def told(error: BaseException) -> str:
+    """An error in one line that says what to do; one of the system names its file.
+
+    Example:
+        >>> told(FileNotFoundError(errno.ENOENT, "No such file or directory", "list.txt"))
+        'list.txt: No such file or directory; check the name'
+    """
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "not enough memory; close other programs, or try a smaller --max-memory or --batch-size"
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror}{remedy(error)}"
+    return first_line(error)
 
 
 @contextmanager

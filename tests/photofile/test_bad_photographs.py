@@ -141,7 +141,7 @@ def test_a_file_without_permission(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     picture("RGB").save(path)
     monkeypatch.setattr(Path, "open", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
-    with pytest.raises(ImageError, match=r"^a\.jpg: no permission to read it$"):
+    with pytest.raises(ImageError, match=r"^a\.jpg: no permission to read it; change its permissions$"):
         read_photo(path)
 
 
@@ -164,7 +164,10 @@ except ImageError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout == "b.bmp: cannot be written as BMP (File too large)\n" and done.stderr == ""
+    assert (
+        done.stdout == "b.bmp: cannot be written as BMP (File too large); name a place that takes larger files\n"
+        and done.stderr == ""
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["a.bmp"]
 
 
@@ -189,7 +192,9 @@ def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path):
     path = tmp_path / "a.png"
     picture("RGB").save(path)
     photo = read_photo(path)
-    with pytest.raises(ImageError, match=r"^b\.png: cannot be written as PNG \(File exists\)$"):
+    with pytest.raises(
+        ImageError, match=r"^b\.png: cannot be written as PNG \(File exists\); name another, or delete it$"
+    ):
         write_photo(photo, *restoration(photo), path / "b.png")
 
 

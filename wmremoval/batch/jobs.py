@@ -131,13 +131,13 @@ def _wanted_format(path: Path, places: Places) -> str:
     theirs = ENDINGS[places.output.suffix.lower()]
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
-        raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree")
+        raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree; leave one out")
     ours = file_kind(path) if os.path.exists(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format
     if theirs not in by_name:
-        raise UsageError(f"a photograph can be converted to {', '.join(FORMATS)}, not to {theirs}")
+        raise UsageError(f"{shown(places.output)}: no photograph is converted to {theirs}; choose {', '.join(FORMATS)}")
     return by_name[theirs]
 
 
@@ -181,7 +181,7 @@ class _Planner:
         if self.masks is None or mask_in is not None:
             return None
         wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
-        return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}"
+        return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}; put one there, or leave it out"
 
 
 def _checked(job: Job) -> Job:
@@ -191,7 +191,7 @@ def _checked(job: Job) -> Job:
         return job
     reason = f"{kind} is not read; {advice(kind)}"
     if kind in NO_PICTURE or kind.startswith("."):
-        reason = f"not a photograph by its content or ending; known are {' '.join(ENDINGS)}"
+        reason = f"not a photograph by its content or ending; give one of {' '.join(ENDINGS)}"
     return replace(job, problem=f"{shown(job.source)}: {reason}")
 
 
@@ -208,7 +208,9 @@ def _each_file_once(jobs: list[Job]) -> list[Job]:
     result = []
     for job in jobs:
         other = seen.setdefault(identity(job.source), job) if os.path.exists(job.source) else job
-        problem = f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place"
+        problem = (
+            f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place; name it once"
+        )
         result.append(job if other is job else replace(job, problem=job.problem or problem))
     return result
 

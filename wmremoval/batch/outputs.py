@@ -93,7 +93,9 @@ def back_up(job: Job) -> list[str]:
             with job.backup.open("rb") as file:
                 os.fsync(file.fileno())
         if not is_same_file(job.source, job.backup):
-            raise ImageError(f"{shown(job.source)}: its backup differs from it; the photograph was left as it is")
+            raise ImageError(
+                f"{shown(job.source)}: its backup differs from it; the photograph was left as it is; name another --backup"
+            )
     if status.st_nlink > 1:
         return [f"the file has {status.st_nlink} names (hard links); the others keep the photograph as it was"]
     return []

@@ -15,7 +15,7 @@ from wmremoval.batch.jobs import Job
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
 from wmremoval.batch.sizes import pixels_of
 from wmremoval.batch.user_mask import GROW, read_user_mask
-from wmremoval.files import remove_leftovers
+from wmremoval.files import remedy, remove_leftovers
 from wmremoval.images import ImageError
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.formats import Photo
@@ -140,7 +140,7 @@ def _read(job: Job, options: Options, budget: Budget) -> Read:
     except ImageError as error:
         return Read(None, None, Outcome(job.name, "failed", error=str(error)), held)
     except OSError as error:
-        reason = f"{shown(job.source)}: cannot be read ({error.strerror or error})"
+        reason = f"{shown(job.source)}: cannot be read ({error.strerror or error}){remedy(error)}"
         return Read(None, None, Outcome(job.name, "failed", error=reason), held)
 
 
@@ -176,7 +176,8 @@ def _write(job: Job, read: Read, results: list[Result], options: Options, budget
         source = shown(job.source)
         return Outcome(job.name, "failed", error=str(error) if source in str(error) else f"{source}: {error}")
     except OSError as error:
-        return Outcome(job.name, "failed", error=f"{shown(job.output)}: cannot be written ({error.strerror or error})")
+        reason = f"{shown(job.output)}: cannot be written ({error.strerror or error}){remedy(error)}"
+        return Outcome(job.name, "failed", error=reason)
     finally:
         budget.give(read.held)
 

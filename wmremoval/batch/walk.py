@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from wmremoval.batch.names import Globs
+from wmremoval.files import remedy
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.kinds import ENDINGS, file_kind, is_read
 
@@ -42,7 +43,7 @@ def find_photographs(folder: Path, results: Sequence[Path], globs: Globs, recurs
         try:
             entries = _entries(folder / here)
         except OSError as error:
-            found.remarks.append(f"{shown(folder / here)}: cannot be listed ({error.strerror})")
+            found.remarks.append(f"{shown(folder / here)}: cannot be listed ({error.strerror}){remedy(error)}")
             continue
         for entry in entries:
             name = here / entry.name
@@ -66,7 +67,7 @@ def find_photographs(folder: Path, results: Sequence[Path], globs: Globs, recurs
                 pending.append(name)
     found.names.sort(key=lambda name: name.as_posix())
     if not found.names:
-        hint = "; --recursive looks into its sub-folders" if nested and not recursive else ""
+        hint = "; --recursive looks into its sub-folders" if nested and not recursive else "; name another"
         found.remarks.append(f"{shown(folder)}: no photographs in this folder{hint}")
     return found
 

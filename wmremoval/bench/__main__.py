@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from wmremoval.cli.dispatch import dispatch
+from wmremoval.cli.dispatch import Parser, dispatch
 from wmremoval.files import find_root, from_root, read_json, write_json
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m wmremoval.bench", description="Benchmarks, ablations, speed, and the weights of the package."
     )
     commands = parser.add_subparsers(dest="command", required=True)

@@ -5,9 +5,27 @@ import io
 import sys
 import warnings
 from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from wmremoval import log_to
-from wmremoval.files import first_line
+from wmremoval.files import told
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line that says what to do next."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the process with status 2."""
+        self.exit(2, f"error: {message}; `{self.prog} --help` tells what there is\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+        """Refuse what is unknown at once: the parser of a command knows its options best."""
+        known, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = get_close_matches(unknown[0].partition("=")[0], self._option_string_actions, 1)
+            self.error(f"{unknown[0]} is unknown{f' (do you mean {near[0]}?)' if near else ''}")
+        return known, unknown
 
 
 def dispatch(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> int:
@@ -33,8 +51,8 @@ def dispatch(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {first_line(error)}", file=sys.stderr)
+    except (ValueError, OSError, RuntimeError, MemoryError) as error:
+        print(f"error: {told(error)}", file=sys.stderr)
         return 1
     finally:
         log_to(None)

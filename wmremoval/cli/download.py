@@ -18,6 +18,8 @@ def run_download(arguments: argparse.Namespace) -> int:
     """Fetch a public set of photographs; returns the exit status."""
     from wmremoval.data.photos import download_photos
 
+    if arguments.limit < 1:
+        raise ValueError(f"--limit must be at least 1, got {arguments.limit}")
     folder = from_root(arguments.photos)
     count = download_photos(arguments.dataset, arguments.limit, folder, find_root() / "data" / "downloads")
     print(f"{folder} holds {count} photographs from {arguments.dataset}")

@@ -15,6 +15,7 @@ from wmremoval.cli.processes import gathered, process_group, rank_and_world, ter
 from wmremoval.cli.progress import Progress
 from wmremoval.cli.remove_options import add_options
 from wmremoval.cli.remove_shared import Hint, with_marks, wrong_shared
+from wmremoval.files import remedy, told
 from wmremoval.photofile.errors import ONE_AT_A_TIME
 from wmremoval.photofile.kinds import ENDINGS
 from wmremoval.photofile.write import output_suffix
@@ -59,7 +60,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
             head = report_head(remover, arguments.weights, world, arguments.dry_run)
             report = Report(_path(arguments.report), head, rank)
         except (ValueError, OSError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {told(error)}", file=sys.stderr)
             return 2
         return _run(arguments, plan, remover, report)
 
@@ -90,6 +91,8 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
         seconds = time.perf_counter() - started
         if rank == 0 or interrupted:
             _print_summary(arguments, counts, seconds, interrupted)
+            if not (interrupted or counts.photographs or plan.remarks):  # those say why
+                print("no photographs found; name photographs, or a folder that holds some", file=sys.stderr)
             if (line := hint.line()) is not None:
                 print(line, file=sys.stderr)
         whole = True
@@ -97,7 +100,8 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
             tail = {"seconds": round(seconds, 2), "interrupted": interrupted}
             report.finish(counts, rows, 1 if interrupted else world, tail)
         except OSError as error:
-            print(f"error: {arguments.report}: cannot be written ({error.strerror})", file=sys.stderr)
+            reason = f"cannot be written ({error.strerror}){remedy(error)}"
+            print(f"error: {arguments.report}: {reason}", file=sys.stderr)
             whole = False
         if not interrupted:
             wait_for_all(world)  # torchrun stops the others as soon as one process ends with an error
@@ -143,8 +147,6 @@ def _print_summary(arguments: argparse.Namespace, counts: "Counts", seconds: flo
         print(line, file=lines)
     if interrupted:
         print("interrupted; the same command continues with the missing photographs", file=sys.stderr)
-    elif not counts.photographs:
-        print("no photographs found", file=sys.stderr)
 
 
 def _expanded(name: str) -> list[str]:
@@ -207,7 +209,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
     if not arguments.inputs and not arguments.files_from:
         return "name photographs or folders, or a list of them with --files-from"
     if arguments.null and not arguments.files_from:
-        return "--null is for the names of --files-from"
+        return "--null is for the names of --files-from; name their list, or leave --null out"
     if arguments.in_place != (arguments.output is None):
         return "give one of -o OUTPUT and --in-place; without both one photograph goes to a file beside it"
     if arguments.in_place and not arguments.backup:
@@ -219,7 +221,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
     if arguments.max_pixels < 1:
         return f"--max-pixels must be at least 1, got {arguments.max_pixels}"
     if arguments.mask and not _path(arguments.mask).exists():
-        return f"--mask {arguments.mask}: no such file or folder"
+        return f"--mask {arguments.mask}: no such file or folder; check the name"
     for option in ("masks", "compare", "backup"):
         name = getattr(arguments, option)
         if name and _path(name).exists() and not _path(name).is_dir():
@@ -251,7 +253,7 @@ def _wrong_pipe(arguments: argparse.Namespace, world: int) -> str | None:
     if PIPE not in (*inputs, output):
         return None
     if len(inputs) != 1 or arguments.files_from or arguments.in_place or _path(inputs[0]).is_dir():
-        return "- is for one photograph to one output"
+        return "- is for one photograph to one output; for more name files and a folder"
     if output != PIPE and _path(output).suffix.lower() not in ENDINGS:
         return f"a photograph from standard input has no name; name a file instead of {output}"
     return None

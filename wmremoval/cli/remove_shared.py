@@ -66,7 +66,7 @@ def wrong_shared(arguments: argparse.Namespace) -> str | None:
     if saved is None:
         return None
     if not arguments.same_mark:
-        return "--save-watermark is for the mark that --same-mark measures"
+        return "--save-watermark is for the mark that --same-mark measures; add --same-mark, or leave it out"
     if saved.suffix.lower() != ".png":
         return f"--save-watermark {arguments.save_watermark}: a mark is written as PNG; name a file that ends in .png"
     if saved.is_dir() or (saved.exists() and not arguments.overwrite):

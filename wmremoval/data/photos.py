@@ -112,7 +112,7 @@ def split_photos(paths: Sequence[Path], seed: int = 0) -> dict[str, list[Path]]:
         [699, 200, 100]
     """
     if len(paths) < MIN_PHOTOS:
-        raise ValueError(f"{len(paths)} photographs cannot be split, at least {MIN_PHOTOS} are needed")
+        raise ValueError(f"{len(paths)} photographs cannot be split, at least {MIN_PHOTOS} are needed; add some")
     ordered = sorted(paths, key=lambda path: (path.name, str(path)))
     shuffled = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered))]
     train, val = round(SPLIT_SHARES["train"] * len(paths)), round(SPLIT_SHARES["val"] * len(paths))

@@ -36,7 +36,7 @@ def read_places(file: str | Path, paths: Sequence[Path]) -> tuple[Place, ...]:
         except (KeyError, TypeError, ValueError):
             raise ValueError(f'{file} is no list of {{"file": name, "box": [left, top, right, bottom]}}') from None
         if name not in known:
-            raise ValueError(f"{file} names {name}, which is not among the photographs of training")
+            raise ValueError(f"{file} names {name}, which is not among the photographs of training; take it out")
         if len(box) != 4 or not (0 <= box[0] < box[2] <= 1 and 0 <= box[1] < box[3] <= 1):
             raise ValueError(f"{file} has a box {list(box)} for {name}; it must be shares: left, top, right, bottom")
         places.append(Place(known[name], box))

@@ -13,6 +13,7 @@ from PIL import Image
 from wmremoval.images import DAMAGED, ImageError
 from wmremoval.photofile.pixels import NotSupported
 
+DAMAGED_REMEDY = "fetch it again, or open it in an editor and save it anew"
 ONE_AT_A_TIME = threading.RLock()  # held while the process's stderr is redirected
 
 
@@ -82,12 +83,14 @@ def explained(path: str | Path) -> Iterator[Path]:
     except NotSupported as error:
         raise ImageError(f"{shown(path)}: {error}") from None
     except Image.DecompressionBombError:
-        raise ImageError(f"{shown(path)}: too large, over the megapixels the decoder allows") from None
+        raise ImageError(f"{shown(path)}: too large, over the megapixels the decoder allows; make it smaller") from None
     except FileNotFoundError:
-        raise ImageError(f"{shown(path)}: there is no such file") from None
+        raise ImageError(f"{shown(path)}: there is no such file; check the name") from None
     except PermissionError:
-        raise ImageError(f"{shown(path)}: no permission to read it") from None
+        raise ImageError(f"{shown(path)}: no permission to read it; change its permissions") from None
     except MemoryError:
-        raise ImageError(f"{shown(path)}: not enough memory to decode it") from None
+        raise ImageError(
+            f"{shown(path)}: not enough memory to decode it; close other programs, or make it smaller"
+        ) from None
     except DAMAGED as error:
-        raise ImageError(f"{shown(path)}: not a readable image ({one_line(error, path)})") from None
+        raise ImageError(f"{shown(path)}: not a readable image ({one_line(error, path)}); {DAMAGED_REMEDY}") from None

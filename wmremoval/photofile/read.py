@@ -48,11 +48,11 @@ def read_photo(path: str | Path, max_pixels: int = MAX_PIXELS) -> Photo:
 def _check_regular(path: Path) -> None:
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
-        raise ImageError(f"{shown(path)}: a folder, not an image")
+        raise ImageError(f"{shown(path)}: a folder, not an image; name a file")
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(f"{shown(path)}: not a regular file")
+        raise ImageError(f"{shown(path)}: not a regular file; copy it to one")
     if status.st_size == 0:
-        raise ImageError(f"{shown(path)}: the file is empty")
+        raise ImageError(f"{shown(path)}: the file is empty; fetch it again")
 
 
 def _read(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
@@ -177,6 +177,7 @@ def to_pil(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> Image.Image:
 
 def _check_size(width: int, height: int, path: Path, max_pixels: int) -> None:
     if width < 1 or height < 1:
-        raise ImageError(f"{shown(path)}: {width} x {height} is no picture")
+        raise ImageError(f"{shown(path)}: {width} x {height} is no picture; fetch it again")
     if width * height > max_pixels:
-        raise ImageError(f"{shown(path)}: {width} x {height} is over the limit of {max_pixels / 1e6:g} megapixels")
+        limit = f"over the limit of {max_pixels / 1e6:g} megapixels; make it smaller, or raise --max-pixels"
+        raise ImageError(f"{shown(path)}: {width} x {height} is {limit}")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from wmremoval.files import atomic_path
+from wmremoval.files import atomic_path, remedy
 from wmremoval.images import DAMAGED, ImageError
 from wmremoval.photofile import tiff
 from wmremoval.photofile.encode import Pieces, encode
@@ -131,9 +131,13 @@ def _explained(path: Path, name: str) -> Iterator[None]:
     except NotSupported as error:
         raise ImageError(f"{shown(path)}: {error}") from None
     except MemoryError:
-        raise ImageError(f"{shown(path)}: not enough memory to encode it") from None
+        raise ImageError(
+            f"{shown(path)}: not enough memory to encode it; close other programs, or make it smaller"
+        ) from None
     except DAMAGED as error:
-        raise ImageError(f"{shown(path)}: cannot be written as {name} ({one_line(error, path)})") from None
+        raise ImageError(
+            f"{shown(path)}: cannot be written as {name} ({one_line(error, path)}){remedy(error, 'choose another format')}"
+        ) from None
 
 
 def copy_file(source: str | Path, path: str | Path, times: os.stat_result | None = None) -> None:

@@ -14,6 +14,7 @@ from wmremoval.model import HeterogeneousUNet
 BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
 BEST_WEIGHTS = "wm_best_model.safetensors"  # file in a run's folder: bare weights
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # these come with the package
+OTHERS = "name weights that were trained here"  # what to do about wrong ones
 STATE = "training_state.pt"  # file in a run's folder, only while the run is unfinished
 
 
@@ -50,8 +51,8 @@ def _load_weights(net: nn.Module, saved: dict, path: Path) -> dict:
         net.load_state_dict(saved.pop("model"))
         saved["config"]["composite"]
     except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-        reason = first_line(error)
-        raise ValueError(f"{path} is not a checkpoint of this network ({reason})") from None
+        reason = "it has other layers" if isinstance(error, RuntimeError) else first_line(error)
+        raise ValueError(f"{path} is not a checkpoint of this network ({reason}); {OTHERS}") from None
     return saved
 
 
@@ -81,10 +82,10 @@ def load_start(net: nn.Module, start: str | Path) -> None:
         missing, unexpected = net.load_state_dict(weights, strict=False)
     except (KeyError, TypeError, AttributeError, RuntimeError, OSError, SafetensorError) as error:
         reason = first_line(error)
-        raise ValueError(f"{path} holds no weights of this network ({reason})") from None
+        raise ValueError(f"{path} holds no weights of this network ({reason}); {OTHERS}") from None
     wrong = [name for name in [*missing, *unexpected] if not name.startswith("mark.")]
     if wrong:
-        raise ValueError(f"{path} holds weights of another network (such as {wrong[0]})")
+        raise ValueError(f"{path} holds weights of another network (such as {wrong[0]}); {OTHERS}")
 
 
 def read_checkpoint(path: Path, device: torch.device | str) -> dict:
@@ -101,7 +102,7 @@ def read_checkpoint(path: Path, device: torch.device | str) -> dict:
         reason = first_line(error)
         if "weights_only" in reason:  # PyTorch's message advises to unpickle the file nevertheless
             reason = "damaged, or no PyTorch file, or one that holds more than weights and plain values"
-        raise ValueError(f"{path} is not a readable checkpoint ({reason})") from None
+        raise ValueError(f"{path} is not a readable checkpoint ({reason}); {OTHERS}") from None
 
 
 def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[HeterogeneousUNet, dict]:
@@ -135,7 +136,7 @@ def _read_safetensors(path: Path) -> dict:
             form = file.metadata() or {}
             weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  not a dict
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{path} is not a readable safetensors file ({first_line(error)})") from None
+        raise ValueError(f"{path} is not a readable safetensors file ({first_line(error)}); {OTHERS}") from None
     config: dict = {name: form[name] == "true" for name in ("composite", "decompose") if name in form}
     if form.get("image_size", "").isdigit():
         config["image_size"] = int(form["image_size"])
@@ -165,7 +166,8 @@ def load_state(training, result) -> None:
     path = result.folder / STATE
     if not path.exists():
         raise ValueError(
-            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got as far as to save one"
+            f"{result.folder} has no {STATE} to resume from: the run has finished, or never got as far as to save one; "
+            "begin a new run from its weights with --start"
         )
     state = read_checkpoint(path, training.device)
     _check_fits(training, state, path)
@@ -204,5 +206,5 @@ def _check_fits(training, state: dict, path: Path) -> None:
     if state["perceptual_weights"] != training.criterion.perceptual_source:
         raise ValueError(
             f"{path} was trained with {state['perceptual_weights']} perceptual features, this start loaded "
-            f"{training.criterion.perceptual_source}; losses would not be comparable"
+            f"{training.criterion.perceptual_source}, and losses would not be comparable; put the first back"
         )

@@ -117,7 +117,7 @@ def new_run(outputs: str | Path, name: str = "run") -> Path:
     """
     outputs = Path(outputs)
     if not name or set(name) & set("/\\"):
-        raise ValueError(f"the name of a run must be a bare word, got {name!r}")
+        raise ValueError(f"the name of a run must be a bare word without / and \\, got {name!r}")
     stem = f"{datetime.now():%Y-%m-%d_%H%M%S}_{name}"
     for attempt in range(1, 1000):
         folder = outputs / "runs" / (stem if attempt == 1 else f"{stem}-{attempt}")
@@ -158,6 +158,8 @@ def read_config(folder: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: not a run's folder, or damaged.
     """
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"{folder} is no run's folder, which holds a config.json; name one of outputs/runs/")
     about = read_json(Path(folder) / "config.json")
     return about | {"train": TrainConfig.from_dict(about["train"])}
 

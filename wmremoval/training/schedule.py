@@ -139,7 +139,9 @@ class EpochSchedule:
         Raises:
             ValueError: always.
         """
-        raise ValueError("only a run with hours can be cooled down at once; this one ends by epochs")
+        raise ValueError(
+            "only a run with hours can be cooled down at once; this one ends by epochs; leave --cooldown-now out"
+        )
 
     def state_dict(self) -> dict:
         """The state of the cycle, as plain values; the epoch follows from the result."""
@@ -218,7 +220,9 @@ class ClockSchedule:
             ValueError: the cooldown has started already.
         """
         if self.clock.share > 1.0 - COOLDOWN:
-            raise ValueError(f"the run is cooling down already, {self.clock.share:.0%} of its time is spent")
+            raise ValueError(
+                f"the run is cooling down already, {self.clock.share:.0%} of its time is spent; leave --cooldown-now out"
+            )
         self.clock.total = max(self.clock.seconds, 1.0) / (1.0 - COOLDOWN)
 
     def state_dict(self) -> dict:
