@@ -2,6 +2,10 @@
 
 import csv
 import math
+import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,16 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from wmremoval.files import atomic_path, find_root, finite, read_json, write_csv, write_json, write_text
+from wmremoval.files import (
+    atomic_path,
+    find_root,
+    finite,
+    read_json,
+    temporary_folder,
+    write_csv,
+    write_json,
+    write_text,
+)
 from wmremoval.report.style import save_figure
 
 NAN, INF = math.nan, math.inf
@@ -65,6 +78,54 @@ def test_a_figure_that_cannot_be_drawn_leaves_the_old_picture(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         save_figure(figure, path)
     assert path.read_bytes() == old and names(tmp_path) == ["picture.png"]
+
+
+# Temporary folders.
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_temporary_folder_is_deleted_at_the_end_and_after_an_error(temporary):
+    with pytest.raises(KeyboardInterrupt), temporary_folder() as folder:
+        (folder / "a").write_text("x")
+        assert folder.parent == temporary
+        raise KeyboardInterrupt
+    assert names(temporary) == []
+
+
+def test_the_folder_of_a_killed_process_is_deleted_at_the_next_start_and_no_other(temporary):
+    with temporary_folder() as running:
+        start, pid = running.name.split(str(os.getpid()))[0], dead_process()
+        kept = [f"{start}{os.getpid()}-other", f"{start}words-x", f"wmremoval-othermachine-{pid}-x", f"other-{pid}-x"]
+        for name in (f"{start}{pid}-stale", *kept):
+            (temporary / name / "uploads").mkdir(parents=True)
+        (temporary / f"{start}{pid}-file").write_text("x")
+        (temporary / "elsewhere").mkdir()
+        (temporary / f"{start}{pid}-link").symlink_to(temporary / "elsewhere")
+        with temporary_folder() as second:
+            left = {second.name, running.name, *kept, f"{start}{pid}-file", f"{start}{pid}-link", "elsewhere"}
+            assert set(names(temporary)) == left
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="no users by number")
+def test_the_folder_of_another_user_stays(temporary, monkeypatch):
+    with temporary_folder() as running:
+        other = temporary / f"{running.name.split(str(os.getpid()))[0]}{dead_process()}-other"
+    other.mkdir()
+    monkeypatch.setattr(os, "getuid", lambda: other.stat().st_uid + 1)
+    with temporary_folder():
+        assert other.exists()
 
 
 # JSON and CSV.

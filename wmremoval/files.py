@@ -8,8 +8,10 @@ import math
 import os
 import platform
 import secrets
+import shutil
 import socket
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -81,6 +83,27 @@ def remove_leftovers(folder: Path) -> None:
         pid = part.name.split("-")[1]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
             _discard(part)
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A temporary folder, deleted at the end; those of killed processes of this machine and user are deleted first."""
+    start = f"wmremoval-{_machine()}"
+    for folder in Path(tempfile.gettempdir()).glob(f"{start}-*"):
+        pid = folder.name.split("-")[2]
+        if pid.isdigit() and not psutil.pid_exists(int(pid)) and _is_own_folder(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=f"{start}-{os.getpid()}-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _is_own_folder(folder: Path) -> bool:
+    """True for a folder of this user that is no link."""
+    try:
+        status = folder.lstat()
+    except OSError:  # it is gone by now
+        return False
+    return stat.S_ISDIR(status.st_mode) and (not hasattr(os, "getuid") or status.st_uid == os.getuid())
 
 
 def _discard(path: Path) -> None:

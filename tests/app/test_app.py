@@ -37,6 +37,7 @@ from wmremoval.app.session import (
     zipped,
 )
 from wmremoval.cli import app as command
+from wmremoval.restore.remover import STAGES
 
 TESTS = Path(__file__).parents[1]
 # A process of its own with the planted remover behind the page. It names every address that it connects to.
@@ -199,6 +200,38 @@ def test_views_show_before_after_and_mask(folder, monkeypatch):
     assert np.array_equal(tinted[:10], before[:10]), "there is no mark at the top"
 
 
+def test_the_mask_is_a_file_of_its_own_name(folder):
+    [item] = restored(folder, "two words.png").items
+    assert item.job.mask_out.name == "two words.mask.png"
+    before, after = (np.asarray(Image.open(path)) for path in (item.job.source, item.job.output))
+    np.testing.assert_array_equal(np.asarray(Image.open(item.job.mask_out)) > 0, (before != after).any(axis=-1))
+
+
+def test_the_steps_of_a_photograph_are_told_in_order(folder):
+    from wmremoval.app.page import telling
+
+    remover, told = planted(), []
+    remover.tell = telling(lambda share, desc, unit: told.append((*share, desc)))
+    list(restore(new_session(uploads(folder, "two words.png"), folder), remover, 0.0))
+    assert told == [(number, len(STAGES), stage) for number, stage in enumerate(STAGES)] and len(set(STAGES)) == 5
+
+
+@needs_gradio
+def test_further_pages_are_restored_and_told_of(folder):
+    from wmremoval.app.page import show
+
+    first, second = (Image.fromarray(marked(110, 170, origin=(20, left))[0]) for left in (60, 50))
+    first.save(folder / "in/pages.tif", save_all=True, append_images=[second])
+    session = restored(folder, "pages.tif")
+    notes = show(session, 0)[3]
+    assert "- page 1 of 2 is shown; the others are restored too, and in the download" in notes.splitlines()
+    _, clean, mask = marked(110, 170, origin=(20, 50))
+    with Image.open(session.items[0].job.output) as result:
+        result.seek(1)
+        assert psnr_inside(np.asarray(result), clean, mask) > 40
+    assert "page 1" not in show(restored(folder, "two words.png"), 0)[3]
+
+
 def test_the_end_of_a_session_deletes_its_files(folder):
     session = restored(folder, "two words.png")
     assert session.items[0].job.output.exists()
@@ -241,7 +274,7 @@ def served(folder: Path, delay: float = 0.0):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (folder / "temporary").mkdir()
+    (folder / "temporary").mkdir(exist_ok=True)
     program = PROGRAM.format(paths=[str(TESTS), str(TESTS.parent)], port=port, delay=delay)
     with (folder / "printed.txt").open("w") as printed:
         process = subprocess.Popen(
@@ -349,6 +382,7 @@ def test_in_a_browser_upload_look_correct_and_download(folder):
         page.wait_for_selector("#slider img")
         assert downloaded(page, "#one", folder / "got.png") == "two words.png"
         assert (folder / "got.png").read_bytes() == expected
+        assert downloaded(page, "#mask", folder / "mask.png") == "two words.mask.png"
         assert downloaded(page, "#everything", folder / "got.zip") == "restored.zip"
         with zipfile.ZipFile(folder / "got.zip") as archive:
             assert archive.namelist() == ["two words.png", "one.jpg"] and archive.read("two words.png") == expected
@@ -373,6 +407,16 @@ def corrected(page, folder: Path) -> None:
     page.wait_for_timeout(1500)
     downloaded(page, "#one", folder / "again.png")
     assert (folder / "again.png").read_bytes() == (folder / "in/two words.png").read_bytes()
+
+
+@needs_gradio
+def test_the_files_of_a_page_that_was_killed_are_deleted_at_the_next_start(folder):
+    with served(folder) as (_, process):
+        process.kill()
+        process.wait()
+        [left] = (folder / "temporary").glob("wmremoval-*")
+    with served(folder):
+        assert not left.exists()
 
 
 @needs_gradio

@@ -5,7 +5,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,9 +27,10 @@ from wmremoval.app.session import (
     words_of,
     zipped,
 )
+from wmremoval.files import temporary_folder
 from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.restore.decision import MOST_SENSITIVITY
-from wmremoval.restore.remover import Remover
+from wmremoval.restore.remover import STAGES, Remover
 
 if TYPE_CHECKING:  # Gradio is an extra, and slow to import
     import gradio
@@ -78,14 +78,15 @@ def build_page(remover: Remover, root: Path) -> "gradio.Blocks":
                 status = gr.Markdown(READY, elem_id="status")
                 listing = gr.Radio([], label="Results: choose one to look at", visible=False, elem_id="listing")
                 with gr.Row():
-                    one = gr.DownloadButton("Download this photograph", interactive=False, elem_id="one")
+                    one = gr.DownloadButton("Download photograph", interactive=False, elem_id="one")
+                    mask = gr.DownloadButton("Download mask", interactive=False, elem_id="mask")
                     everything = gr.DownloadButton("Download all as zip", interactive=False, elem_id="everything")
         with gr.Column(visible=False) as looking:
             slider, words, notes = _results()
             editor = _editor()
             again = gr.Button("Again with this mask", elem_id="again")
 
-        shown = [looking, slider, words, notes, editor, one]
+        shown = [looking, slider, words, notes, editor, one, mask]
         results = {"outputs": [session, status, listing, everything, looking], "concurrency_id": "network"}
         results["show_progress_on"] = [status, listing]  # else the view is covered too
         for button, run, inputs in (
@@ -149,13 +150,16 @@ def run_with(remover: Remover, root: Path) -> Callable:
     """The function behind the button "Remove marks": it gives the outputs after each photograph."""
     import gradio as gr
 
-    def run(uploads: list[str] | None, sensitivity: float, before: Session | None) -> Iterator[tuple[Any, ...]]:
+    def run(
+        uploads: list[str] | None, sensitivity: float, before: Session | None, progress: gr.Progress = gr.Progress()
+    ) -> Iterator[tuple[Any, ...]]:
         if not uploads:
             raise gr.Error(READY.replace("*", ""), print_exception=False)
         end_session(before)
         session = new_session(uploads, root)
         many, off = len(session.items), gr.DownloadButton(interactive=False)
         yield session, f"0 of {many} done ...", listed(session, value=None), off, gr.Column(visible=False)
+        remover.tell = telling(progress)
         for done in restore(session, remover, sensitivity):
             yield session, f"{done} of {many} done ...", listed(session), off, gr.skip()
         yield finished(session, next((i for i, item in enumerate(session.items) if item.done), 0))
@@ -167,14 +171,29 @@ def run_again_with(remover: Remover) -> Callable:
     """The function behind the button "Again with this mask"."""
     import gradio as gr
 
-    def run_again(session: Session | None, index: int | None, drawn: dict[str, Any] | None) -> tuple[Any, ...]:
+    def run_again(
+        session: Session | None,
+        index: int | None,
+        drawn: dict[str, Any] | None,
+        progress: gr.Progress = gr.Progress(),
+    ) -> tuple[Any, ...]:
         if session is None or index is None or drawn is None:
             raise gr.Error("Choose a photograph from the results first.", print_exception=False)
         mask = with_strokes(mask_of(session.items[index]), drawn["layers"])
+        remover.tell = telling(progress)
         restore_again(session, index, mask, remover)
         return finished(session, index)
 
     return run_again
+
+
+def telling(progress: Callable) -> Callable[[str], None]:
+    """A function of a step of the remover that shows it, and how many steps of the photograph are done, by Gradio."""
+
+    def tell(stage: str) -> None:
+        progress((STAGES.index(stage), len(STAGES)), desc=stage, unit="steps")
+
+    return tell
 
 
 def listed(session: Session, **changes: Any) -> Any:
@@ -198,17 +217,20 @@ def finished(session: Session, chosen: int) -> tuple[Any, ...]:
 
 
 def show(session: Session | None, index: int | None) -> tuple[Any, ...]:
-    """The outputs for one result: visibility, before and after, words, notes, editor, download."""
+    """The outputs for one result: visibility, before and after, words, notes, editor, and the two downloads."""
     import gradio as gr
 
     item = session.items[index] if session is not None and index is not None else None
     if item is None or not item.done:
-        return gr.Column(visible=False), None, None, "", None, gr.DownloadButton(value=None, interactive=False)
+        off = gr.DownloadButton(value=None, interactive=False)
+        return gr.Column(visible=False), None, None, "", None, off, off
     before, after, tinted = views(item)
     words = words_of(item)
     notes = [f"- {note}" for note in item.outcome.notes]
     if not words and item.job.mask_in is None:  # inside a given mask no words are sought
         notes.insert(0, "- no words found")
+    if item.outcome.pages > 1:
+        notes.insert(0, f"- page 1 of {item.outcome.pages} is shown; the others are restored too, and in the download")
     return (
         gr.Column(visible=True),
         (before, after),
@@ -216,6 +238,7 @@ def show(session: Session | None, index: int | None) -> tuple[Any, ...]:
         "\n".join(notes),
         {"background": tinted, "layers": [], "composite": None},
         gr.DownloadButton(value=item.job.output, interactive=True),
+        gr.DownloadButton(value=item.job.mask_out, interactive=True),
     )
 
 
@@ -238,6 +261,8 @@ class OnlyFromHere:
 def serve(remover: Remover, port: int | None, browser: bool, started: Callable[[str], None]) -> None:
     """Serve the page on this computer alone until an interruption; all temporary files are deleted at the end.
 
+    Those of a page that was killed are deleted at the next start.
+
     Args:
         remover: restores the photographs.
         port: None: the first free one from 7860 on.
@@ -249,11 +274,11 @@ def serve(remover: Remover, port: int | None, browser: bool, started: Callable[[
     """
     if port is not None:
         _check_free(port)
-    with tempfile.TemporaryDirectory(prefix="wmremoval-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         # A photograph that is being written at an interruption may create its folder anew; at the exit all are written.
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        _keep_to_ourselves(Path(folder))
-        page = build_page(remover, Path(folder))
+        _keep_to_ourselves(folder)
+        page = build_page(remover, folder)
         try:
             _launch(page, port, browser)
             started(page.local_url)

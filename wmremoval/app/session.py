@@ -64,6 +64,7 @@ def new_session(uploads: Sequence[str | Path], root: Path) -> Session:
     for number, upload in enumerate(uploads, 1):  # a folder each, since uploads may share a name
         own = folder / str(number)
         [job] = plan_jobs([Path(upload)], Places(own / "results", masks=own / "masks")).jobs
+        job = replace(job, mask_out=job.mask_out.with_suffix(".mask.png"))  # another name than the photograph's
         session.items.append(Item(_limited(job, number)))
     return session
 

@@ -57,6 +57,7 @@ class Outcome:
     format: str = ""  # of the photograph, by its content
     size: list[int] = field(default_factory=list)  # width and height, pixels
     bytes: int = 0  # of the result
+    pages: int = 1  # of a TIFF; all are restored
 
 
 class Budget:
@@ -195,6 +196,7 @@ def _written(job: Job, photo: Photo, results: list[Result], options: Options) ->
         [asdict(text) | about for _, result, about in _pages(photo, results) for text in result.texts],
         format=photo.format,
         size=list(photo.size),
+        pages=len(results),
     )
     for folder in options.folders:
         mark_results(folder)

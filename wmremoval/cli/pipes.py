@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
+
+from wmremoval.files import temporary_folder
 
 PIPE = "-"
 RECEIVED = "standard input"  # the name of the file, which messages show
@@ -23,8 +24,8 @@ def piped(inputs: list[str], output: str | None) -> Iterator[tuple[list[str], st
     if PIPE not in (*inputs, output):
         yield inputs, output
         return
-    with TemporaryDirectory(prefix="wmremoval-") as folder:
-        source, results = Path(folder) / RECEIVED, Path(folder) / "results"
+    with temporary_folder() as folder:
+        source, results = folder / RECEIVED, folder / "results"
         if PIPE in inputs:
             with source.open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,14 @@ BOX_COVERED = 0.98  # share of a plate that a user's mask must cover; else a sea
 # Share of the step along its outline that a restored line of text may keep. Of 48 lines of marks on 48 validation pictures
 # (2026-11-27) one with more than 0.81 gained, by 1.2 dB; the five false ones over texture all keep more.
 LINE_STEP_LEFT = 0.82
+# The steps of a photograph, in order, as a user reads them.
+STAGES = (
+    "looking for marks",
+    "reading lines of text",
+    "making sure of the marks",
+    "taking the marks off",
+    "looking again",
+)
 TRAINING_SIDE = 256  # pixels; of training windows where the weights do not say
 
 
@@ -82,6 +91,7 @@ class Remover:
         self.sensitivity = 0.0  # added to the log-odds of every line of text
         self.keep_text: re.Pattern | None = None  # lines whose words match are left alone
         self.about: dict = {}
+        self.tell: Callable[[str], None] = _nobody  # called with the step that begins; see `STAGES`
 
     def __call__(self, image: Any, mask: Any = None) -> Any:
         """Remove the watermark.
@@ -137,9 +147,13 @@ class Remover:
         """The same for an (H, W, 3) uint8 array and an (H, W) uint8 mask."""
         started = time.perf_counter()
         canvas, pyramid = Canvas(photo, mask), Pyramid(photo)
+        self.tell(STAGES[0])
         ensemble = Ensemble(self.net, search(self.net, pyramid), "mirror" not in self.without)
+        self.tell(STAGES[1])
         lines = self._lines(ensemble) if mask is None else []
+        self.tell(STAGES[2])
         regions = self._marks(ensemble, lines) if mask is None else self._given(ensemble, mask)
+        self.tell(STAGES[3])
         solver = Solver(ensemble, regions, self.without)
         restored = [
             region
@@ -149,6 +163,7 @@ class Remover:
         notes = [] if "boxes" in self.without else take_boxes_off(canvas, pyramid, regions, restored)
         if any(not region.found for region in restored):
             notes.append("the network sees no mark in a part of the mask: repainted from its surroundings")
+        self.tell(STAGES[4])
         texts = self._second_look(canvas, solver, lines, restored)
         return Result(canvas.restored, canvas.changed, time.perf_counter() - started, restored, notes, texts)
 
@@ -209,6 +224,10 @@ class Remover:
         searched, factor = ensemble.searched, ensemble.searched.pyramid.search_factor
         given = shrink((mask > 0).astype(np.uint8) * 255, factor)
         return regions_of_mask(given, searched.probability, factor, searched.pyramid.factors)
+
+
+def _nobody(stage: str) -> None:
+    """Told of a step where nobody asks."""
 
 
 def take_boxes_off(canvas: Canvas, pyramid: Pyramid, regions: Regions, restored: list[Region]) -> list[str]:
