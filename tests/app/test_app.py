@@ -1,6 +1,7 @@
 """The page of `wmremoval app`: results, masks, limits, the zip, its server, and the page in a real browser."""
 
 import importlib.util
+import io
 import os
 import shutil
 import signal
@@ -395,9 +396,15 @@ def test_in_a_browser_upload_look_correct_and_download(folder):
         ended(folder, process)
 
 
+def red_share(page) -> float:
+    """The share of the editor's pixels that are red, as the mask is; the photographs here are yellow."""
+    pixels = np.asarray(Image.open(io.BytesIO(page.locator("#editor").screenshot())).convert("RGB")).astype(int)
+    return float((pixels[..., 0] - pixels[..., 1] > 60).mean())
+
+
 def corrected(page, folder: Path) -> None:
     """Take the whole mark from the mask by blue strokes; the result is then the photograph."""
-    page.wait_for_timeout(1500)  # the editor draws the photograph
+    wait_for(lambda: red_share(page) > 0.005, 30)  # the editor draws the first photograph, with its mask
     page.click("#editor button[aria-label='Color']")
     page.locator("#editor .color").nth(1).click()
     for down in (0.3, 0.4, 0.5, 0.6):

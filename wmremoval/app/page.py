@@ -81,7 +81,7 @@ def build_page(remover: Remover, root: Path) -> "gradio.Blocks":
                     one = gr.DownloadButton("Download photograph", interactive=False, elem_id="one")
                     mask = gr.DownloadButton("Download mask", interactive=False, elem_id="mask")
                     everything = gr.DownloadButton("Download all as zip", interactive=False, elem_id="everything")
-        with gr.Column(visible=False) as looking:
+        with gr.Column(visible="hidden") as looking:
             slider, words, notes = _results()
             editor = _editor()
             again = gr.Button("Again with this mask", elem_id="again")
@@ -158,7 +158,7 @@ def run_with(remover: Remover, root: Path) -> Callable:
         end_session(before)
         session = new_session(uploads, root)
         many, off = len(session.items), gr.DownloadButton(interactive=False)
-        yield session, f"0 of {many} done ...", listed(session, value=None), off, gr.Column(visible=False)
+        yield session, f"0 of {many} done ...", listed(session, value=None), off, gr.Column(visible="hidden")
         remover.tell = telling(progress)
         for done in restore(session, remover, sensitivity):
             yield session, f"{done} of {many} done ...", listed(session), off, gr.skip()
@@ -223,7 +223,7 @@ def show(session: Session | None, index: int | None) -> tuple[Any, ...]:
     item = session.items[index] if session is not None and index is not None else None
     if item is None or not item.done:
         off = gr.DownloadButton(value=None, interactive=False)
-        return gr.Column(visible=False), None, None, "", None, off, off
+        return gr.Column(visible="hidden"), None, None, "", None, off, off
     before, after, tinted = views(item)
     words = words_of(item)
     notes = [f"- {note}" for note in item.outcome.notes]
