@@ -30,6 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_decision,
         _add_places,
         _add_average,
+        _add_curve,
         _add_ship,
     ):
         add(commands)
@@ -269,6 +270,22 @@ def _run_decision(arguments: argparse.Namespace) -> int:
     more = arguments.more_photos and from_root(arguments.more_photos)
     material = Material(from_root(arguments.photos), _logos(arguments), more, arguments.marked)
     print(decision_table(run_decision(material, arguments.weights, arguments.report_dir)))
+    return 0
+
+
+def _add_curve(commands: argparse._SubParsersAction) -> None:
+    curve = commands.add_parser("curve", help="draw the learning curve of trainings by the clock")
+    curve.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs, each begun from the best of the last")
+    curve.add_argument("--before", type=float, default=0.0, help="views shown before the first of them, default 0")
+    curve.add_argument("--report-dir", help="folder for learning_curve.json and its picture")
+    curve.set_defaults(run=_run_curve)
+
+
+def _run_curve(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.curve import curve_table, run_curve
+
+    runs = [from_root(run) for run in arguments.runs]
+    print(curve_table(run_curve(runs, arguments.before, arguments.report_dir)))
     return 0
 
 
