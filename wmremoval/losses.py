@@ -51,9 +51,14 @@ def lab_loss(pred: Tensor, target: Tensor) -> Tensor:
     Args:
         pred, target: (B, 3, H, W), RGB; values are clipped to [0, 1].
     """
+    return lab_map(pred, target).mean()
+
+
+def lab_map(pred: Tensor, target: Tensor) -> Tensor:
+    """The difference of each pixel whose mean is `lab_loss`, (B, 1, H, W)."""
     pred_lab, target_lab = (kornia.color.rgb_to_lab(x.clamp(0, 1)) for x in (pred, target))
     difference = (pred_lab - target_lab).abs()  # (B, 3, H, W)
-    return 0.7 * difference[:, :1].mean() + 0.3 * difference[:, 1:].mean()
+    return 0.7 * difference[:, :1] + 0.3 * difference[:, 1:].mean(dim=1, keepdim=True)
 
 
 def laplacian_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -61,8 +66,13 @@ def laplacian_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> 
 
     Args: as for `masked_l1_loss`.
     """
+    return _masked_mean(edge_map(pred, target), mask)
+
+
+def edge_map(pred: Tensor, target: Tensor) -> Tensor:
+    """The difference of the edges of each pixel, whose mean is `laplacian_loss`, (B, 3, H, W)."""
     edges = (kornia.filters.laplacian(x, kernel_size=3, normalized=True) for x in (pred, target))
-    return _masked_mean((next(edges) - next(edges)).abs(), mask)
+    return (next(edges) - next(edges)).abs()
 
 
 def perceptual_loss(features: nn.Module, pred: Tensor, target: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from skimage import data
 from wmremoval.__main__ import main
 from wmremoval.bench.__main__ import main as bench
 from wmremoval.data.photos import sample_scenes
-from wmremoval.report import publish
+from wmremoval.report.pictures import NEED_REMOVER, NEED_SCRATCH, PICTURES, RunPictures
 from wmremoval.training import loop
 from wmremoval.training.checkpoints import load_model
 from wmremoval.training.reports import compare_runs
@@ -58,11 +58,11 @@ def run(folder, tmp_path_factory):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """For runs of which no picture is looked at: drawing them takes longer than all the rest."""
-    monkeypatch.setattr(publish, "draw_visuals", lambda *given: [])
+    monkeypatch.setattr(RunPictures, "save_all", lambda pictures: [])
 
 
 def test_train_leaves_reports_pictures_and_a_model_that_loads(run):
-    assert len(list((run / "visuals").glob("*.png"))) == 18
+    assert {path.name for path in (run / "visuals").iterdir()} == PICTURES.keys() - {*NEED_REMOVER, *NEED_SCRATCH}
     summary = json.loads((run / "training_summary.json").read_text())
     required = {"best_loss", "epochs_run", "train_loss_final", "val_loss_final", "psnr_final", "val_psnr_final", "ssim_final",
                 "val_ssim_final", "training_time_min", "learning_rate_end", "optimizer", "criterion"}  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_run_by_the_clock_ends_when_asked_to_and_cools_down_when_resumed(folde
         return step(*args)
 
     handler = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(publish, "draw_visuals", lambda *given: pytest.fail("pictures were drawn"))
+    monkeypatch.setattr(RunPictures, "save_all", lambda pictures: pytest.fail("pictures were drawn"))
     with monkeypatch.context() as patch:
         patch.setattr(loop.Training, "step", step_and_ask)
         assert main(["train", "--photos", str(folder), "--output", str(tmp_path), *TINY, *CLOCKED]) == 130
@@ -260,7 +260,7 @@ def test_publish_copies_reports_without_folders_and_redraws_pictures(run, folder
         assert str(folder) not in path.read_text() and str(run.parent) not in path.read_text(), path.name
     own, published = ((place / "visuals" / "sidebysidecomp.png").read_bytes() for place in (run, tmp_path))
     assert own != published, "pictures of the run's own photographs must not be published"
-    assert len(list((tmp_path / "visuals").glob("*.png"))) == 18
+    assert {path.name for path in (tmp_path / "visuals").iterdir()} == PICTURES.keys() - {*NEED_REMOVER, *NEED_SCRATCH}
 
 
 def test_a_run_that_was_never_tested_is_not_published(run, tmp_path, capsys):

@@ -10,11 +10,13 @@ import socket
 import struct
 import urllib.error
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 from torchvision import datasets
 
 from wmremoval.data.photos import (
@@ -27,10 +29,12 @@ from wmremoval.data.photos import (
     list_photos,
     sample_scenes,
     split_photos,
+    spread_over_scenes,
 )
 from wmremoval.images import read_image
 
-SCENES = {"astronaut", "chelsea", "coffee", "rocket", "hubble", "motorcycle_left", "motorcycle_right"}
+COLOUR = {"astronaut", "chelsea", "coffee", "rocket", "hubble", "motorcycle_left", "motorcycle_right"}
+SCENES = COLOUR | {"camera"}
 
 
 def picture(name, width=80, height=70):
@@ -226,7 +230,8 @@ def scene(path):
 
 def test_all_scenes_of_scikit_image_are_used(samples):
     folder, split = samples
-    assert {scene(path) for part in split.values() for path in part} == SCENES == set(sample_scenes())
+    assert {scene(path) for part in split.values() for path in part} == SCENES
+    assert set(sample_scenes()) == COLOUR
     assert sorted(path for part in split.values() for path in part) == sorted(folder.iterdir())
 
 
@@ -240,7 +245,8 @@ def test_no_scene_is_in_two_parts_and_the_two_motorcycles_are_one_scene(samples)
 
 def test_tiles_are_pieces_of_their_scenes(samples):
     _, split = samples
-    tiles, scenes = sorted(path for part in split.values() for path in part), sample_scenes()
+    tiles = sorted(path for part in split.values() for path in part)
+    scenes = sample_scenes() | {"camera": np.stack([data.camera()] * 3, axis=-1)}
     for name in SCENES:
         own = [read_image(path) for path in tiles if scene(path) == name]
         assert 2 <= len(own) <= 12
@@ -248,7 +254,23 @@ def test_tiles_are_pieces_of_their_scenes(samples):
         assert len({tile.tobytes() for tile in own}) == len(own)
         side = len(own[0])
         np.testing.assert_array_equal(own[0], scenes[name][:side, :side])
-        np.testing.assert_array_equal(own[-1], scenes[name][-side:, -side:])
+        last = -side if len(scenes[name]) >= 1.5 * side else 0  # lower photographs have one row
+        np.testing.assert_array_equal(own[-1], scenes[name][last:, -side:][:side])
+
+
+def test_validation_and_test_show_several_scenes_about_equally_often(samples):
+    for part, scenes in (("val", 2), ("test", 3)):
+        shares = Counter(map(scene, samples[1][part]))
+        assert len(shares) == scenes and max(shares.values()) <= 4
+
+
+def test_photographs_are_chosen_from_as_many_scenes_as_there_are(samples):
+    test = samples[1]["test"]
+    chosen = [test[i] for i in spread_over_scenes(test, 6)]
+    assert len({scene(path) for path in chosen[:3]}) == 3 and len(set(chosen)) == 6
+    assert max(Counter(map(scene, chosen)).values()) == 2
+    assert spread_over_scenes([Path(f"IMG{i}.jpg") for i in range(9)], 4) == [0, 1, 2, 3]
+    assert len(spread_over_scenes(test[:2], 8)) == 2
 
 
 def test_sample_photographs_are_usable_photographs(samples, capsys):

@@ -86,7 +86,8 @@ def _word(value: Any) -> str:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Open photographs and loaders, train, report, test and draw; 0, or 130 after an interruption."""
-    from wmremoval.report.publish import draw_visuals
+    from wmremoval.data.photos import spread_over_scenes
+    from wmremoval.report.pictures import RunPictures
     from wmremoval.training.evaluate import restore_samples, score
     from wmremoval.training.loop import fit
     from wmremoval.training.reports import write_changelog, write_training_reports
@@ -114,8 +115,8 @@ def run_train(arguments: argparse.Namespace) -> int:
     write_changelog(folder)
     if not (stop or arguments.no_pictures):
         dataset = loaders["test"].dataset
-        batch = restore_samples(training.net, dataset, range(min(8, len(dataset))), device)
-        draw_visuals(training, result.history, batch, folder)
+        batch = restore_samples(training.net, dataset, spread_over_scenes(dataset.paths, 8), device)
+        RunPictures(training, result.history, batch, folder).save_all()
     print(f"Reports and pictures are in {folder}")
     return 130 if result.stopped == "interrupted" else 0
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wmremoval.config import TrainConfig
 from wmremoval.files import atomic_path, downloading, find_root
@@ -21,17 +21,18 @@ logger = logging.getLogger(__name__)
 
 SPLIT_SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}  # shares of the photographs: the document's 70 / 20 / 10
 MIN_PHOTOS = 10  # photographs; the fewest whose tenth, the test part, holds one
-SAMPLE_TILE = 200  # pixels; side of a sample photograph, for random crops of the quick profile's 128. Not measured.
+SAMPLE_TILE = 256  # pixels; side of a sample photograph: that of the quick profile's samples. Not measured.
 # Part of each scene. Tiles of one scene share texture and light, so a scene lies in one part only. The two views of the
 # motorcycle are one scene.
 SAMPLE_SPLIT = {
     "astronaut": "test",
+    "camera": "test",
+    "chelsea": "test",
+    "coffee": "val",
+    "rocket": "val",
     "hubble": "train",
     "motorcycle_left": "train",
     "motorcycle_right": "train",
-    "coffee": "val",
-    "rocket": "val",
-    "chelsea": "test",
 }
 SAMPLE_TILES_MOST = 12  # tiles of a scene at most; otherwise the deep sky would fill half of the set
 DATASETS = ("imagenette", "oxford_pets", "flowers102", "dtd")  # public sets of torchvision
@@ -74,7 +75,7 @@ def find_photos(folder: str | Path, max_pixels: int = MAX_PIXELS, least: int = M
     files = list_photos(folder)
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         checks = pool.map(lambda path: _reason_to_skip(path, max_pixels), files)
-        reasons = list(tqdm(checks, total=len(files), desc="Checking photographs", leave=False))
+        reasons = list(tqdm(checks, total=len(files), desc="Checking photographs", leave=False, disable=None))
     root = Path(folder).expanduser()
     skipped = {path.relative_to(root).as_posix(): reason for path, reason in zip(files, reasons, strict=True) if reason}
     for reason in skipped.values():
@@ -205,7 +206,7 @@ def sample_scenes() -> dict[str, np.ndarray]:
 
 
 def ensure_sample_photos(folder: str | Path) -> dict[str, list[Path]]:
-    """Write tiles of `sample_scenes` into a folder, unless they are there.
+    """Write tiles of `sample_scenes` and of a grey photograph into a folder, unless they are there.
 
     They stand in for a set of photographs, so that everything runs at once. They are far too few for a useful network.
 
@@ -215,7 +216,7 @@ def ensure_sample_photos(folder: str | Path) -> dict[str, list[Path]]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     split: dict[str, list[Path]] = {part: [] for part in SPLIT_SHARES}
-    for scene, image in sample_scenes().items():
+    for scene, image in sorted((sample_scenes() | {"camera": _grey_scene("camera")}).items()):
         for i, tile in enumerate(_tiles(image)):
             path = folder / f"{scene}_{i:02d}.png"
             if not path.exists():
@@ -224,12 +225,39 @@ def ensure_sample_photos(folder: str | Path) -> dict[str, list[Path]]:
     return split
 
 
+def _grey_scene(name: str) -> np.ndarray:
+    """A grey photograph of scikit-image as (H, W, 3) uint8 with three equal channels."""
+    from skimage import data
+
+    return np.repeat(getattr(data, name)()[..., None], 3, axis=2)
+
+
 def _tiles(image: np.ndarray) -> list[np.ndarray]:
-    """Square tiles on an even grid that covers the image, at most `SAMPLE_TILES_MOST` of them."""
-    rows, columns = (np.linspace(0, n - SAMPLE_TILE, -(-n // SAMPLE_TILE)).astype(int) for n in image.shape[:2])
+    """Square tiles on an even grid, at most `SAMPLE_TILES_MOST` of them; neighbours share a third at most."""
+    rows, columns = (
+        np.linspace(0, n - SAMPLE_TILE, max(1, round(n / SAMPLE_TILE))).astype(int) for n in image.shape[:2]
+    )
     tiles = [image[y : y + SAMPLE_TILE, x : x + SAMPLE_TILE] for y in rows for x in columns]
     keep = np.linspace(0, len(tiles) - 1, min(len(tiles), SAMPLE_TILES_MOST)).astype(int)
     return [tiles[i] for i in keep]
+
+
+def spread_over_scenes(paths: Sequence[Path], count: int) -> list[int]:
+    """Indices of up to `count` photographs, of as many scenes as possible; a scene is the name up to its last "_".
+
+    Photographs without numbered names are each a scene of their own, so that the first ones are taken.
+
+    Example:
+        >>> spread_over_scenes([Path(f"{name}.png") for name in ("cat_00", "cat_01", "sea_00", "sea_01")], 3)
+        [0, 2, 1]
+    """
+    turns: dict[str, int] = {}
+    order = []
+    for i, path in enumerate(paths):
+        scene = path.stem.rsplit("_", 1)[0]
+        order.append((turns.get(scene, 0), i))
+        turns[scene] = turns.get(scene, 0) + 1
+    return [i for _, i in sorted(order)[:count]]
 
 
 def download_photos(dataset: str, limit: int, folder: str | Path, cache: str | Path, seed: int = 0) -> int:
@@ -286,7 +314,7 @@ def _copy_choice(source: Path, folder: Path, dataset: str, limit: int, seed: int
     photos = [path for path in list_photos(source) if path.suffix.lower() in (".jpg", ".jpeg")]
     chosen = np.random.default_rng(seed).permutation(len(photos))[:limit]
     folder.mkdir(parents=True, exist_ok=True)
-    for i in tqdm(sorted(chosen), desc=f"Copying {dataset}"):
+    for i in tqdm(sorted(chosen), desc=f"Copying {dataset}", disable=None):
         target = folder / f"{dataset}_{photos[i].stem}.jpg"
         if not target.exists():
             with atomic_path(target) as part:

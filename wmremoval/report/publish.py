@@ -1,13 +1,10 @@
-"""All pictures of a run under the document's file names, and `publish`, which puts a run's results into `outputs/`."""
+"""`publish`: a run's results into `outputs/`, with pictures of photographs that may be published."""
 
-import copy
 import shutil
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from wmremoval.config import TrainConfig
@@ -15,11 +12,9 @@ from wmremoval.data.dataset import SampleConfig, WatermarkDataset
 from wmremoval.data.photos import SAMPLE_SPLIT, sample_scenes
 from wmremoval.files import atomic_path, read_json, write_json
 from wmremoval.images import write_image
-from wmremoval.report import diagnostics, diagrams, plots
-from wmremoval.report.style import save_figure
-from wmremoval.training.evaluate import loss_terms, restore_samples
+from wmremoval.report.pictures import RunPictures
+from wmremoval.training.evaluate import restore_samples
 from wmremoval.training.run_folder import read_run
-from wmremoval.training.schedule import planned_rates
 from wmremoval.training.trainer import Training
 
 # Files of a run that are copied as they are.
@@ -27,46 +22,6 @@ COPIED = ("training_history.csv", "training_history.json", "test_results.csv", "
 # Seed of the marks on the published sample photographs, the same for every run. It is the first seed under which every
 # mark is visible: PSNR of the input under 17 dB inside the mark, 2 to 25% of the pixels marked. No restored image was used.
 PUBLISHED_SEED = 149
-
-
-def figures(training: Training, history: list[dict], batch: dict[str, Tensor]) -> dict[str, Callable[[], Figure]]:
-    """A function for each picture, by file name: the document's names, and kernels and gradients.
-
-    Args:
-        training: network and loss.
-        history: one row per epoch, from `fit`.
-        batch: from `restore_samples`.
-    """
-    net = copy.deepcopy(training.net).cpu().eval()  # the original stays on its device
-    image, clean, mask = (batch[name][:1] for name in ("watermarked", "clean", "mask"))
-    weights = training.criterion.weights | {"mask_bce": training.config.mask_weight}
-    scheduled = planned_rates(training.config, training.steps_per_epoch, history)
-    return {
-        "Heterogeneous_U-Net_CNN_Arch.png": lambda: diagrams.architecture(net),
-        "lossfunctiondiagram.png": lambda: diagrams.loss_diagram(weights),
-        "lossshares.png": lambda: plots.loss_shares(loss_terms(training, batch)),
-        "residualhistogram.png": lambda: plots.residual_histogram(batch),
-        "local_psnr_map.png": lambda: plots.local_psnr_map(batch),
-        "local_ssim_map.png": lambda: plots.local_ssim_map(batch),
-        "sidebysidecomp.png": lambda: plots.side_by_side(batch, rows=6),
-        "watermarkresidual.png": lambda: plots.watermark_residual(batch),
-        "TrainvallosspsnrProgress.png": lambda: plots.training_progress(history),
-        "watermarkattention.png": lambda: diagnostics.watermark_attention(net, image, mask),
-        "batchprocessing.png": lambda: plots.batch_processing(batch),
-        "learningratescheduler.png": lambda: plots.learning_rate(history, scheduled),
-        "TrainLossPSNRSSIMplots.png": lambda: plots.loss_psnr_ssim(history),
-        "reserror.png": lambda: plots.residual_error(batch),
-        "multlayeract.png": lambda: diagnostics.multi_layer_activation(net, image),
-        "featactdecodefocus.png": lambda: diagnostics.decoder_focus(net, image),
-        "kernels.png": lambda: diagnostics.kernels(net),
-        "gradients.png": lambda: diagnostics.gradients(net, image, clean),
-    }
-
-
-def draw_visuals(training: Training, history: list[dict], batch: dict[str, Tensor], folder: str | Path) -> list[Path]:
-    """Draw all pictures into `visuals/` of a folder; returns their paths."""
-    drawn = figures(training, history, batch).items()
-    return [save_figure(draw(), Path(folder) / "visuals" / name) for name, draw in drawn]
 
 
 def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
@@ -110,7 +65,7 @@ def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
     trained_on_samples = "sample photographs" in str(about["photos"].get("source"))
     unseen = {scene for scene, part in SAMPLE_SPLIT.items() if part == "test" or not trained_on_samples}
     batch = sample_batch(training, unseen - {"motorcycle_right"})
-    return written + draw_visuals(training, result.history, batch, outputs)
+    return written + RunPictures(training, result.history, batch, outputs).save_all()
 
 
 def _without_folders(report: dict[str, Any]) -> dict[str, Any]:

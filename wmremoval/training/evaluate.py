@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, SequentialSampler
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wmremoval.data.dataset import WatermarkDataset
 from wmremoval.files import write_csv, write_json
@@ -21,6 +21,7 @@ Objective = Callable[[Tensor, Tensor, dict[str, Tensor]], tuple[Tensor, dict[str
 NOTES = [
     "PSNR is the mean of per-image values on float images; a photograph reproduced exactly counts as 100 dB.",
     "input_* scores the watermarked photograph left as it is: the baseline of doing nothing.",
+    "remover_*, where there is any, scores the photograph restored by `load_remover` with the weights of the run.",
     "masked_* counts only pixels inside the mark; mask scores compare the network's mask (logit > 0) with the true one.",
     "psnr_reference compares with the second watermarked view. That view carries a mark of its own, so even a "
     "perfect restoration scores only what the reference itself scores against the clean photograph: reference_psnr.",
@@ -70,7 +71,7 @@ def evaluate(
     net.eval()
     files = iter(loader.dataset.paths)
     rows: list[dict] = []
-    for cpu_batch in tqdm(loader, desc="Scoring", leave=False):
+    for cpu_batch in tqdm(loader, desc="Scoring", leave=False, disable=None):
         batch = {name: x.to(device) for name, x in cpu_batch.items()}
         image, mask_logits = net(batch["watermarked"])
         scores = _scores(image, mask_logits, batch)
@@ -89,18 +90,33 @@ def _scores(image: Tensor, mask_logits: Tensor, batch: dict[str, Tensor]) -> dic
     predicted = (mask_logits > 0).float()
     scores = {"mask_area": mask.mean(dim=(1, 2, 3))}
     for prefix, view in (("", image), ("input_", watermarked)):
-        scores[f"{prefix}psnr"] = psnr(view, clean).clamp_max(PSNR_CAP)
-        scores[f"{prefix}ssim"] = ssim(view, clean)
-        scores[f"{prefix}rmse"] = rmse(view, clean)
-        scores[f"{prefix}masked_psnr"] = psnr(view, clean, mask).clamp_max(PSNR_CAP)
-        scores[f"{prefix}masked_rmse"] = rmse(view, clean, mask)
+        scores |= {f"{prefix}{name}": x for name, x in view_scores(view, clean, mask).items()}
         scores[f"{prefix}psnr_reference"] = psnr(view, batch["reference"]).clamp_max(PSNR_CAP)
     scores["reference_psnr"] = psnr(batch["reference"], clean).clamp_max(PSNR_CAP)  # the ceiling of psnr_reference
-    scores["mask_iou"], scores["mask_f1"] = mask_iou(predicted, mask), mask_f1(predicted, mask)
+    return scores | mask_scores(predicted, mask)
+
+
+def view_scores(view: Tensor, clean: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """PSNR (dB), SSIM and RMSE of views against the clean ones, and PSNR and RMSE inside the mark, each (B,).
+
+    Args:
+        view, clean: (B, 3, H, W), RGB in [0, 1].
+        mask: (B, 1, H, W), 1 inside the mark; masked scores are NaN without one.
+    """
+    return {
+        "psnr": psnr(view, clean).clamp_max(PSNR_CAP),
+        "ssim": ssim(view, clean),
+        "rmse": rmse(view, clean),
+        "masked_psnr": psnr(view, clean, mask).clamp_max(PSNR_CAP),
+        "masked_rmse": rmse(view, clean, mask),
+    }
+
+
+def mask_scores(predicted: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    """IoU and F1 of binary masks, (B, 1, H, W), with the true ones, each (B,); NaN where the true mask is empty."""
     empty = mask.sum(dim=(1, 2, 3)) == 0
-    for name in ("mask_iou", "mask_f1"):
-        scores[name] = scores[name].masked_fill(empty, torch.nan)
-    return scores
+    scores = {"mask_iou": mask_iou(predicted, mask), "mask_f1": mask_f1(predicted, mask)}
+    return {name: x.masked_fill(empty, torch.nan) for name, x in scores.items()}
 
 
 def summarise(rows: Sequence[dict]) -> dict:

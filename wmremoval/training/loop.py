@@ -30,6 +30,9 @@ VALIDATION_SECONDS = 20  # seconds; an older state is saved before a validation,
 STATISTICS_BATCHES = 100  # training batches for the BatchNorm statistics of averaged weights
 
 
+Watch = Callable[["TrainResult"], bool]
+
+
 @dataclass
 class TrainResult:
     """The result of a run in memory; the run's folder holds all of it too."""
@@ -61,6 +64,7 @@ def fit(
     resume: bool = False,
     stop: Callable[[], bool] = lambda: False,
     cool_down: bool = False,
+    watch: Watch = lambda result: False,
 ) -> TrainResult:
     """Train from the start, or from a run's last saved state, and keep the best weights by validation, or the last.
 
@@ -77,6 +81,8 @@ def fit(
         resume: True: go on from the state in the folder.
         stop: called after every step. True saves the state and ends the run as if it were interrupted.
         cool_down: True: start the cooldown of a resumed run, see `ClockSchedule.cool_down`.
+        watch: called with the result after every step and every row of the history. Gives True if it shows the rows itself;
+            otherwise they are logged.
 
     Returns:
         the result; `training.net` has the kept weights.
@@ -91,7 +97,7 @@ def fit(
         load_state(training, result)
         if result.underway.steps:
             logger.info(f"Going on within an epoch, after {result.underway.steps} of its steps.")
-    books = Bookkeeper(training, result, stop)
+    books = Bookkeeper(training, result, stop, watch)
     if cool_down:
         training.schedule.cool_down()
         books.save()  # an interruption must not undo it
@@ -116,8 +122,14 @@ def fit(
 class Bookkeeper:
     """The bookkeeping of a run: its duration, the time counted by its schedule, and saves of its state."""
 
-    def __init__(self, training: Training, result: TrainResult, stop: Callable[[], bool] = lambda: False):
-        self.training, self.result, self.stop = training, result, stop
+    def __init__(
+        self,
+        training: Training,
+        result: TrainResult,
+        stop: Callable[[], bool] = lambda: False,
+        watch: Watch = lambda result: False,
+    ):
+        self.training, self.result, self.stop, self.watch = training, result, stop, watch
         self.saved = time.monotonic()
         self.began = self.saved - result.seconds
 
@@ -146,6 +158,7 @@ class Bookkeeper:
         training.schedule.after_step(seconds)
         if isinstance(training.forward, CompileTrial):
             training.forward.step_took(seconds)
+        self.watch(self.result)
         if self.stop():
             self.save()
             raise KeyboardInterrupt
@@ -171,9 +184,10 @@ def _score_start(books: Bookkeeper, loaders: dict[str, DataLoader]) -> None:
     result.history.append(row)
     result.best_loss, result.best_score = row["val_loss"], row.get("val_score", -math.inf)
     save_best(training, result)
-    scores = f"Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, Val SSIM={row['val_ssim']:.4f}"
-    logger.info(f"Start: {scores}")
-    _log_kinds(row)
+    if not books.watch(result):
+        scores = f"Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, Val SSIM={row['val_ssim']:.4f}"
+        logger.info(f"Start: {scores}")
+        _log_kinds(row)
 
 
 def _one_pass(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass) -> None:
@@ -221,7 +235,8 @@ def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, trai
     row["views"] = result.views = result.views + result.underway.views()
     row["seconds"] = time.monotonic() - started
     result.history.append(row)
-    _log(row)
+    if not books.watch(result):
+        _log(row)
     if _is_better(row, result, config):
         result.best_epoch, result.best_loss = row["epoch"], row["val_loss"]
         result.best_score = row.get("val_score", -math.inf)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
 from wmremoval.training.trainer import Training
@@ -85,7 +85,9 @@ def run_epoch(
     dataset.epoch, dataset.skipped, dataset.stage = data_epoch, progress.samples, progress.stage
     training.net.train(optimizer is not None)
     training.kept.train(optimizer is not None)
-    bar = tqdm(_batches(loader, progress), desc=label, leave=False, initial=progress.steps, total=len(loader))
+    bar = tqdm(  # on a terminal only: elsewhere the bars of all passes would flood what is saved
+        _batches(loader, progress), desc=label, leave=False, initial=progress.steps, total=len(loader), disable=None
+    )
     asked = time.monotonic()
     started = asked - progress.seconds
     for step, cpu_batch in enumerate(bar, start=progress.steps + 1):

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -20,8 +22,7 @@ logger = logging.getLogger(__name__)
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "start": "shipped",
-        "image_size": 128,
-        "epochs": 12,
+        "epochs": 4,
         "warmup_epochs": 1,
         "max_photos": 80,
         "perceptual_weights": "random",
@@ -80,3 +81,13 @@ def choose_config(profile: str, device: torch.device, read_back: str | None = No
     return TrainConfig.from_dict(
         values | given | {"start": values.get("start", "scratch") if start != "scratch" else start}
     )
+
+
+def settings_in(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of `TrainConfig` among the variables of a notebook, so that each is written once.
+
+    Example:
+        >>> settings_in({"batch_size": 4, "photos_dir": "photos"})
+        {'batch_size': 4}
+    """
+    return {field.name: variables[field.name] for field in fields(TrainConfig) if field.name in variables}

@@ -15,7 +15,7 @@ from wmremoval.data.photos import PhotoSet
 from wmremoval.files import find_root, read_json, write_json, write_text
 from wmremoval.training.checkpoints import load_weights
 from wmremoval.training.environment import environment
-from wmremoval.training.loop import TrainResult, fit
+from wmremoval.training.loop import TrainResult, Watch, fit
 from wmremoval.training.run_info import RunInfo
 from wmremoval.training.trainer import Training
 
@@ -66,7 +66,12 @@ def check_unseen(photos: PhotoSet, config: TrainConfig) -> None:
 
 
 def fit_or_read(
-    training: Training, loaders: dict, info: RunInfo, outputs: str | Path, read_back: str | None = None
+    training: Training,
+    loaders: dict,
+    info: RunInfo,
+    outputs: str | Path,
+    read_back: str | None = None,
+    watch: Watch = lambda result: False,
 ) -> TrainResult:
     """Train into a new run's folder, or read a finished run back instead.
 
@@ -76,6 +81,7 @@ def fit_or_read(
         info: origin of the run.
         outputs: folder that holds `runs/`.
         read_back: name of a finished run under `outputs/runs/`; None: train.
+        watch: see `fit`.
 
     Raises:
         ValueError: the finished run was trained on other photographs, or is incomplete.
@@ -88,7 +94,7 @@ def fit_or_read(
         training.net.load_state_dict(finished.net.state_dict())
         logger.info(f"Read {read_back} back: {result.epochs} epochs, {result.seconds / 60:.1f} minutes of training.")
         return result
-    return fit(training, loaders, start_run(outputs, "notebook", info))
+    return fit(training, loaders, start_run(outputs, "notebook", info), watch=watch)
 
 
 def start_run(outputs: str | Path, name: str, info: RunInfo) -> Path:

@@ -129,6 +129,11 @@ class EpochSchedule:
         """True if a validation and a row of the history follow the pass: after every epoch but those of the warm-up."""
         return bool(self.epoch)
 
+    def share_done(self, result, steps_per_epoch: int) -> float:
+        """The share of the planned steps that a `TrainResult` has behind it, in [0, 1]."""
+        passes = len(result.warmup_losses) + result.epochs + result.underway.steps / steps_per_epoch
+        return min(1.0, passes / (self.config.warmup_epochs + self.config.epochs))
+
     def row_start(self) -> dict[str, float]:
         """The first entries of a row of the history: the epoch."""
         return {"epoch": self.epoch}
@@ -207,6 +212,10 @@ class ClockSchedule:
         """
         clock, between = self.clock, 60.0 * self.config.validate_minutes
         return self.over or (clock.seconds - self.validated >= between and clock.total - clock.seconds >= between / 2)
+
+    def share_done(self, result, steps_per_epoch: int) -> float:
+        """The spent share of the time, in [0, 1]."""
+        return self.clock.share
 
     def row_start(self) -> dict[str, float]:
         """The first entries of a row of the history: its number, the minutes trained, and their share of the time."""
