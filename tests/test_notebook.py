@@ -1,8 +1,13 @@
 """The notebook: its headings, its manners, and a run from top to bottom with tiny settings."""
 
 import ast
+import base64
+import copy
+import io
 import json
 import re
+import warnings
+from dataclasses import fields
 from pathlib import Path
 
 import nbformat
@@ -11,8 +16,14 @@ import pytest
 from PIL import Image
 from skimage import data
 
+from wmremoval.__main__ import main
+from wmremoval.config import TrainConfig
+from wmremoval.report.executed import MOST_BYTES, WIDGET, publish_notebook, source_of
+from wmremoval.report.pictures import PICTURES
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "notebooks" / "watermark_removal.ipynb"
+EXECUTED = ROOT / "outputs" / "executed" / NOTEBOOK.name
 # The document's Notebook Index, in its order: heading and anchor.
 INDEX = [
     ("Libraries & Imports", "libraries--imports"),
@@ -67,27 +78,12 @@ INDEX = [
     ("Recommended Resources", "recommended-resources"),
     ("Permission", "permission"),
 ]
-# The file names of the document's pictures, and ours.
-PICTURES = {
-    "Heterogeneous_U-Net_CNN_Arch.png",
-    "lossfunctiondiagram.png",
-    "TrainvallosspsnrProgress.png",
-    "TrainLossPSNRSSIMplots.png",
-    "learningratescheduler.png",
-    "local_psnr_map.png",
-    "local_ssim_map.png",
-    "residualhistogram.png",
-    "sidebysidecomp.png",
-    "watermarkresidual.png",
-    "watermarkattention.png",
-    "batchprocessing.png",
-    "reserror.png",
-    "multlayeract.png",
-    "featactdecodefocus.png",
-    "kernels.png",
-    "gradients.png",
-    "sharedmark.png",
-    "lossshares.png",
+# Our own sections, each with the heading that it follows.
+OURS = {
+    "How a mark is found and taken off": "Imports",
+    "Remove a watermark from your own photograph": "Permission",
+    "One mark on many photographs": "Remove a watermark from your own photograph",
+    "Compare runs": "One mark on many photographs",
 }
 
 
@@ -113,6 +109,7 @@ def executed(tmp_path_factory):
         "epochs": 1,
         "batch_size": 4,
         "extra": {"warmup_epochs": 1, "alpha": 0.3},
+        "scratch_seconds": 1,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WMREMOVAL_ROOT", str(root))
@@ -133,14 +130,14 @@ def printed(notebook) -> str:
     return "".join(output.text for output in outputs if output.output_type == "stream")
 
 
-def test_headings_follow_the_documents_index_and_only_ours_come_after_permission(notebook):
-    found = headings(notebook)
-    assert found[: len(INDEX)] == INDEX
-    assert [title for title, _ in found[len(INDEX) :]] == [
-        "Remove a watermark from your own photograph",
-        "One mark on many photographs",
-        "Compare runs",
-    ]
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_headings_follow_the_documents_index_and_ours_stand_where_they_belong(notebook):
+    titles = [title for title, _ in headings(notebook)]
+    assert [heading for heading in headings(notebook) if heading[0] not in OURS] == INDEX
+    assert {title: titles[titles.index(title) - 1] for title in OURS} == OURS
 
 
 def test_every_link_of_the_table_of_contents_has_its_anchor(notebook):
@@ -149,13 +146,72 @@ def test_every_link_of_the_table_of_contents_has_its_anchor(notebook):
     assert len(links) >= len(INDEX) and set(links) <= anchors
 
 
+def parsed(cell) -> ast.Module:
+    return ast.parse(cell.source.replace("%matplotlib inline\n", ""))
+
+
+def test_every_import_stands_once_and_at_the_top(notebook):
+    kinds = (ast.Import, ast.ImportFrom)
+    importing = [
+        i for i, cell in enumerate(code_cells(notebook)) if any(isinstance(n, kinds) for n in ast.walk(parsed(cell)))
+    ]
+    assert importing == [0, 1]
+    nodes = [node for i in importing for node in parsed(code_cells(notebook)[i]).body if isinstance(node, kinds)]
+    names = [alias.asname or alias.name for node in nodes for alias in node.names]
+    assert len(names) == len(set(names))
+    used = {node.id for cell in code_cells(notebook) for node in ast.walk(parsed(cell)) if isinstance(node, ast.Name)}
+    assert set(names) <= used, "nothing is imported that is not used"
+
+
+def test_every_setting_is_written_once(notebook):
+    """`settings_in` would also find a variable of another cell that has the name of a setting."""
+    settings = {field.name for field in fields(TrainConfig)}
+    for cell in code_cells(notebook):
+        stored = {n.id for n in ast.walk(parsed(cell)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        assert "parameters" in cell.metadata.get("tags", []) or not stored & settings, cell.source
+
+
+def test_the_notebook_shows_every_picture_of_the_registry_once(notebook):
+    shown = [name for cell in code_cells(notebook) for name in re.findall(r'show\("([^"]+)"\)', cell.source)]
+    assert sorted(shown) == sorted(PICTURES)
+    published = {path.name for path in (ROOT / "outputs" / "visuals").iterdir()} - {"removed.png"}
+    assert published <= PICTURES.keys(), "the document's names, and those that are published"
+
+
+def test_every_program_opens_it_without_a_warning():
+    """JupyterLab 4, VS Code and Notebook 7 warn of an older format, missing or double ids, and an invalid structure."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for path in (NOTEBOOK, EXECUTED):
+            raw = json.loads(path.read_text(encoding="utf-8"))
+            assert (raw["nbformat"], raw["nbformat_minor"]) == (4, 5)
+            assert (
+                raw["metadata"]["kernelspec"]["name"] == "python3"
+                and raw["metadata"]["language_info"]["name"] == "python"
+            )
+            nbformat.validate(raw)
+            ids = [cell["id"] for cell in raw["cells"]]
+            assert len(ids) == len(set(ids))
+
+
+def test_the_executed_copy_is_of_the_committed_notebook():
+    """After a change: run it by papermill, then `wmremoval publish outputs/watermark_removal.ipynb`."""
+    ours, copied = (json.loads(path.read_text(encoding="utf-8"))["cells"] for path in (NOTEBOOK, EXECUTED))
+    assert [(cell["id"], source_of(cell)) for cell in copied] == [(cell["id"], source_of(cell)) for cell in ours]
+    counts = [cell["execution_count"] for cell in copied if cell["cell_type"] == "code"]
+    assert counts == list(range(1, len(counts) + 1)), "run once, from top to bottom"
+    kinds = {kind for cell in copied for output in cell.get("outputs", []) for kind in output.get("data", {})}
+    assert kinds & {"image/png", "image/jpeg"} and WIDGET not in kinds
+    assert EXECUTED.stat().st_size <= MOST_BYTES == 3_000_000
+    assert "outputs/executed/watermark_removal.ipynb" in (ROOT / "README.md").read_text(encoding="utf-8")[:2500]
+
+
 def test_code_cells_define_nothing_are_short_and_carry_no_outputs(notebook):
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         assert cell.source.count("\n") < 15, cell.source
         assert cell.outputs == [] and cell.execution_count is None
-        tree = ast.parse(cell.source.replace("%matplotlib inline\n", ""))
         kinds = (ast.FunctionDef, ast.ClassDef, ast.AsyncFunctionDef)
-        assert not any(isinstance(node, kinds) for node in ast.walk(tree))
+        assert not any(isinstance(node, kinds) for node in ast.walk(parsed(cell)))
 
 
 def test_every_section_of_the_index_has_prose(notebook):
@@ -180,7 +236,7 @@ def test_the_run_leaves_every_report_and_picture(executed):
     for name in ("training_summary.json", "training_history.csv", "training_history.json", "CHANGELOG.md", "config.json",
                  "split.json", "test_results.csv", "test_results.json", "wm_best_model.pth", "wm_best_model.safetensors"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
-    assert {path.name for path in (run / "visuals").iterdir()} == PICTURES
+    assert {path.name for path in (run / "visuals").iterdir()} == set(PICTURES)
 
 
 def test_values_given_explicitly_beat_the_quick_profile(executed):
@@ -217,3 +273,72 @@ def test_the_notebook_prints_the_documents_parameter_counts(executed):
 def test_no_cell_warns(executed):
     streams = [o for c in executed[1].cells if c.cell_type == "code" for o in c.outputs if o.output_type == "stream"]
     assert not [o.text for o in streams if o.name == "stderr" and "Warning" in o.text]
+
+
+def test_no_cell_shows_a_repr_raw_json_or_a_dictionary(executed):
+    for cell in code_cells(executed[1]):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                assert not re.search(
+                    r"^\s*[{\[(]|[{,] *['\"]\w+['\"]:|<[\w.]+ (object|at)|\w+\((\n|\w+=)", output.text, re.M
+                ), output.text
+            else:
+                assert set(output.data) - {"text/plain"}, f"only a repr: {output.data}"
+
+
+def test_a_program_that_runs_it_gets_a_line_an_epoch_and_no_bars(executed):
+    lines = printed(executed[1]).splitlines()
+    (start,) = (i for i, line in enumerate(lines) if line.startswith("Warmup Epoch 1 | Loss:"))
+    assert lines[start - 1].startswith("Start: Val Loss=") and lines[start + 1].startswith("Epoch 1: Train Loss=")
+    widgets = [o for cell in code_cells(executed[1]) for o in cell.outputs if WIDGET in o.get("data", {})]
+    assert len(widgets) == 1, "the upload button"
+
+
+def test_tables_compare_doing_nothing_the_network_and_the_restored_photographs(executed):
+    root, result = executed
+    (run,) = (root / "outputs" / "runs").iterdir()
+    test = json.loads((run / "test_results.json").read_text())
+    rows = [line.split() for line in printed(result).splitlines() if line.startswith("all ")]
+    for row, prefix in zip(rows[:3], ("input_", "", "remover_"), strict=True):
+        assert f"{test[f'{prefix}psnr']['mean']:.3f}" in row
+    assert "Over doing nothing the network alone gains" in printed(result)
+
+
+def test_an_executed_copy_is_published_only_if_it_is_the_notebooks_and_complete(
+    executed, tmp_path, capsys, monkeypatch
+):
+    root, _ = executed
+    with pytest.raises(ValueError, match="was run with other settings"):
+        publish_notebook(root / "executed.ipynb", NOTEBOOK, tmp_path / "copy.ipynb")
+    whole = json.loads((root / "executed.ipynb").read_text(encoding="utf-8"))
+    whole["cells"] = [c for c in whole["cells"] if "injected-parameters" not in c["metadata"].get("tags", [])]
+    monkeypatch.setenv("WMREMOVAL_ROOT", str(ROOT))
+    given = tmp_path / "given.ipynb"
+
+    def publish(change=lambda cells: None) -> int:
+        changed = copy.deepcopy(whole)
+        change(changed["cells"])
+        given.write_text(json.dumps(changed), encoding="utf-8")
+        return main(["publish", str(given), "--output", str(tmp_path / "out")])
+
+    def fail(cells):
+        cells[-1]["outputs"] = [{"output_type": "error", "ename": "E", "evalue": "", "traceback": []}]
+
+    for change, words in (
+        (lambda cells: cells.pop(), "run it again"),
+        (lambda cells: cells[3].update(source="# other"), "in cell 4; run it again"),
+        (fail, "was not run to its end"),
+        (lambda cells: cells[4]["outputs"].append({"output_type": "stream", "name": "stdout", "text": str(ROOT)}), "names the folder"),
+        (lambda cells: cells[4]["outputs"].append({"output_type": "stream", "name": "stdout", "text": "x" * MOST_BYTES}), "bytes"),
+    ):  # fmt: skip
+        assert publish(change) == 1 and words in capsys.readouterr().err
+        assert not (tmp_path / "out").exists()
+    assert publish() == 0
+    published = nbformat.read(tmp_path / "out" / "executed" / "watermark_removal.ipynb", as_version=4)
+    assert [cell.source for cell in published.cells] == [cell.source for cell in nbformat.read(NOTEBOOK, 4).cells]
+    for cell in code_cells(published):
+        for output in cell.outputs:
+            for kind in ("image/png", "image/jpeg"):
+                if kind in output.get("data", {}):
+                    assert Image.open(io.BytesIO(base64.b64decode(output.data[kind]))).width <= 960
+            assert WIDGET not in output.get("data", {}) and "VBox(" not in str(output)

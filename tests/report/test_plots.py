@@ -10,8 +10,10 @@ from matplotlib import pyplot
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from wmremoval.data.dataset import get_augmentations
 from wmremoval.metrics import local_psnr_map, local_ssim_map
 from wmremoval.report import plots
+from wmremoval.report.ranking import ranked
 
 
 @pytest.fixture(scope="module")
@@ -154,12 +156,12 @@ def test_learning_rate_shows_used_and_planned_rates(history):
 )
 def test_local_maps_of_input_and_restored_share_one_scale(draw, measure, batch):
     figure = draw(batch, index=1)
-    before, after = figure.axes[1].images[0], figure.axes[3].images[0]
+    before, after = figure.axes[2].images[0], figure.axes[3].images[0]
     for picture, key in ((before, "watermarked"), (after, "restored")):
         expected = measure(batch[key][1:2], batch["clean"][1:2])[0, 0].numpy()
         np.testing.assert_array_equal(picture.get_array(), expected)
     assert before.get_clim() == after.get_clim()
-    assert f"{psnr_by_hand(batch['restored'][1], batch['clean'][1]):.2f} dB" in figure.axes[2].get_title()
+    assert f"{psnr_by_hand(batch['restored'][1], batch['clean'][1]):.2f} dB" in figure.axes[1].get_title()
 
 
 def test_residual_histogram_counts_every_value_once(batch):
@@ -172,7 +174,9 @@ def test_residual_histogram_counts_every_value_once(batch):
         share, edges, _ = axes.patches[0].get_data()
         np.testing.assert_allclose(share, np.histogram(restored, edges)[0] * 100 / restored.size)
         assert share.sum() == pytest.approx(100)
-        numbers = [float(number) for number in re.findall(r"\d+\.\d+", axes.get_title())]
+        labels = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert [label.split(":")[0] for label in labels] == ["network alone", "watermarked"]
+        numbers = [float(number) for number in re.findall(r"\d+\.\d+", " ".join(labels))]
         assert numbers == pytest.approx([restored.mean(), nothing.mean()], abs=6e-5)
 
 
@@ -180,8 +184,8 @@ def test_side_by_side_titles_hold_each_psnr_and_errors_share_one_scale(batch):
     figure = plots.side_by_side(batch, rows=2)
     panels = np.array([axes for axes in figure.axes if axes.get_title()]).reshape(2, 4)
     for i, row in enumerate(panels):
-        for axes, key in zip(row, ("watermarked", "restored"), strict=False):
-            assert axes.get_title() == f"{key}: {psnr_by_hand(batch[key][i], batch['clean'][i]):.2f} dB"
+        for axes, key, name in zip(row, ("watermarked", "restored"), ("watermarked", "network alone"), strict=False):
+            assert axes.get_title() == f"{name}: {psnr_by_hand(batch[key][i], batch['clean'][i]):.2f} dB"
         expected = residual(batch["restored"][i], batch["clean"][i])
         np.testing.assert_allclose(row[3].images[0].get_array(), expected, atol=1e-7)
         scale = row[3].images[0].get_clim()
@@ -245,3 +249,72 @@ def test_one_bright_corner_does_not_blacken_an_error_map(batch):
     heat = plots.residual_error(spoiled).axes[0].images[0]
     assert heat.get_array().max() > 1.5 * heat.get_clim()[1]
     assert heat.get_clim()[1] < 0.3
+
+
+@pytest.fixture
+def compared(batch) -> dict[str, torch.Tensor]:
+    """The batch with a remover that leaves nothing of the first mark, makes the second photograph worse, and errs a little."""
+    remover = batch["clean"] * 0.99
+    remover[1], remover[2] = 1 - batch["clean"][1], torch.lerp(batch["clean"][2], batch["watermarked"][2], 0.1)
+    return batch | {"remover": remover}
+
+
+@pytest.mark.parametrize("draw", [*BATCH_FIGURES, ranked], ids=lambda f: f.__name__)
+def test_the_restored_photograph_stands_beside_the_network_in_every_comparison(draw, compared):
+    figure = draw(compared)
+    texts = [axes.get_title() for axes in figure.axes] + [axes.get_ylabel() for axes in figure.axes]
+    texts += [text.get_text() for axes in figure.axes if axes.get_legend() for text in axes.get_legend().get_texts()]
+    assert any(text.startswith("restored") for text in texts)
+    assert draw is ranked or any(text.startswith(("network alone", "predicted")) for text in texts)
+
+
+def test_the_residuals_of_the_remover_are_its_own(compared):
+    for draw in (plots.watermark_residual, plots.residual_error):
+        heat = next(axes for axes in draw(compared, index=2).axes if axes.get_title().startswith("restored"))
+        expected = residual(compared["remover"][2], compared["clean"][2])
+        np.testing.assert_allclose(heat.images[0].get_array(), expected, atol=1e-7)
+
+
+def test_the_rank_of_the_gain_alone_chooses_successes_and_failures(compared):
+    before, after = (
+        [psnr_by_hand(compared[key][i], compared["clean"][i]) for i in range(3)] for key in ("watermarked", "remover")
+    )
+    figure = ranked(compared)
+    titles = [axes.get_title() for axes in figure.axes if "dB" in axes.get_title()]
+    order = sorted(range(3), key=lambda i: before[i] - after[i])
+    assert order[-1] == 1 and titles == [f"restored, {after[i] - before[i]:+.1f} dB" for i in order]
+    assert after[1] < before[1], "a failure is among them"
+    shown = np.rint(compared["watermarked"][1].numpy().transpose(1, 2, 0) * 255)
+    np.testing.assert_array_equal(figure.axes[8].images[0].get_array(), shown)
+
+
+def test_samples_show_input_reference_mask_and_clean_view(batch):
+    panels = np.array(plots.samples(batch, columns=2).axes).reshape(4, 2)
+    assert [row[0].get_ylabel() for row in panels] == ["input", "reference", "mask", "clean"]
+    assert (panels[2, 1].images[0].get_array()[..., 0] == 255 * batch["mask"][1, 0].numpy()).all()
+
+
+def test_augmentations_show_each_photograph_before_its_views():
+    photos = [np.full((40, 40, 3), 10 * i, np.uint8) for i in (1, 2)]
+    figure = plots.augmentations(photos, get_augmentations(32), draws=3)
+    panels = np.array(figure.axes).reshape(2, 4)
+    for photo, row in zip(photos, panels, strict=True):
+        np.testing.assert_array_equal(row[0].images[0].get_array(), photo)
+        assert all(axes.images[0].get_array().shape == (32, 32, 3) for axes in row[1:])
+
+
+def test_progress_shows_loss_psnr_and_rate(history):
+    figure = plots.progress(history)
+    np.testing.assert_array_equal(curve(figure, 0, "val"), [row["val_loss"] for row in history])
+    np.testing.assert_array_equal(curve(figure, 0, "train"), [row["train_loss"] for row in history])
+    np.testing.assert_array_equal(curve(figure, 1, "val"), [row["val_psnr"] for row in history])
+    np.testing.assert_array_equal(curve(figure, 2, "rate"), [row["lr"] for row in history])
+    pixels(plots.progress([]))
+
+
+def test_from_scratch_stands_beside_the_run_by_seconds_of_training(history):
+    start = {"epoch": 0, "val_loss": 9.0, "val_psnr": 12.0}
+    figure = plots.from_scratch([start, *history], history[:2])
+    (run,) = (line for line in figure.axes[0].lines if line.get_label() == "this run")
+    np.testing.assert_array_equal(run.get_xdata(), [0, 12, 24, 36, 48])
+    np.testing.assert_array_equal(curve(figure, 1, "from random weights"), [20.0, 21.0])

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SPLIT_SHARES = {"train": 0.7, "val": 0.2, "test": 0.1}  # shares of the photographs: the document's 70 / 20 / 10
 MIN_PHOTOS = 10  # photographs; the fewest whose tenth, the test part, holds one
-SAMPLE_TILE = 256  # pixels; side of a sample photograph: that of the quick profile's samples. Not measured.
+SAMPLE_TILE = 256  # pixels; side of a sample photograph, for random crops of the quick profile's 192. Not measured.
 # Part of each scene. Tiles of one scene share texture and light, so a scene lies in one part only. The two views of the
 # motorcycle are one scene.
 SAMPLE_SPLIT = {

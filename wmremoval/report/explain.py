@@ -21,7 +21,7 @@ PANEL = 2.4  # inches; width of each of the six pictures
 SLIDER_WIDTH = 600  # pixels; width of the slider's photographs at most
 SLIDER_QUALITY = 88  # of its JPEGs. Chosen, not measured.
 MARKED_FROM = 0.5  # probability from which alpha and colour are drawn
-PAPER = 0.92  # grey, in [0, 1], where a mark has no colour
+PAPER = 0.3  # grey, in [0, 1], where a mark has no colour
 
 
 @dataclass(frozen=True)

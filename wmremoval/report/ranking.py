@@ -29,6 +29,6 @@ def ranked(batch: dict[str, Tensor]) -> Figure:
         image_panel(row[0], batch["watermarked"][i], f"{kind} of {len(order)}: watermarked")
         image_panel(row[1], batch[best][i], f"{VIEW_NAMES[best]}, {gains[i]:+.1f} dB")
         image_panel(row[2], batch["clean"][i], "clean")
-        row[3].imshow(batch["mask"][i, 0], cmap="gray", vmin=0, vmax=1)
+        row[3].imshow(batch["mask"][i, 0].numpy(), cmap="gray", vmin=0, vmax=1)
         finish_panel(row[3], f"true mask, {batch['mask'][i].mean():.1%} of the pixels")
     return figure

@@ -88,13 +88,13 @@ def download_link(path: Path) -> str:
     return f'<a style="{style}" download="{name}" href="{data}">Download {name}</a>'
 
 
-def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipywidgets.VBox:
-    """An upload button that restores the chosen photographs, below the result for a sample photograph.
+def removal_box(remover: Remover, folder: str | Path, sample: str | Path | None = None) -> ipywidgets.VBox:
+    """An upload button that restores the chosen photographs, below the result for a sample photograph if one is given.
 
     Args:
         remover: from `load_remover`.
         folder: folder for uploads and results.
-        sample: the photograph that is restored first, without an upload.
+        sample: the photograph that is restored first, without an upload; None: none is.
     """
     folder = Path(folder)
     button = ipywidgets.FileUpload(accept=",".join(ENDINGS), description="Choose a photograph")
@@ -119,7 +119,8 @@ def removal_box(remover: Remover, folder: str | Path, sample: str | Path) -> ipy
                 button.disabled, button.description = False, "Choose a photograph"
 
     button.observe(restore_uploads, names="value")
-    display(HTML(download_link(remove_and_show(remover, sample, folder))))
+    if sample is not None:
+        display(HTML(download_link(remove_and_show(remover, sample, folder))))
     return ipywidgets.VBox([button, ipywidgets.HTML(UPLOAD_NOTE), results, link])
 
 

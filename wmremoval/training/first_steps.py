@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 from wmremoval.data.loaders import make_loaders
 from wmremoval.data.photos import PhotoSet
 from wmremoval.training.loop import Watch, fit
+from wmremoval.training.passes import run_epoch
 from wmremoval.training.trainer import Training
 
 # Chosen so that the curve has left its first, steep part after half a minute on two cores. Not measured further.
@@ -24,7 +25,10 @@ def learn_from_scratch(
     make_watch: Callable[[Training], Watch] = lambda training: lambda result: False,
     seconds: float = 30.0,
 ) -> list[dict]:
-    """Train random weights for some seconds with the loss of a run, and validate them on its samples; they are not kept.
+    """Train random weights for some seconds, and validate them on the samples of a run; they are not kept.
+
+    It is the document's network, which outputs the whole image: its PSNR tells what it has learnt. A composite network would
+    begin near the PSNR of doing nothing.
 
     Args:
         run: the run.
@@ -34,14 +38,17 @@ def learn_from_scratch(
         seconds: of training and validation.
 
     Returns:
-        the history, see `TrainResult`.
+        the history, see `TrainResult`; its first row, epoch 0, is of the random weights. The loss has no mask terms.
     """
     config = run.config
     small = replace(
         config, start="scratch", image_size=min(SIDE, config.image_size), hours=seconds / 3600, keep="last",
         validate_minutes=seconds / 60 / ROWS, learning_rate=RATE, warmup_epochs=0, grow=False, size_spread=0,
+        composite=False, decompose=False, mask_weight=0.0, target="clean",
     )  # fmt: skip
     loaders = {"train": make_loaders({"train": photos.parts()["train"]}, small)["train"], "val": validation}
     training = Training(small, len(loaders["train"]), run.device)
+    scores = run_epoch(training, validation, "Start")
+    start = {"epoch": 0} | {f"val_{name}": scores[name] for name in ("loss", "psnr", "ssim")}
     with TemporaryDirectory() as folder:
-        return fit(training, loaders, folder, watch=make_watch(training)).history
+        return [start, *fit(training, loaders, folder, watch=make_watch(training)).history]

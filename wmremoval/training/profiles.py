@@ -22,7 +22,8 @@ logger = logging.getLogger(__name__)
 PROFILES: dict[str, dict[str, Any]] = {
     "quick": {
         "start": "shipped",
-        "epochs": 4,
+        "image_size": 192,  # the largest side that the shipped weights were trained on
+        "epochs": 5,
         "warmup_epochs": 1,
         "max_photos": 80,
         "perceptual_weights": "random",
