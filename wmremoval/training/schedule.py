@@ -131,7 +131,7 @@ class EpochSchedule:
 
     def share_done(self, result, steps_per_epoch: int) -> float:
         """The share of the planned steps that a `TrainResult` has behind it, in [0, 1]."""
-        passes = len(result.warmup_losses) + result.epochs + result.underway.steps / steps_per_epoch
+        passes = result.passes + result.underway.steps / steps_per_epoch
         return min(1.0, passes / (self.config.warmup_epochs + self.config.epochs))
 
     def row_start(self) -> dict[str, float]:
