@@ -143,9 +143,10 @@ def section(page, title: str) -> None:
 
 def run_all(page) -> None:
     """Choose "Run All Cells" in the menu, and wait for the last cell; errors stop it earlier."""
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']")
-    page.click("text=Run >> nth=0")
-    page.click("li[data-command='runmenu:run-all']")
+    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
+    page.wait_for_timeout(2000)  # the menus are built
+    page.click(".lm-MenuBar-item:has-text('Run')")
+    page.click(".lm-Menu-item[data-command='runmenu:run-all']")
     end = time.monotonic() + RUN_SECONDS
     live = False
     while True:
