@@ -144,9 +144,13 @@ def section(page, title: str) -> None:
 def run_all(page) -> None:
     """Choose "Run All Cells" in the menu, and wait for the last cell; errors stop it earlier."""
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", state="attached")
-    page.wait_for_timeout(2000)  # the menus are built
-    page.click(".lm-MenuBar-item:has-text('Run')")
-    page.click(".lm-Menu-item[data-command='runmenu:run-all']")
+    item = page.locator(".lm-Menu-item[data-command='runmenu:run-all']")
+    while not item.is_visible():  # the menus are rebuilt while the page loads, and then close
+        page.keyboard.press("Escape")
+        page.wait_for_timeout(2000)
+        page.click(".lm-MenuBar-item:has-text('Run')")
+        page.wait_for_timeout(1000)
+    item.click()
     end = time.monotonic() + RUN_SECONDS
     live = False
     while True:

@@ -1,12 +1,15 @@
 """The remover beside its network: scores against those computed by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from planted import marked, planted, psnr_inside
 
+from wmremoval.config import TrainConfig
 from wmremoval.report.compare import add_scores, add_views, gain_line, restore_views
-from wmremoval.report.tables import score_table
+from wmremoval.report.tables import format_table, score_table, settings_table, split_table, value_table
 
 
 class Planned:
@@ -71,3 +74,36 @@ def test_views_of_the_shown_samples_join_the_batch(scored):
     batch = add_views({"clean": torch.zeros(2, 3, 96, 160)}, results, [1, 0])
     np.testing.assert_array_equal((batch["remover"][1] * 255).round().permute(1, 2, 0).numpy(), results[0].image)
     assert set(batch) == {"clean", "remover"}
+
+
+def test_tables_for_people_show_no_python():
+    values = {
+        "gpu": None,
+        "composite": True,
+        "parameters": {"total": 5, "trainable": 3},
+        "loss": 0.123456,
+        "warmup": [],
+    }
+    assert value_table(values).splitlines() == [
+        "gpu         -",
+        "composite   yes",
+        "parameters  total 5, trainable 3",
+        "loss        0.1235",
+        "warmup      none",
+    ]
+    assert format_table([{"lr": 3e-5, "psnr": 30.0, "epoch": 1}]).splitlines()[1] == "3.0e-05  30.000  1"
+
+
+def test_the_settings_are_those_that_differ_from_the_documents():
+    rows = [line.split() for line in settings_table(TrainConfig(epochs=3, target="clean")).splitlines()]
+    shown = {row[0]: row[1:] for row in rows}
+    assert shown["epochs"] == ["3", "25"] and shown["target"] == ["clean", "reference"] and shown["seed"] == ["0", "0"]
+    assert shown["composite"] == ["yes", "no"] and "warmup_epochs" not in shown
+
+
+def test_the_table_of_a_split_names_photographs_of_several_scenes():
+    split = {"train": [Path(f"{scene}_{i:02d}.png") for scene in ("cat", "sea") for i in range(3)], "val": []}
+    assert [line.split(None, 2) for line in split_table(split).splitlines()[1:]] == [
+        ["train", "6", "cat_00.png, cat_01.png, sea_00.png"],
+        ["val", "0"],
+    ]

@@ -26,7 +26,7 @@ CONTENTS = {  # of the files of a run
 def format_table(rows: list[dict]) -> str:
     """An aligned text table with the keys of the first row as headings; floats have three decimals, None is a dash.
 
-    Floats under 0.001 are written with an exponent.
+    Floats that would show as zero are written with an exponent.
     """
     cells = [list(rows[0])] + [[_cell(row.get(name)) for name in rows[0]] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
@@ -39,7 +39,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
+        return f"{value:.1e}" if 0 < abs(value) < 5e-4 else f"{value:.3f}"
     return str(value)
 
 
