@@ -4,6 +4,7 @@ The settings are tiny, unless NOTEBOOK_WHOLE=1 asks for the notebook as it is. N
 pictures of the page in.
 """
 
+import importlib.util
 import json
 import os
 import shutil
@@ -32,7 +33,10 @@ TINY = {
 }
 WHOLE = os.environ.get("NOTEBOOK_WHOLE") == "1"
 RUN_SECONDS = 3600 if WHOLE else 1200  # limit, far more than is needed on an idle machine
-NOT_WINDOWED = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}  # all cells stay on the page
+SETTINGS = {
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},  # all cells stay on the page
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 # A cell has run when its prompt has a number; what is on the page is all that a reader sees.
 PROMPTS = "[...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(e => e.textContent)"
 
@@ -59,6 +63,12 @@ def work(tmp_path):
     return tmp_path
 
 
+def widgets_of() -> Path:
+    """The folder `share/jupyter` of the environment that holds ipywidgets' part of JupyterLab."""
+    place = importlib.util.find_spec("jupyterlab_widgets").origin
+    return Path(place).parents[4] / "share" / "jupyter"
+
+
 @contextmanager
 def jupyterlab(work: Path):
     """The address of a JupyterLab that serves a folder, with settings of its own."""
@@ -67,14 +77,14 @@ def jupyterlab(work: Path):
         port = free.getsockname()[1]
     settings = work / "lab" / "settings"
     settings.mkdir(parents=True)
-    (settings / "overrides.json").write_text(json.dumps(NOT_WINDOWED))
+    (settings / "overrides.json").write_text(json.dumps(SETTINGS))
     options = [f"--ServerApp.port={port}", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={work}", "--no-browser",
                "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True", "--allow-root",
                f"--LabApp.app_settings_dir={settings}", "--LabApp.news_url=", "--LabApp.extensions_in_dev_mode=False"]  # fmt: skip
     environment = os.environ | {
         "WMREMOVAL_ROOT": str(work), "JUPYTER_CONFIG_DIR": str(work / "lab"), "JUPYTER_PREFER_ENV_PATH": "1",
         "JUPYTERLAB_WORKSPACES_DIR": str(work / "lab"), "JUPYTERLAB_SETTINGS_DIR": str(work / "lab"),
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+        "JUPYTER_PATH": str(widgets_of()), "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
     }  # fmt: skip
     with (work / "jupyter.log").open("w") as log:
         server = subprocess.Popen(
@@ -111,10 +121,9 @@ def wait_for(ready, seconds: float) -> None:
 @contextmanager
 def opened(address: str):
     """The notebook's page in Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         try:
             page = browser.new_page(viewport={"width": 1400, "height": 1000})
@@ -171,6 +180,11 @@ def run_all(page) -> None:
     assert live, "the figure of the training was seen while it changed"
 
 
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("jupyterlab", "jupyterlab_widgets", "playwright")),
+    reason="needs JupyterLab, ipywidgets and playwright: pip install jupyterlab ipywidgets playwright",
+)
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 def test_run_all_upload_and_download(work):
     with jupyterlab(work) as address, opened(address) as page:
         assert page.locator(".jp-Dialog").count() == 0, "it opens without a question"
@@ -188,6 +202,7 @@ def test_run_all_upload_and_download(work):
             "the figure takes the place of the lines"
         )
         section(page, "Remove a watermark from your own photograph")
+        page.wait_for_selector("button:has-text('Choose a photograph')")
         with page.expect_file_chooser() as chooser:
             page.click("button:has-text('Choose a photograph')")
         chooser.value.set_files(str(work / "my photo.jpg"))
