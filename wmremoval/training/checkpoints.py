@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from wmremoval.config import TrainConfig
 from wmremoval.files import atomic_path, first_line
 from wmremoval.model import HeterogeneousUNet
 
@@ -192,7 +193,8 @@ def _optimizers(training, result) -> list[str]:
 
 
 def _check_fits(training, state: dict, path: Path) -> None:
-    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
+    saved = TrainConfig.from_dict(state["config"]).to_dict()  # settings newer than the state have their defaults
+    changed = [name for name, value in training.config.to_dict().items() if saved[name] != value]
     if changed:
         raise ValueError(
             f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config"

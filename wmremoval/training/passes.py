@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from wmremoval.metrics import PSNR_CAP, psnr, ssim
+from wmremoval.training.distributed import Part
 from wmremoval.training.trainer import Training
 
 VIEW_SIDE = 256  # pixels; side of the views in which `Progress.views` counts crops of any side
@@ -85,16 +86,18 @@ def run_epoch(
     dataset.epoch, dataset.skipped, dataset.stage = data_epoch, progress.samples, progress.stage
     training.net.train(optimizer is not None)
     training.kept.train(optimizer is not None)
-    bar = tqdm(_batches(loader, progress), desc=label, leave=False, initial=progress.steps, total=len(loader))
+    shares = _shares(training, loader, _batches(loader, progress))
+    quiet = not training.group.leads
+    bar = tqdm(shares, desc=label, leave=False, initial=progress.steps, total=len(loader), disable=quiet)
     asked = time.monotonic()
     started = asked - progress.seconds
-    for step, cpu_batch in enumerate(bar, start=progress.steps + 1):
+    for step, share in enumerate(bar, start=progress.steps + 1):
         progress.waited += time.monotonic() - asked
-        means, shape = _run_batch(training, cpu_batch, optimizer, f"{label}, step {step}")
+        means, shape = _run_batch(training, share, optimizer, f"{label}, step {step}")
         progress.add(means, shape)
         now = time.monotonic()
         progress.steps, progress.seconds = step, now - started
-        progress.samples += len(cpu_batch["watermarked"])
+        progress.samples += share.together
         bar.set_postfix(loss=f"{progress.sums['loss'] / progress.counts['loss']:.4f}")
         if after_step is not None and after_step(now - asked):
             break
@@ -111,13 +114,40 @@ def _batches(loader: DataLoader, progress: Progress) -> Iterator[dict[str, Tenso
     return batches
 
 
-def _run_batch(training: Training, cpu_batch: dict, optimizer, place: str) -> tuple[dict[str, float], tuple[int, ...]]:
+def _shares(training: Training, loader: DataLoader, batches: Iterator[dict[str, Tensor]]) -> Iterator[Part]:
+    """This process's share of every batch."""
+    sizes = training.group.sizes(loader)
+    return (training.group.share(batch, next(sizes) if sizes else None) for batch in batches)
+
+
+def _run_batch(training: Training, share: Part, optimizer, place: str) -> tuple[dict[str, float], tuple[int, ...]]:
     """Predict and measure a batch and, with an optimiser, take a step; the means, and the shape of the images."""
-    batch = {name: x.to(training.device, non_blocking=True) for name, x in cpu_batch.items()}
-    if training.config.pairs and optimizer is not None:
-        batch = both_views(batch)
+    share = share._replace(batch={name: x.to(training.device, non_blocking=True) for name, x in share.batch.items()})
+    parts, means, images = training.group.cut(share, 1), [], 0
+    for part in parts:
+        last = part is parts[-1]
+        with training.group.alone(training.replica, last):
+            of_part, loss, shape = _run_part(training, part, optimizer is not None)
+            _check_finite(of_part, place)
+            if optimizer is not None:
+                loss = training.group.weight(part, share.together) * loss
+                of_part |= {"grad_norm": training.step(loss, optimizer)} if last else training.backward(loss) or {}
+        means.append(of_part)
+        images += shape[0]
+    if optimizer is not None and not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
+        _check_finite(means[-1], place)
+    return _mean_of(means, parts), (images, *shape[1:])
+
+
+def _run_part(training: Training, part: Part, learn: bool) -> tuple[dict[str, float], Tensor, tuple[int, ...]]:
+    """Predict and measure a part of a batch.
+
+    Returns:
+        the means over the part of all processes, the loss of this process's own, and the shape of all images together.
+    """
+    batch = both_views(part.batch) if training.config.pairs and learn else part.batch
     batch["watermarked"] = batch["watermarked"].contiguous(memory_format=torch.channels_last)
-    with torch.set_grad_enabled(optimizer is not None):
+    with torch.set_grad_enabled(learn), training.group.counting(part):
         parts = training.predict(batch["watermarked"])
         image, mask_logits = parts[:2]
         loss, terms = training.objective(image, mask_logits, batch)
@@ -127,12 +157,19 @@ def _run_batch(training: Training, cpu_batch: dict, optimizer, place: str) -> tu
         means["term_mark"] = mark_term.item()
     if parts.gates is not None:
         means["term_gates"] = gate_term.item()
-    _check_finite(means, place)
-    if optimizer is not None:
-        means["grad_norm"] = training.step(loss + mark_term + gate_term, optimizer)
-        if not training.scaler.is_enabled():  # a scaler skips such a step and lowers its scale
-            _check_finite(means, place)
-    return means, tuple(image.shape)
+    views = len(batch["watermarked"]) // len(part.batch["watermarked"])
+    return training.group.means(means, part), loss + mark_term + gate_term, (views * part.together, *image.shape[1:])
+
+
+def _mean_of(means: list[dict[str, float]], parts: list[Part]) -> dict[str, float]:
+    """The means over a batch, from those over its parts; the gradient's norm is that of the last, where all are added."""
+    if len(means) == 1:
+        return means[0]
+    whole = sum(part.together for part in parts)
+    mean = {
+        name: sum(p.together * each[name] for p, each in zip(parts, means, strict=True)) / whole for name in means[0]
+    }
+    return means[-1] | mean
 
 
 def both_views(batch: dict[str, Tensor]) -> dict[str, Tensor]:
