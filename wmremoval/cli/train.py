@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from wmremoval.cli.evaluate import print_scores
-from wmremoval.files import from_root
+from wmremoval.files import first_line, from_root
 from wmremoval.settings import Setting, settings_of
 
 
@@ -98,6 +98,7 @@ def run_train(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace, group, device_name: str) -> int:
     """The work of one process; the first one alone makes the run's folder and reports on it."""
+    from wmremoval.training.checkpoints import STATE
     from wmremoval.training.loop import fit
     from wmremoval.training.run_folder import open_loaders, start_run
     from wmremoval.training.run_info import describe
@@ -113,7 +114,12 @@ def _train(arguments: argparse.Namespace, group, device_name: str) -> int:
     else:
         folder = group.from_lead(lambda: start_run(from_root(arguments.output), arguments.name, info))
     with _termination_requests(group.world > 1) as stop:
-        result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
+        try:
+            result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
+        except (ValueError, OSError, RuntimeError) as error:
+            if not (folder / STATE).exists():
+                raise
+            raise RuntimeError(f"{first_line(error)}; the last state is kept: train --resume {folder}") from error
     if group.leads:
         _report(arguments, training, loaders, info, result, asked_to_end=bool(stop))
     return 130 if result.stopped == "interrupted" else 0

@@ -194,9 +194,7 @@ class Group:
         on_gpu = device.type == "cuda"
         if on_gpu:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)
-        return DistributedDataParallel(
-            _Forward(net, forward), device_ids=[device] if on_gpu else None, broadcast_buffers=not on_gpu
-        )
+        return DistributedDataParallel(_Forward(net, forward), device_ids=[device] if on_gpu else None)
 
     def alone(self, forward: Callable, last: bool):
         """A context in which gradients are added up in this process; they are averaged after the last part."""

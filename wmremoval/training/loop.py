@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wmremoval.config import TrainConfig
-from wmremoval.files import write_json
+from wmremoval.files import remove_leftovers, write_json
 from wmremoval.training.checkpoints import BEST_MODEL, load_state, load_weights, remove_state, save_best, save_state
 from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.evaluate import score_kinds
@@ -120,6 +120,8 @@ class Bookkeeper:
     def __init__(self, training: Training, result: TrainResult, stop: Callable[[], bool] = lambda: False):
         self.training, self.result, self.stop = training, result, stop
         self.writes = training.group.leads
+        if self.writes:
+            remove_leftovers(result.folder)  # of a process that was killed while it saved
         self.saved = time.monotonic()
         self.began = self.saved - result.seconds
 
@@ -242,6 +244,8 @@ def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, trai
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
     row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
     row |= throughput(config, training.device, result.underway, training.group.world)
+    if result.underway.skipped:
+        row["skipped_steps"] = result.underway.skipped
     row["views"] = result.views = result.views + result.underway.views()
     row["seconds"] = time.monotonic() - started
     row = training.group.from_lead(lambda: row)  # one row in all processes, since it decides when to stop

@@ -17,6 +17,7 @@ from wmremoval.training.checkpoints import load_start
 from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.distributed import ALONE, Group
 from wmremoval.training.optimizers import make_optimizer
+from wmremoval.training.recompute import recompute_activations
 from wmremoval.training.schedule import make_schedule
 
 
@@ -97,6 +98,8 @@ class Training:
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
+        if config.checkpoint_activations:
+            recompute_activations(self.net)
         self.replica = self.group.replicate(self.net, self.forward, self.device)
         fused = self.device.type == "cuda"
         self.warmup_optimizer = torch.optim.AdamW(
