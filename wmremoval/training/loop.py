@@ -242,7 +242,8 @@ def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, trai
     row |= validation
     row["lr"] = training.optimizer.param_groups[0]["lr"]
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
-    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
+    # No gradient's norm is finite if the scaler skipped every step.
+    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share") if name in train}
     row |= throughput(config, training.device, result.underway, training.group.world)
     if result.underway.skipped:
         row["skipped_steps"] = result.underway.skipped

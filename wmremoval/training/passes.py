@@ -124,8 +124,8 @@ def _loading_in_one_line() -> Iterator[None]:
         yield
     except ImageError as error:
         raise ImageError(str(error).rstrip().rpartition("ImageError: ")[2]) from None
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionError, EOFError) as error:  # the last two where it ended while it gave a batch
+        if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker"):
             raise
         raise RuntimeError(
             f"a loader process has ended ({first_line(error).strip()}); if memory is short, train with fewer --workers"
