@@ -1,6 +1,5 @@
 """A training killed at random moments and resumed each time, against one that runs through."""
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -12,9 +11,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
 
 from wmremoval.config import TrainConfig
-from wmremoval.data.loaders import make_loaders
+from wmremoval.data.dataset import WatermarkDataset
+from wmremoval.data.fonts import FontBook
+from wmremoval.data.loaders import make_loader, sample_config
 from wmremoval.files import read_json, write_json
 from wmremoval.training import loop
 from wmremoval.training.checkpoints import BEST_WEIGHTS, STATE, read_checkpoint
@@ -25,6 +28,7 @@ CONFIG = TrainConfig(
     image_size=32, batch_size=2, warmup_epochs=1, epochs=4, ema=0.9, alpha=0.0, perceptual_weights="random", amp="off"
 )
 PHOTOS = (10, 2)  # photographs to train on and to validate
+LONGEST = 5  # times the mean share of a run between kills: the longest sitting. Chosen, so that several runs end.
 CLOCKED = ("seconds", "images_per_second", "data_share", "tflops")  # entries of the history that differ from run to run
 BEGUN, STEPS = "begun", "steps"  # files of a sitting: it has begun; a byte for each step that it took
 
@@ -68,7 +72,7 @@ def run_kills(photos: Sequence[Path], kills: int = 20, seed: int = 0, config: Tr
         unbroken, killed = Path(home) / "unbroken", Path(home) / "killed-0"
         began = time.monotonic()
         start(unbroken).join()
-        longest = 2 * (time.monotonic() - began) / kills
+        longest = LONGEST * (time.monotonic() - began) / kills
         while tally.kills < kills:
             if _sitting(start, killed, chances.uniform(0, longest), tally):
                 _compare(unbroken, killed, tally, config)
@@ -84,7 +88,7 @@ def _starter(photos: list[str], config: TrainConfig) -> Callable[[Path], multipr
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(method)
     if method == "forkserver":
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload([__name__, "torch._dynamo"])  # optimisers import the latter
 
     def start(folder: Path) -> multiprocessing.Process:
         folder.mkdir(exist_ok=True)
@@ -115,13 +119,21 @@ def _sit(folder: str, photos: list[str], settings: dict) -> None:
     torch.set_num_threads(1)
     loop.SAVE_SECONDS = 0
     home, config = Path(folder), TrainConfig.from_dict(settings)
-    split = {"train": [Path(path) for path in photos[: PHOTOS[0]]], "val": [Path(path) for path in photos[PHOTOS[0] :]]}
-    loaders = make_loaders(split, config, system_fonts=False)
+    loaders = _loaders([Path(path) for path in photos], config)
     training = _Counted(config, len(loaders["train"]), torch.device("cpu"))
     training.steps = os.open(home / STEPS, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     (home / BEGUN).touch()
     result = loop.fit(training, loaders, home, resume=(home / STATE).exists())
     write_json(home / "training_history.json", result.history)
+
+
+def _loaders(photos: list[Path], config: TrainConfig) -> dict[str, DataLoader]:
+    """Loaders of a run whose marks are shapes: reading fonts would take longer than training."""
+    loaders = {}
+    for part, paths in (("train", photos[: PHOTOS[0]]), ("val", photos[PHOTOS[0] :])):
+        samples = sample_config(config, training=part == "train")
+        loaders[part] = make_loader(WatermarkDataset(paths, samples, FontBook({})), config.batch_size)
+    return loaders
 
 
 def _sitting(start: Callable, folder: Path, seconds: float | None, tally: Tally) -> bool:
@@ -174,14 +186,16 @@ def _compare(unbroken: Path, killed: Path, tally: Tally, config: TrainConfig) ->
     for folder in (unbroken, killed):
         rows = json.loads((folder / "training_history.json").read_text(encoding="utf-8"))
         histories.append([{name: value for name, value in row.items() if name not in CLOCKED} for row in rows])
-        weights.append(hashlib.sha256((folder / BEST_WEIGHTS).read_bytes()).hexdigest())
+        weights.append(load_file(folder / BEST_WEIGHTS))
     epochs = [row["epoch"] for row in histories[1]]
     if epochs != list(range(1, config.epochs + 1)):
         tally.problems.append(f"run {tally.runs}: its history has the epochs {epochs}")
     if leftovers := [path.name for path in (*killed.glob(".*.part"), killed / STATE) if path.exists()]:
         tally.problems.append(f"run {tally.runs}: {leftovers[0]} was left")
     other = {name for rows in zip(*histories, strict=False) for name in rows[0] if rows[0][name] != rows[1].get(name)}
-    if weights[0] != weights[1]:
+    if weights[0].keys() != weights[1].keys() or any(
+        not torch.equal(x, weights[1][name]) for name, x in weights[0].items()
+    ):
         other.add("weights")
     if other:
         tally.problems.append(
