@@ -28,7 +28,7 @@ CONFIG = TrainConfig(
     image_size=32, batch_size=2, warmup_epochs=1, epochs=4, ema=0.9, alpha=0.0, perceptual_weights="random", amp="off"
 )
 PHOTOS = (10, 2)  # photographs to train on and to validate
-LONGEST = 5  # times the mean share of a run between kills: the longest sitting. Chosen, so that several runs end.
+LONGEST = 4  # times the mean share of a run between kills: the longest sitting. Chosen, so that several runs end.
 CLOCKED = ("seconds", "images_per_second", "data_share", "tflops")  # entries of the history that differ from run to run
 BEGUN, STEPS = "begun", "steps"  # files of a sitting: it has begun; a byte for each step that it took
 
@@ -38,6 +38,7 @@ class Tally:
     """What was seen at the kills."""
 
     kills: int = 0
+    at_the_end: int = 0  # killed when the run was done and its state removed, before the process had ended
     before_a_state: int = 0  # killed before the first state of the run was there
     while_writing: int = 0  # killed with a file half written, which stays beside the whole one before it
     within_an_epoch: int = 0  # the state then was of the midst of an epoch
@@ -150,6 +151,9 @@ def _sitting(start: Callable, folder: Path, seconds: float | None, tally: Tally)
         tally.problems.append(f"a sitting ended with status {process.exitcode}")
         raise RuntimeError(tally.problems[-1])
     tally.kills += 1
+    if not (folder / STATE).exists() and (folder / "training_history.json").exists():
+        tally.at_the_end += 1
+        return True
     tally.while_writing += any(folder.glob(".*.part"))
     tally.before_a_state += not (folder / STATE).exists()
     taken = (folder / STEPS).stat().st_size if (folder / STEPS).exists() else 0
