@@ -124,6 +124,12 @@ class TrainConfig:
 
     # "auto": bf16 where the hardware computes it, fp16 on other GPUs, float32 elsewhere.
     amp: str = setting("auto", MACHINE, "precision of the network", choices=("auto", "bf16", "fp16", "off"))
+    # A batch is computed in parts, whose gradients are added. BatchNorm, the IoU of masks and the loss of alpha and colour
+    # then see a part, not the batch.
+    accumulate: int = setting(1, MACHINE, "parts of a batch, one after the other: less memory, same step", least=1)
+    checkpoint_activations: bool = setting(
+        False, MACHINE, "compute activations again in the backward pass: less memory, more time, same result"
+    )
     # Compiling takes about a minute at the start.
     compile: bool | str = setting(
         False, MACHINE, "torch.compile the network; auto: if a trial of half a minute shows it faster",
@@ -135,6 +141,10 @@ class TrainConfig:
             each.check(getattr(self, each.name))
         if self.size_spread > self.image_size - SIZE_STEP:
             raise ValueError(f"size_spread must leave crops of {SIZE_STEP} pixels, got {self.size_spread!r}")
+        if self.accumulate > self.batch_size:
+            raise ValueError(f"accumulate must be at most batch_size, {self.batch_size}, got {self.accumulate!r}")
+        if self.checkpoint_activations and self.compile:
+            raise ValueError("give checkpoint_activations or compile, not both")
         if self.ema and self.ema_half_life:
             raise ValueError("give ema or ema_half_life, not both")
         if self.decompose and not self.composite:

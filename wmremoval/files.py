@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # errors of writing that do not name their file
 DOWNLOAD_SILENCE = 20.0  # seconds without data after which a download is given up; not measured
 REMEDIES = {  # by the name of the system's error
     "ENOENT": "check the name",
@@ -63,7 +64,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     `remove_leftovers` deletes the temporary files of killed processes.
 
     Raises:
-        OSError: the path is a link to itself.
+        OSError: the path is a link to itself, or the disk is full; the message names the file.
     """
     path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
     if os.path.islink(path):
@@ -73,6 +74,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno in NO_ROOM and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise
     finally:
         _discard(temporary)
 
@@ -124,6 +129,12 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 text; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | Path, content: bytes | memoryview) -> None:
+    """Write bytes; the file appears whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """`ColorAwareLoss` and its five terms, the terms of the mask and the mark, and the frozen VGG16 features."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import kornia
@@ -25,7 +26,13 @@ VGG_CONVOLUTIONS = {  # layer number in torchvision's vgg16().features: channels
 VGG_POOLS = (4, 9)  # layer numbers of the poolings
 VGG_LENGTH = 16  # number of layers up to the ReLU after conv3_3
 FAINT_BELOW = 0.4  # alpha; below it, alpha and colour are predicted worst (the measurement was not kept)
+Total = Callable[[Tensor], Tensor]  # sums of a batch to those of a larger one, of which it is a part
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RGB in [0, 1], from torchvision
+
+
+def as_they_are(sums: Tensor) -> Tensor:
+    """The `Total` of a batch that is no part of a larger one."""
+    return sums
 
 
 def masked_l1_loss(pred: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -96,17 +103,21 @@ def mask_bce_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(mask_logits.float(), mask.float())
 
 
-def mask_iou_loss(mask_logits: Tensor, mask: Tensor) -> Tensor:
+def mask_iou_loss(mask_logits: Tensor, mask: Tensor, total: Total = as_they_are) -> Tensor:
     """1 - soft IoU of mask logits and mask, both (B, 1, H, W), summed over the whole batch.
 
     After SLBR (arXiv 2108.03581, section 3.4).
+
+    Args:
+        mask_logits, mask: of the batch.
+        total: adds up the sums of several processes before they are divided.
     """
     pred, mask = torch.sigmoid(mask_logits.float()), mask.float()
-    both = (pred * mask).sum()
-    return 1.0 - (both + 1.0) / (pred.sum() + mask.sum() - both + 1.0)
+    both, found, marked = total(torch.stack([(pred * mask).sum(), pred.sum(), mask.sum()]))
+    return 1.0 - (both + 1.0) / (found + marked - both + 1.0)
 
 
-def coarse_mask_loss(logits: Tensor, mask: Tensor, iou_weight: float = 0.0) -> Tensor:
+def coarse_mask_loss(logits: Tensor, mask: Tensor, iou_weight: float = 0.0, total: Total = as_they_are) -> Tensor:
     """Cross-entropy, and optionally 1 - IoU, of a coarse attention gate against the max-pooled mask.
 
     Max pooling keeps thin strokes: a stroke of one pixel fills at most half of a coarse pixel, and a gate trained on
@@ -116,10 +127,11 @@ def coarse_mask_loss(logits: Tensor, mask: Tensor, iou_weight: float = 0.0) -> T
         logits: logits of the gate, (B, 1, h, w).
         mask: (B, 1, H, W) in [0, 1]; H and W are multiples of h and w.
         iou_weight: weight of `mask_iou_loss`; the cross-entropy has weight 1.
+        total: see `mask_iou_loss`.
     """
     pooled = F.adaptive_max_pool2d(mask.float(), logits.shape[-2:])  # (B, 1, h, w)
     bce = mask_bce_loss(logits, pooled)
-    return bce + iou_weight * mask_iou_loss(logits, pooled) if iou_weight else bce
+    return bce + iou_weight * mask_iou_loss(logits, pooled, total) if iou_weight else bce
 
 
 def mark_loss(
@@ -129,6 +141,7 @@ def mark_loss(
     true_colour: Tensor,
     plain: Tensor | None = None,
     faint: float = 0.0,
+    total: Total = as_they_are,
 ) -> Tensor:
     """Sum of three L1 means: of alpha inside the mark, of alpha outside, and of the colour weighted by the true alpha.
 
@@ -140,6 +153,7 @@ def mark_loss(
         faint: extra weight of faint pixels: the weight falls linearly from 1 + `faint` at an alpha of 0 to 1 at
             `FAINT_BELOW`. The largest alpha of the 5 x 5 neighbourhood counts, so that the soft edges of strong marks
             do not count as faint.
+        total: see `mask_iou_loss`.
     """
     marked = (true_alpha > 0).float()
     outside, weight = 1.0 - marked, marked
@@ -150,10 +164,13 @@ def mark_loss(
         weight, outside = weight * plain, outside * plain
     error = (alpha - true_alpha).abs()
     colour_error = (colour - true_colour).abs().mean(dim=1, keepdim=True)  # (B, 1, H, W)
-    inside = (weight * error).sum() / weight.sum().clamp_min(1.0)
-    weight = weight * true_alpha
-    weighted = (weight * colour_error).sum() / weight.sum().clamp_min(1e-3)
-    return inside + (outside * error).sum() / outside.sum().clamp_min(1.0) + weighted
+    by_alpha = weight * true_alpha
+    pairs = ((weight, error), (outside, error), (by_alpha, colour_error))
+    sums = total(torch.stack([x.sum() for each, wrong in pairs for x in (each * wrong, each)]))
+    inside, outside, weighted = (
+        sums[2 * i] / sums[2 * i + 1].clamp_min(least) for i, least in enumerate((1.0, 1.0, 1e-3))
+    )
+    return inside + outside + weighted
 
 
 def _masked_mean(error: Tensor, mask: Tensor | None) -> Tensor:

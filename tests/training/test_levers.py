@@ -16,6 +16,7 @@ from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.loop import TrainResult
 from wmremoval.training.optimizers import make_optimizer
 from wmremoval.training.passes import run_epoch
+from wmremoval.training.trainer import Training
 
 
 def test_soap_without_its_package_is_one_clear_line(monkeypatch):
@@ -154,3 +155,56 @@ def test_a_compiler_that_fails_leaves_the_network_as_it_is(monkeypatch, log):
         way(1)
         way.step_took(1.0)
     assert way(2) == 2 and way.chosen == "eager" and "Compiling failed" in log.text
+
+
+def real_gradients(**changes) -> tuple[list[torch.Tensor], dict, Training]:
+    """Gradients of one step of the real network on a batch of four, what it reports, and the training after it."""
+    training = make_training(batch_size=4, target="clean", **changes)
+    gradients, batch = [], random_batch(4, seed=7)
+    if changes.get("accumulate"):  # statistics of a part are others than those of the batch
+        for layer in training.net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.eval().train = lambda mode=True, layer=layer: layer
+    training.optimizer.register_step_pre_hook(
+        lambda *_: gradients.extend(p.grad.clone() for p in training.net.parameters())
+    )
+    means = run_epoch(training, Batches([batch]), "x", 0, training.optimizer)
+    return gradients, means, training
+
+
+@pytest.mark.usefixtures("real")
+@pytest.mark.parametrize("parts", [2, 3, 4])
+def test_gradients_of_a_batch_in_parts_are_those_of_the_batch(parts):
+    """Of four photographs in three parts the first has two. BatchNorm has fixed statistics."""
+    whole, in_parts = (
+        real_gradients(accumulate=count, l1_weight=1.0, coarse_gate_weight=0.5) for count in (1, parts)
+    )
+    for ours, theirs in zip(in_parts[0], whole[0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
+    for name in ("loss", "psnr", "ssim", "grad_norm", "term_gates", "term_mask_bce"):
+        assert in_parts[1][name] == pytest.approx(whole[1][name], rel=1e-4)
+
+
+@pytest.mark.usefixtures("real")
+def test_activations_computed_again_give_the_same_gradients_and_statistics_and_take_less_memory():
+    results, kept = [], []
+    for again in (False, True):
+        held = {}  # bytes that the backward pass holds, by storage
+
+        def hold(tensor, held=held):
+            held[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+            training = make_training(target="clean", checkpoint_activations=again)
+            training.net.train()
+            training.predict(random_batch(2)["watermarked"])
+        kept.append(sum(held.values()))
+        results.append(real_gradients(checkpoint_activations=again))
+    for ours, theirs in zip(results[1][0], results[0][0], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6 * theirs.abs().max().item())
+    plain, again = (weights_of(training.net) for _, _, training in results)
+    assert plain.keys() == again.keys()
+    for name in plain:
+        torch.testing.assert_close(again[name], plain[name], rtol=1e-4, atol=1e-5)
+    assert kept[1] < 0.35 * kept[0]

@@ -197,6 +197,20 @@ def test_resuming_with_other_settings_names_them(monkeypatch, loaders, tmp_path,
     assert set(named.split(", ")) == set(changes)
 
 
+def test_a_state_from_before_a_setting_was_there_resumes_with_the_settings_default(monkeypatch, loaders, tmp_path):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 1)
+        fit(make_training(), loaders, tmp_path)
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    for name in ("accumulate", "checkpoint_activations"):
+        del state["config"][name]
+    del state["progress"]["underway"]["skipped"]
+    torch.save(state, tmp_path / STATE)
+    with pytest.raises(ValueError, match=r"other settings \(accumulate\)"):
+        fit(make_training(accumulate=2), loaders, tmp_path, resume=True)
+    assert fit(make_training(), loaders, tmp_path, resume=True).epochs == 2
+
+
 def test_resuming_with_other_perceptual_features_is_an_error(monkeypatch, loaders, tmp_path):
     interrupt_after(monkeypatch, 1)
     fit(make_training(), loaders, tmp_path)

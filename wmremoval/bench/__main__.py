@@ -27,6 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
         _add_document,
         _add_truth,
         _add_speed,
+        _add_training,
+        _add_kills,
         _add_decision,
         _add_places,
         _add_average,
@@ -221,6 +223,61 @@ def _run_speed(arguments: argparse.Namespace) -> int:
     if arguments.report:
         write_json(arguments.report, numbers)
     return 0
+
+
+def _add_training(commands: argparse._SubParsersAction) -> None:
+    training = commands.add_parser("training", help="time loader and step of a training, alone and together")
+    training.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    training.add_argument("--profile", default="full", help="settings: full, document or quick; default full")
+    training.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    training.add_argument("--image-size", type=int, help="side of the crops, pixels; default: the profile's")
+    training.add_argument("--batch-size", type=int, help="photographs a step; default: the profile's")
+    training.add_argument("--workers", type=int, help="loader processes; default: the profile's")
+    training.add_argument("--amp", help="auto, bf16, fp16 or off; default: the profile's")
+    training.add_argument("--accumulate", type=int, help="parts of a batch, default 1")
+    training.add_argument("--checkpoint-activations", action="store_true", default=None, help="compute them again")
+    training.add_argument("--steps", type=int, default=20, help="batches of each measurement, default 20")
+    training.add_argument("--report", help="also write the numbers to this JSON file")
+    training.set_defaults(run=_run_training)
+
+
+def _run_training(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.training import measure_training
+    from wmremoval.config import TrainConfig, choose_device
+    from wmremoval.data.photos import list_photos
+    from wmremoval.report.tables import format_table
+    from wmremoval.training.profiles import choose_config
+
+    given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
+    config = choose_config(arguments.profile, choose_device(arguments.device), **given)
+    photos = list_photos(from_root(arguments.photos))[:1000]
+    numbers = measure_training(photos, config, arguments.steps, arguments.device)
+    print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
+    if arguments.report:
+        write_json(arguments.report, numbers)
+    return 0
+
+
+def _add_kills(commands: argparse._SubParsersAction) -> None:
+    kills = commands.add_parser("kills", help="kill a training at random moments, resume it, compare it")
+    kills.add_argument("--photos", default="data/clean_images", help="folder of photographs, of which 12 are used")
+    kills.add_argument("--kills", type=int, default=20, help="number of kills, default 20")
+    kills.add_argument("--seed", type=int, default=0, help="of the moments, default 0")
+    kills.add_argument("--report", help="also write what was seen to this JSON file")
+    kills.set_defaults(run=_run_kills)
+
+
+def _run_kills(arguments: argparse.Namespace) -> int:
+    """Kill and resume; 1 if anything was lost, doubled or damaged."""
+    from wmremoval.bench.kills import run_kills
+    from wmremoval.data.photos import list_photos
+
+    tally = vars(run_kills(list_photos(from_root(arguments.photos)), arguments.kills, arguments.seed))
+    for name, value in tally.items():
+        print(f"{name}: {value}")
+    if arguments.report:
+        write_json(arguments.report, tally)
+    return 1 if tally["problems"] else 0
 
 
 def _add_places(commands: argparse._SubParsersAction) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -16,9 +16,9 @@ def rank_and_world() -> tuple[int, int]:
 
 
 @contextmanager
-def requests_to_end(handle: Callable[..., Any]) -> Iterator[None]:
-    """Call `handle` on every request to end the process; a signal that is ignored, as by `nohup`, stays ignored."""
-    known = [getattr(signal, name) for name in ENDING if hasattr(signal, name)]
+def requests_to_end(handle: Callable[..., Any], more: Sequence[str] = ()) -> Iterator[None]:
+    """Call `handle` on every request to end the process, and on `more` signals; one that is ignored, as by `nohup`, stays so."""
+    known = [getattr(signal, name) for name in (*ENDING, *more) if hasattr(signal, name)]
     previous = {number: signal.getsignal(number) for number in known}
     heard = [number for number in known if previous[number] is not signal.SIG_IGN]
     try:

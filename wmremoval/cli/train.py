@@ -7,7 +7,7 @@ from typing import Any
 
 from wmremoval.cli.evaluate import print_scores
 from wmremoval.cli.processes import requests_to_end
-from wmremoval.files import from_root
+from wmremoval.files import first_line, from_root
 from wmremoval.settings import Setting, settings_of
 
 
@@ -86,39 +86,63 @@ def _word(value: Any) -> str:
 
 def run_train(arguments: argparse.Namespace) -> int:
     """Open photographs and loaders, train, report, test and draw; 0, or 130 after an interruption."""
-    from wmremoval.data.photos import spread_over_scenes
-    from wmremoval.report.pictures import RunPictures
-    from wmremoval.training.evaluate import restore_samples, score
+    from wmremoval.training.distributed import processes
+
+    if arguments.cooldown_now and not arguments.resume:
+        raise ValueError("--cooldown-now needs --resume RUN")
+    with processes(arguments.device) as (group, device):
+        status = _train(arguments, group, device)
+        group.wait()  # torchrun ends all processes as soon as one has ended otherwise than well
+    return status
+
+
+def _train(arguments: argparse.Namespace, group, device_name: str) -> int:
+    """The work of one process; the first one alone makes the run's folder and reports on it."""
+    from wmremoval.training.checkpoints import STATE
     from wmremoval.training.loop import fit
-    from wmremoval.training.reports import write_changelog, write_training_reports
     from wmremoval.training.run_folder import open_loaders, start_run
     from wmremoval.training.run_info import describe
     from wmremoval.training.trainer import Training, pick_device
 
-    if arguments.cooldown_now and not arguments.resume:
-        raise ValueError("--cooldown-now needs --resume RUN")
-    device = pick_device(arguments.device)
+    device = pick_device(device_name)
     config, photos, logos_dir = _read_arguments(arguments, device)
-    loaders = open_loaders(photos, config, device, logos_dir)
-    training = Training(config, len(loaders["train"]), device)
+    loaders = group.deal(open_loaders(photos, config, device, logos_dir))
+    training = Training(config, len(loaders["train"]), device, group)
     info = describe(training, photos, loaders, logos_dir)
     if arguments.resume:
         folder = from_root(arguments.resume)
     else:
-        folder = start_run(from_root(arguments.output), arguments.name, info)
-    with _termination_requests() as stop:
-        result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
+        folder = group.from_lead(lambda: start_run(from_root(arguments.output), arguments.name, info))
+    with _termination_requests(group.world > 1) as stop:
+        try:
+            result = fit(training, loaders, folder, bool(arguments.resume), lambda: bool(stop), arguments.cooldown_now)
+        except (ValueError, OSError, RuntimeError) as error:
+            if not (folder / STATE).exists():
+                raise
+            raise RuntimeError(f"{first_line(error)}; the last state is kept: train --resume {folder}") from error
+    if group.leads:
+        _report(arguments, training, loaders, info, result, asked_to_end=bool(stop))
+    return 130 if result.stopped == "interrupted" else 0
+
+
+def _report(arguments: argparse.Namespace, training, loaders: dict, info, result, asked_to_end: bool) -> None:
+    """Write the reports of a run; a process that is asked to end has little time, and neither scores nor draws."""
+    from wmremoval.data.photos import spread_over_scenes
+    from wmremoval.report.pictures import RunPictures
+    from wmremoval.training.evaluate import restore_samples, score
+    from wmremoval.training.reports import write_changelog, write_training_reports
+
+    folder = result.folder
     write_training_reports(result, info)
-    if not (stop or arguments.no_score):  # a process that is asked to end has little time
+    if not (asked_to_end or arguments.no_score):
         _, summary = score(training, loaders["test"], folder)
         print_scores(summary)
     write_changelog(folder)
-    if not (stop or arguments.no_pictures):
+    if not (asked_to_end or arguments.no_pictures):
         dataset = loaders["test"].dataset
-        batch = restore_samples(training.net, dataset, spread_over_scenes(dataset.paths, 8), device)
+        batch = restore_samples(training.net, dataset, spread_over_scenes(dataset.paths, 8), training.device)
         RunPictures(training, result.history, batch, folder).save_all()
     print(f"Reports and pictures are in {folder}")
-    return 130 if result.stopped == "interrupted" else 0
 
 
 def _read_arguments(arguments: argparse.Namespace, device) -> tuple:
@@ -141,8 +165,12 @@ def _read_arguments(arguments: argparse.Namespace, device) -> tuple:
 
 
 @contextmanager
-def _termination_requests() -> Iterator[list[int]]:
-    """Collect requests to end in a list instead of ending the process, so that a run can save its state first."""
+def _termination_requests(interrupts: bool) -> Iterator[list[int]]:
+    """Collect requests to end in a list instead of ending the process, so that a run can save its state first.
+
+    Args:
+        interrupts: True collects Ctrl-C too: several processes have to stop after the same step.
+    """
     requests: list[int] = []
-    with requests_to_end(lambda number, frame: requests.append(number)):
+    with requests_to_end(lambda number, frame: requests.append(number), ["SIGINT"] if interrupts else []):
         yield requests

@@ -1,14 +1,16 @@
 """Checkpoints: the best model of a run, weights to start from, and the state of an unfinished run."""
 
+import io
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
-from wmremoval.files import atomic_path, first_line
+from wmremoval.config import TrainConfig
+from wmremoval.files import first_line, write_bytes
 from wmremoval.model import HeterogeneousUNet
 
 BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
@@ -26,10 +28,16 @@ def save_best(training, result) -> None:
         "val_loss": result.best_loss,
         "perceptual_weights": training.criterion.perceptual_source,
     }
-    with atomic_path(result.folder / BEST_MODEL) as path:
-        torch.save({"config": training.config.to_dict(), "model": weights, **about}, path)
-    with atomic_path(result.folder / BEST_WEIGHTS) as path:
-        save_file(weights, path, metadata=form_of(training.config.to_dict()))
+    saved = {"config": training.config.to_dict(), "model": weights, **about}
+    write_bytes(result.folder / BEST_MODEL, _serialised(saved))
+    write_bytes(result.folder / BEST_WEIGHTS, save(weights, metadata=form_of(training.config.to_dict())))
+
+
+def _serialised(content: dict) -> memoryview:
+    """The bytes of a PyTorch file; made in memory, since PyTorch's own errors of writing name neither file nor reason."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getbuffer()
 
 
 def form_of(config: dict) -> dict[str, str]:
@@ -153,8 +161,7 @@ def save_state(training, result) -> None:
     state["perceptual_weights"] = training.criterion.perceptual_source
     state["torch_rng"] = torch.get_rng_state()
     state["progress"] = {name: value for name, value in asdict(result).items() if name != "folder"}
-    with atomic_path(result.folder / STATE) as path:
-        torch.save(state, path)
+    write_bytes(result.folder / STATE, _serialised(state))
 
 
 def load_state(training, result) -> None:
@@ -194,7 +201,8 @@ def _optimizers(training, result) -> list[str]:
 
 
 def _check_fits(training, state: dict, path: Path) -> None:
-    changed = [name for name, value in training.config.to_dict().items() if state["config"].get(name) != value]
+    saved = TrainConfig.from_dict(state["config"]).to_dict()  # settings newer than the state have their defaults
+    changed = [name for name, value in training.config.to_dict().items() if saved[name] != value]
     if changed:
         raise ValueError(
             f"{path} was trained with other settings ({', '.join(changed)}); resume with the run's own config"

@@ -144,6 +144,7 @@ def score_kinds(
     loader: DataLoader,
     device: torch.device | str = "cpu",
     after_batch: Callable[[], None] | None = None,
+    merged: Callable[[dict], dict] = dict,
 ) -> dict[str, float]:
     """Score a network by kind of mark.
 
@@ -152,15 +153,15 @@ def score_kinds(
         loader: of fixed samples in order, from `kinds_loader`; its dataset has the kind of each.
         device: of the network.
         after_batch: called after every batch.
+        merged: adds the rows of other processes, each with a share of the samples; see `Group.merged`.
 
     Returns:
         for each kind `<kind>_iou`, the mean IoU of the predicted mask (logit > 0) with the true one, and `<kind>_db`, the
         mean gain in PSNR inside the mark over doing nothing, dB. Samples with an empty mask are left out. And `score`, see
         `kinds_score`.
     """
-    kinds = iter(loader.dataset.kinds)
-    by_kind: dict[str, list[tuple[float, float]]] = {}
-    for cpu_batch in loader:
+    rows: dict[int, tuple[float, float]] = {}  # IoU and gain by number of the sample
+    for cpu_batch, indices in zip(loader, loader.batch_sampler, strict=True):
         batch = {name: cpu_batch[name].to(device) for name in ("watermarked", "clean", "mask")}
         parts = predict(batch["watermarked"].contiguous(memory_format=torch.channels_last))
         iou = mask_iou((parts.mask_logits > 0).float(), batch["mask"]).tolist()
@@ -169,12 +170,13 @@ def score_kinds(
             for view in (parts.image, batch["watermarked"])
         )
         marked = (batch["mask"].sum(dim=(1, 2, 3)) > 0).tolist()
-        for each in zip(iou, (inside - before).tolist(), marked, strict=True):
-            kind = next(kinds)
-            if each[2]:
-                by_kind.setdefault(kind, []).append(each[:2])
+        each = zip(indices, iou, (inside - before).tolist(), marked, strict=True)
+        rows |= {index: (iou, gain) for index, iou, gain, counts in each if counts}
         if after_batch is not None:
             after_batch()
+    by_kind: dict[str, list[tuple[float, float]]] = {}
+    for index, row in sorted(merged(rows).items()):
+        by_kind.setdefault(loader.dataset.kinds[index], []).append(row)
     table = {}
     for kind, each in by_kind.items():
         iou, gain = np.mean(each, axis=0).tolist()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from wmremoval.config import TrainConfig
-from wmremoval.files import write_json
+from wmremoval.files import remove_leftovers, write_json
 from wmremoval.training.checkpoints import BEST_MODEL, load_state, load_weights, remove_state, save_best, save_state
 from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.evaluate import score_kinds
@@ -95,6 +95,7 @@ def fit(
     result = TrainResult(Path(folder))
     if resume:
         load_state(training, result)
+        training.group.wait()  # nobody writes before all have read
         if result.underway.steps:
             logger.info(f"Going on within an epoch, after {result.underway.steps} of its steps.")
     books = Bookkeeper(training, result, stop, watch)
@@ -111,16 +112,16 @@ def fit(
         logger.info(f"Interrupted after {result.epochs} epochs; its weights are kept in {result.folder.name}.")
     result.seconds = books.seconds()
     logger.info(f"Training Time Elapsed: {result.seconds / 60:.2f} Minutes")
-    if not (result.folder / BEST_MODEL).exists():
-        save_best(training, result)  # interrupted before the first validation: there are only the last weights
-    if result.stopped != "interrupted":
-        remove_state(result.folder)
+    books.close()
     load_weights(training.net, result.folder / BEST_MODEL)
     return result
 
 
 class Bookkeeper:
-    """The bookkeeping of a run: its duration, the time counted by its schedule, and saves of its state."""
+    """The bookkeeping of a run: its duration, the time counted by its schedule, and everything that is written.
+
+    Of several processes the first writes, and its clock counts.
+    """
 
     def __init__(
         self,
@@ -130,6 +131,9 @@ class Bookkeeper:
         watch: Watch = lambda result: False,
     ):
         self.training, self.result, self.stop, self.watch = training, result, stop, watch
+        self.writes = training.group.leads
+        if self.writes:
+            remove_leftovers(result.folder)  # of a process that was killed while it saved
         self.saved = time.monotonic()
         self.began = self.saved - result.seconds
 
@@ -140,8 +144,28 @@ class Bookkeeper:
     def save(self) -> None:
         """Save the state; between two steps only."""
         self.result.seconds = self.seconds()
-        save_state(self.training, self.result)
+        if self.writes:
+            save_state(self.training, self.result)
         self.saved = time.monotonic()
+
+    def keep(self) -> None:
+        """Keep the weights there are as the best."""
+        if self.writes:
+            save_best(self.training, self.result)
+
+    def show_history(self) -> None:
+        """Write the history there is, for watching a long run."""
+        if self.writes and self.result.history:
+            write_json(self.result.folder / "training_history.json", self.result.history)
+
+    def close(self) -> None:
+        """End the run: its folder has the kept weights, and no state if it has finished. All processes end together."""
+        folder = self.result.folder
+        if self.writes and not (folder / BEST_MODEL).exists():
+            save_best(self.training, self.result)  # interrupted before the first validation: there are only the last
+        if self.writes and self.result.stopped != "interrupted":
+            remove_state(folder)
+        self.training.group.wait()
 
     def save_if_due(self, seconds: float) -> None:
         """Save the state if the last save is at least `seconds` ago, or `SAVE_SECONDS` if that is less."""
@@ -155,11 +179,12 @@ class Bookkeeper:
             KeyboardInterrupt: `stop` gave True; the state is saved.
         """
         training = self.training
+        seconds, stop = training.group.agree(seconds, self.stop())
         training.schedule.after_step(seconds)
         if isinstance(training.forward, CompileTrial):
             training.forward.step_took(seconds)
         self.watch(self.result)
-        if self.stop():
+        if stop:
             self.save()
             raise KeyboardInterrupt
         self.save_if_due(SAVE_SECONDS)
@@ -171,8 +196,9 @@ class Bookkeeper:
         Raises:
             KeyboardInterrupt: `stop` gave True. The resumed run goes on from the save shortly before the validation.
         """
+        seconds, stop = self.training.group.agree(seconds, self.stop())
         self.training.schedule.spend(seconds)
-        if self.stop():
+        if stop:
             raise KeyboardInterrupt
         return False
 
@@ -180,10 +206,11 @@ class Bookkeeper:
 def _score_start(books: Bookkeeper, loaders: dict[str, DataLoader]) -> None:
     """Validate and keep the trained weights at the start, as epoch 0."""
     training, result = books.training, books.result
-    row = {"epoch": 0} | _validate(books, loaders, "Start")
+    validation = _validate(books, loaders, "Start")
+    row = training.group.from_lead(lambda: {"epoch": 0} | validation)
     result.history.append(row)
     result.best_loss, result.best_score = row["val_loss"], row.get("val_score", -math.inf)
-    save_best(training, result)
+    books.keep()
     if not books.watch(result):
         scores = f"Val Loss={row['val_loss']:.4f}, Val PSNR={row['val_psnr']:.2f}, Val SSIM={row['val_ssim']:.4f}"
         logger.info(f"Start: {scores}")
@@ -214,8 +241,7 @@ def _one_pass(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass) -> 
     result.passes += 1
     if result.underway is not progress:
         books.save()
-        if result.history:
-            write_json(result.folder / "training_history.json", result.history)  # for watching a long run
+        books.show_history()
 
 
 def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, train: dict[str, float]) -> None:
@@ -230,27 +256,32 @@ def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, trai
     row |= validation
     row["lr"] = training.optimizer.param_groups[0]["lr"]
     row |= {name: value for name, value in train.items() if name.startswith("term_")}
-    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share")}
-    row |= throughput(config, training.device, result.underway)
+    # No gradient's norm is finite if the scaler skipped every step.
+    row |= {name: train[name] for name in ("grad_norm", "images_per_second", "data_share") if name in train}
+    row |= throughput(config, training.device, result.underway, training.group.world)
+    if result.underway.skipped:
+        row["skipped_steps"] = result.underway.skipped
     row["views"] = result.views = result.views + result.underway.views()
     row["seconds"] = time.monotonic() - started
+    row = training.group.from_lead(lambda: row)  # one row in all processes, since it decides when to stop
     result.history.append(row)
     if not books.watch(result):
         _log(row)
     if _is_better(row, result, config):
         result.best_epoch, result.best_loss = row["epoch"], row["val_loss"]
         result.best_score = row.get("val_score", -math.inf)
-        save_best(training, result)
+        books.keep()
 
 
 def _validate(books: Bookkeeper, loaders: dict[str, DataLoader], label: str) -> dict[str, float]:
     """The validation entries of a row of the history: scores over "val", and the table by kind if there is "kinds"."""
     training = books.training
+    training.group.share_buffers(training.kept)
     val = run_epoch(training, loaders["val"], label, after_step=books.after_validation_step)
     row = {f"val_{name}": val[name] for name in ("loss", "psnr", "ssim", "psnr_target")}
     if "kinds" in loaders:
         timed = _timed(books.after_validation_step)
-        kinds = score_kinds(training.predict, loaders["kinds"], training.device, timed)
+        kinds = score_kinds(training.predict, loaders["kinds"], training.device, timed, training.group.merged)
         row |= {f"val_{name}": value for name, value in kinds.items()}
     return row
 

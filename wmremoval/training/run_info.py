@@ -57,7 +57,7 @@ def describe(training: Training, photos: PhotoSet, loaders: dict, logos_dir: str
         split=photos.names(),
         parameters={"total": total, "trainable": trainable},
         perceptual_weights=training.criterion.perceptual_source,
-        device=torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu",
+        device=training.group.described(torch.cuda.get_device_name() if training.device.type == "cuda" else "cpu"),
         steps_per_epoch=training.steps_per_epoch,
         fonts_missing=loaders["train"].dataset.fonts.missing,
         logos=logos,

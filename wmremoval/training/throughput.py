@@ -23,8 +23,8 @@ PEAK_TFLOPS = {
 }
 
 
-def throughput(config: TrainConfig, device: torch.device, progress: Progress) -> dict[str, float]:
-    """The speed since the last row of the history.
+def throughput(config: TrainConfig, device: torch.device, progress: Progress, devices: int = 1) -> dict[str, float]:
+    """The speed since the last row of the history, of `devices` such devices together.
 
     Returns:
         `tflops`, TFLOP/s of the network, and `peak_share`, in [0, 1], where the device's peak is known.
@@ -34,7 +34,7 @@ def throughput(config: TrainConfig, device: torch.device, progress: Progress) ->
     )
     achieved = {"tflops": flops / max(progress.seconds, 1e-9) / 1e12}
     peak = peak_tflops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
-    return achieved | ({"peak_share": achieved["tflops"] / peak} if peak else {})
+    return achieved | ({"peak_share": achieved["tflops"] / (devices * peak)} if peak else {})
 
 
 @cache

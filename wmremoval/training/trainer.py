@@ -15,7 +15,9 @@ from wmremoval.losses import ColorAwareLoss, coarse_mask_loss, mark_loss, mask_b
 from wmremoval.model import HeterogeneousUNet, Parts
 from wmremoval.training.checkpoints import load_start
 from wmremoval.training.compiling import CompileTrial
+from wmremoval.training.distributed import ALONE, Group
 from wmremoval.training.optimizers import make_optimizer
+from wmremoval.training.recompute import recompute_activations
 from wmremoval.training.schedule import make_schedule
 
 
@@ -71,9 +73,11 @@ class Training:
         config: all settings.
         steps_per_epoch: batches in the training loader.
         device: from `pick_device`.
+        group: the processes that train together.
     """
 
-    def __init__(self, config: TrainConfig, steps_per_epoch: int, device: torch.device):
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, device: torch.device, group: Group = ALONE):
+        self.group = group
         self.config, self.steps_per_epoch, self.device = config, steps_per_epoch, device
         self.dtype = autocast_dtype(config.amp, device)
         self.criterion = ColorAwareLoss(
@@ -94,6 +98,9 @@ class Training:
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
+        if config.checkpoint_activations:
+            recompute_activations(self.net)
+        self.replica = self.group.replicate(self.net, self.forward, self.device)
         fused = self.device.type == "cuda"
         self.warmup_optimizer = torch.optim.AdamW(
             self.net.parameters(), lr=config.warmup_learning_rate, weight_decay=config.weight_decay, fused=fused
@@ -113,7 +120,7 @@ class Training:
         In training they include the coarser gates if these have a loss.
         Only the network runs under autocast. All parts are float32.
         """
-        forward = self.forward if self.net.training else self.kept.parts  # validation alone compiles nothing
+        forward = self.replica if self.net.training else self.kept.parts  # validation alone compiles nothing
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             return forward(watermarked)
 
@@ -139,7 +146,11 @@ class Training:
             terms["mask_bce"] = self.config.mask_weight * bce.detach()
             total = total + self.config.mask_weight * bce
             if self.config.iou_weight:
-                iou = self.config.mask_weight * self.config.iou_weight * mask_iou_loss(mask_logits, batch["mask"])
+                iou = (
+                    self.config.mask_weight
+                    * self.config.iou_weight
+                    * mask_iou_loss(mask_logits, batch["mask"], self.group.total)
+                )
                 total, terms["mask_iou"] = total + iou, iou.detach()
         return total, terms
 
@@ -148,13 +159,17 @@ class Training:
         if parts.alpha is None or not self.config.mark_weight:
             return parts.image.new_zeros(())
         truth = batch["alpha"], batch["colour"], batch.get("plain")
-        return self.config.mark_weight * mark_loss(parts.alpha, parts.colour, *truth, self.config.faint_weight)
+        return self.config.mark_weight * mark_loss(
+            parts.alpha, parts.colour, *truth, self.config.faint_weight, self.group.total
+        )
 
     def gate_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """The weighted mask loss of the two coarser gates, as a sum; trained on, but not in the reported loss."""
         if parts.gates is None:
             return parts.image.new_zeros(())
-        losses = [coarse_mask_loss(logits, batch["mask"], self.config.iou_weight) for logits in parts.gates]
+        losses = [
+            coarse_mask_loss(logits, batch["mask"], self.config.iou_weight, self.group.total) for logits in parts.gates
+        ]
         return self.config.mask_weight * self.config.coarse_gate_weight * sum(losses)
 
     @torch.no_grad()
@@ -181,22 +196,27 @@ class Training:
                 self.kept.parts(batch)
             if after_batch is not None:
                 after_batch()
+        self.group.average_buffers(self.kept)
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
         self.kept.eval()
 
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of a loss to those of the coming step."""
+        self.scaler.scale(loss).backward()
+
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> float:
-        """Backward, unscale, clip, step, update.
+        """Backward, unscale, clip, step, update; the gradients are forgotten afterwards.
 
         Returns:
             the norm of the unscaled gradient before clipping.
         """
-        optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        self.backward(loss)
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.config.clip_norm)
         self.scaler.step(optimizer)
         self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
         if self.averaged is not None:
             self.averaged.update_parameters(self.net)
         return float(norm)
