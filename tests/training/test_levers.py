@@ -176,9 +176,7 @@ def real_gradients(**changes) -> tuple[list[torch.Tensor], dict, Training]:
 @pytest.mark.parametrize("parts", [2, 3, 4])
 def test_gradients_of_a_batch_in_parts_are_those_of_the_batch(parts):
     """Of four photographs in three parts the first has two. BatchNorm has fixed statistics."""
-    whole, in_parts = (
-        real_gradients(accumulate=count, l1_weight=1.0, coarse_gate_weight=0.5) for count in (1, parts)
-    )
+    whole, in_parts = (real_gradients(accumulate=count, l1_weight=1.0, coarse_gate_weight=0.5) for count in (1, parts))
     for ours, theirs in zip(in_parts[0], whole[0], strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * theirs.abs().max().item())
     for name in ("loss", "psnr", "ssim", "grad_norm", "term_gates", "term_mask_bce"):
