@@ -259,15 +259,15 @@ def test_tiles_are_pieces_of_their_scenes(samples):
 
 
 def test_validation_and_test_show_several_scenes_about_equally_often(samples):
-    for part, scenes in (("val", 2), ("test", 3)):
+    for part in ("val", "test"):
         shares = Counter(map(scene, samples[1][part]))
-        assert len(shares) == scenes and max(shares.values()) <= 4
+        assert len(shares) == 2 and max(shares.values()) <= 2 * min(shares.values())
 
 
 def test_photographs_are_chosen_from_as_many_scenes_as_there_are(samples):
     test = samples[1]["test"]
-    chosen = [test[i] for i in spread_over_scenes(test, 6)]
-    assert len({scene(path) for path in chosen[:3]}) == 3 and len(set(chosen)) == 6
+    chosen = [test[i] for i in spread_over_scenes(test, 4)]
+    assert scene(chosen[0]) != scene(chosen[1]) and len(set(chosen)) == 4
     assert max(Counter(map(scene, chosen)).values()) == 2
     assert spread_over_scenes([Path(f"IMG{i}.jpg") for i in range(9)], 4) == [0, 1, 2, 3]
     assert len(spread_over_scenes(test[:2], 8)) == 2
