@@ -15,10 +15,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL on 
 
 
 def test_nothing_is_lost_or_counted_twice_when_a_training_is_killed(photos):
-    tally = run_kills(photos, kills=2, seed=1, config=replace(CONFIG, epochs=1))
-    assert tally.problems == [] and tally.kills == 2
+    tally = run_kills(photos, kills=1, seed=1, config=replace(CONFIG, epochs=1))
+    assert tally.problems == [] and tally.kills == 1
     assert tally.runs == tally.equal_runs >= 1
-    assert 0 <= tally.steps_again <= 2
+    assert 0 <= tally.steps_again <= 1
 
 
 def test_a_run_that_lost_an_epoch_or_differs_is_told(photos, tmp_path, monkeypatch):

@@ -63,16 +63,17 @@ def test_ctrl_break_ends_a_run_like_ctrl_c_where_a_closed_terminal_sends_nothing
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no closed terminal sends a signal")
 def test_a_closed_terminal_ends_a_run_unless_it_was_started_by_nohup():
     heard = []
+    outer = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may have been started by nohup
     with requests_to_end(lambda number, frame: heard.append(number)):
         signal.raise_signal(signal.SIGHUP)
     assert heard == [signal.SIGHUP]
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with requests_to_end(lambda number, frame: heard.append(number)):
             signal.raise_signal(signal.SIGHUP)
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGHUP, outer)
     assert heard == [signal.SIGHUP]
 
 
