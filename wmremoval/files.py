@@ -191,7 +191,7 @@ def first_line(error: BaseException) -> str:
 
 
 def remedy(error: BaseException, otherwise: str = "try again, or name another place") -> str:
-    """What to do about an error of a file, to be added to its line.
+    """The remedy for an error of a file, to be added to its line.
 
     Args:
         error: what was raised.

@@ -199,7 +199,6 @@ def _add_speed(commands: argparse._SubParsersAction) -> None:
 def _run_speed(arguments: argparse.Namespace) -> int:
     """Time the named parts and print one table."""
     from wmremoval.bench import speed
-    from wmremoval.report.tables import format_table
     from wmremoval.restore.remover import load_remover
 
     def remover():
@@ -219,9 +218,16 @@ def _run_speed(arguments: argparse.Namespace) -> int:
     numbers: dict = {}
     for part in arguments.parts or parts:
         numbers |= parts[part]()
+    return _tell(numbers, arguments.report)
+
+
+def _tell(numbers: dict, report: str | None) -> int:
+    """Print measurements as a table, and write them to a file if one is named; 0."""
+    from wmremoval.report.tables import format_table
+
     print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
-    if arguments.report:
-        write_json(arguments.report, numbers)
+    if report:
+        write_json(report, numbers)
     return 0
 
 
@@ -245,17 +251,13 @@ def _run_training(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.training import measure_training
     from wmremoval.config import TrainConfig, choose_device
     from wmremoval.data.photos import list_photos
-    from wmremoval.report.tables import format_table
     from wmremoval.training.profiles import choose_config
 
     given = {name: value for name, value in vars(arguments).items() if name in TrainConfig().to_dict()}
     config = choose_config(arguments.profile, choose_device(arguments.device), **given)
     photos = list_photos(from_root(arguments.photos))[:1000]
     numbers = measure_training(photos, config, arguments.steps, arguments.device)
-    print(format_table([{"measure": name, "value": value} for name, value in numbers.items()]))
-    if arguments.report:
-        write_json(arguments.report, numbers)
-    return 0
+    return _tell(numbers, arguments.report)
 
 
 def _add_kills(commands: argparse._SubParsersAction) -> None:

@@ -35,7 +35,7 @@ BEGUN, STEPS = "begun", "steps"  # files of a sitting: it has begun; a byte for 
 
 @dataclass
 class Tally:
-    """What was seen at the kills."""
+    """The counts of a series of kills."""
 
     kills: int = 0
     at_the_end: int = 0  # killed when the run was done and its state removed, before the process had ended

@@ -41,7 +41,7 @@ def add_views(batch: dict[str, Tensor], results: Sequence[Result], indices: Sequ
 
 
 def gain_line(summary: dict) -> str:
-    """What network and remover gain over doing nothing, in a sentence; of the summary of `add_scores`."""
+    """The gains of network and remover over doing nothing, as a sentence; of the summary of `add_scores`."""
     before, network, remover = (summary[f"{prefix}psnr"]["mean"] for prefix in ("input_", "", "remover_"))
     return (
         f"Over doing nothing the network alone gains {network - before:+.2f} dB, "

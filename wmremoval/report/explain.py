@@ -26,7 +26,7 @@ PAPER = 0.3  # grey, in [0, 1], where a mark has no colour
 
 @dataclass(frozen=True)
 class Steps:
-    """What is known of a photograph after each step of the removal."""
+    """A photograph, its result, and the network's answers between them."""
 
     photo: np.ndarray  # (H, W, 3) RGB uint8
     result: Result  # with the lines of text

@@ -163,7 +163,7 @@ class Group:
         return said[0].item(), said[1].item() > 0
 
     def from_lead(self, make: Callable[[], Result]) -> Result:
-        """What the first process makes, in every process; only the first calls `make`."""
+        """The result of the first process, in every process; only the first calls `make`."""
         if self.world == 1:
             return make()
         made: list[Any] = [make() if self.leads else None]
