@@ -13,10 +13,8 @@ from wmremoval.files import read_json, write_json
 from wmremoval.report.style import BLUE, GREY, ORANGE, SMALL, TEXT, TITLE, new_figure, save_figure
 
 KINDS = "text", "shape", "logo", "tiled", "faint", "overlays", "web", "layouts"  # of marks, on validation
-FURTHER = 10.0  # times as many views for which the line is read off,
-LEAST_RANGE = (
-    2.0  # if the last validation has so many times the views of the first; a shorter line tells no more. Chosen.
-)
+FURTHER = 10.0  # times the views of the last validation, for which the line is read off
+LEAST_RANGE = 2.0  # last views over first, from which the line is read off at all. Chosen, not measured.
 AT_FURTHER = f"at {FURTHER:g} times as many views"
 SCORES = {"error of the mask, 1 - IoU": "iou_error", "gain inside the mark, dB": "gain_db"}
 
