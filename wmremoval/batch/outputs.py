@@ -88,6 +88,8 @@ def back_up(job: Job) -> list[str]:
     """
     status = job.source.stat()
     if not is_same_file(job.source, job.backup):
+        if job.backup.exists():  # another process was faster: it holds the photograph as it was
+            raise ImageError(f"{shown(job.source)}: its backup is there already and differs; name another --backup")
         copy_file(job.source, job.backup, status)
         if os.name != "nt":  # Windows flushes only what is open for writing
             with job.backup.open("rb") as file:

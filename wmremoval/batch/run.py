@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from wmremoval.batch.jobs import Job
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
+from wmremoval.batch.remote import Place, Remote
 from wmremoval.batch.sizes import pixels_of
 from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remedy, remove_leftovers
@@ -127,9 +128,9 @@ class Read:
 def _read(job: Job, options: Options, budget: Budget) -> Read:
     held = 0
     try:
-        decided = _decided(job, options)
-        if decided is not None:
-            return Read(outcome=decided)
+        known = decided(job, options)
+        if known is not None:
+            return Read(outcome=known)
         held = budget.take(pixels_of(job.source))
         photo = read_photo(job.source, options.max_pixels)
         photo.times = job.source.stat() if options.times else None
@@ -145,16 +146,26 @@ def _read(job: Job, options: Options, budget: Budget) -> Read:
         return Read(None, None, Outcome(job.name, "failed", error=reason), held)
 
 
-def _decided(job: Job, options: Options) -> Outcome | None:
-    """The outcome of a job that needs no reading of the photograph, or None."""
+def decided(job: Job, options: Options, stored: Collection[Place] = ()) -> Outcome | None:
+    """The outcome of a job that needs no reading of the photograph, or None.
+
+    Args:
+        job: the job.
+        options: settings.
+        stored: the results that are in stores already.
+    """
     if job.problem:
         return Outcome(job.name, "failed", error=job.problem)
     if job.backup is not None:  # in place
         if job.backup.exists() and not is_same_file(job.source, job.backup):
             return Outcome(job.name, "kept", str(job.output), notes=["the photograph as it was is in the backup"])
-    elif not options.overwrite and os.path.exists(job.output):
+    elif not options.overwrite and (job.output in stored or _exists(job.output)):
         return Outcome(job.name, "kept", str(job.output), notes=["--overwrite replaces it"])
     return None
+
+
+def _exists(place: Place) -> bool:
+    return not isinstance(place, Remote) and os.path.exists(place)
 
 
 def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:

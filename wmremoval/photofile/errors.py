@@ -19,7 +19,7 @@ ONE_AT_A_TIME = threading.RLock()  # held while the process's stderr is redirect
 
 def shown(path: str | Path) -> str:
     """The file's name on one line; control characters and invalid encodings are escaped."""
-    return _printable(Path(path).name or str(path))
+    return _printable(Path(str(path)).name or str(path))
 
 
 def one_line(error: BaseException, path: str | Path) -> str:
