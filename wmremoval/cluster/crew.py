@@ -121,6 +121,7 @@ def _started(workers: int) -> "Iterator[Client]":
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
+            preload=["wmremoval.cluster.preload"],
             memory_limit=0,  # --max-memory is kept by the remover itself
             dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
             silence_logs="CRITICAL",
