@@ -84,9 +84,13 @@ def crew(workers: int | None, scheduler: str | None, setup: Setup, options: Opti
         OSError: no scheduler at the address, or one without workers.
     """
     from distributed import KilledWorker
+    from distributed.utils import silence_logging_cmgr
 
+    if setup.weights and os.path.exists(setup.weights):  # a worker may have another current folder
+        setup = replace(setup, weights=str(Path(setup.weights).absolute()))
     run = f"wmremoval-{uuid.uuid4().hex[:8]}"
     with ExitStack() as stack:
+        stack.enter_context(silence_logging_cmgr("CRITICAL"))  # the command tells what concerns the user
         client = stack.enter_context(_started(workers) if workers else _found(scheduler))
         client.register_plugin(equipment(run, setup, replace(options, overwrite=True)), name=run)
         stack.callback(_forget, client, run)
