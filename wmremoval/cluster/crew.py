@@ -1,6 +1,7 @@
 """The workers of a run: processes started on this machine, or those of a Dask scheduler that is there already."""
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,6 +23,12 @@ if TYPE_CHECKING:  # Dask is an extra
     from distributed import Client
 
 PATIENCE = 10  # seconds to wait for a scheduler, and for its first worker. Chosen, not measured.
+LOGGERS = (
+    "distributed",
+    "distributed.client",
+    "tornado",
+    "tornado.application",
+)  # of Dask; the command has its own lines
 
 
 @dataclass
@@ -83,14 +90,16 @@ def crew(workers: int | None, scheduler: str | None, setup: Setup, options: Opti
         ValueError: a worker cannot load the network.
         OSError: no scheduler at the address, or one without workers.
     """
+    import dask
+
+    if dask.config.get("logging", None) is None:  # for a user who wants Dask's messages: DASK_LOGGING__DISTRIBUTED=info
+        dask.config.set(logging=dict.fromkeys(LOGGERS, "critical"))  # read when Dask is imported
     from distributed import KilledWorker
-    from distributed.utils import silence_logging_cmgr
 
     if setup.weights and os.path.exists(setup.weights):  # a worker may have another current folder
         setup = replace(setup, weights=str(Path(setup.weights).absolute()))
     run = f"wmremoval-{uuid.uuid4().hex[:8]}"
     with ExitStack() as stack:
-        stack.enter_context(silence_logging_cmgr("CRITICAL"))  # the command tells what concerns the user
         client = stack.enter_context(_started(workers) if workers else _found(scheduler))
         client.register_plugin(equipment(run, setup, replace(options, overwrite=True)), name=run)
         stack.callback(_forget, client, run)
@@ -120,19 +129,36 @@ def _started(workers: int) -> "Iterator[Client]":
         "distributed.scheduler.allowed-failures": 0,  # `spread` counts them itself
         "distributed.scheduler.worker-saturation": 1.0,  # no photograph waits at a worker that is busy
     }
-    with (
-        dask.config.set(settings),
-        LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            preload=["wmremoval.cluster.preload"],
-            memory_limit=0,  # --max-memory is kept by the remover itself
-            dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
-            silence_logs="CRITICAL",
-        ) as cluster,
-        Client(cluster, set_as_default=False) as client,
-    ):
-        yield client
+    with dask.config.set(settings):
+        with _deaf_to_interruptions():
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=0,  # --max-memory is kept by the remover itself
+                dashboard_address="127.0.0.1:0" if find_spec("bokeh") else None,
+                silence_logs="CRITICAL",
+            )
+        with cluster, Client(cluster, set_as_default=False) as client:
+            yield client
+
+
+@contextmanager
+def _deaf_to_interruptions() -> Iterator[None]:
+    """Keep Ctrl+C, which reaches every process of a terminal, from all threads and processes that the block starts.
+
+    One that comes meanwhile is heard at the end of the block. Windows has no such masks.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()  # it lifts the mask where it is started
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
