@@ -217,6 +217,32 @@ def test_an_end_by_a_signal_stops_the_workers_and_a_second_run_goes_on(scheduler
     assert all((place / "out" / name).read_bytes() == content for name, content in done.items())
 
 
+def test_the_plain_command_takes_an_object_store_for_a_folder(bucket, marked_folder, capsys):
+    assert run("in", "-o", "out", "--masks", "masks", "--recursive") == 0
+    bucket.put(f"{marked_folder}/in", "photographs/few", recursive=True)
+    inputs = (
+        "s3://photographs/few/",
+        "--recursive",
+        "-o",
+        "s3://photographs/clean",
+        "--masks",
+        "s3://photographs/masks",
+    )
+    capsys.readouterr()
+    assert run(*inputs, "--report", "r.json") == 0
+    assert "one.png: mark on" in capsys.readouterr().out
+    for stored, local in (("clean", "out"), ("masks", "masks")):
+        names = [name.removeprefix(f"photographs/{stored}/") for name in bucket.find(f"photographs/{stored}")]
+        assert sorted(name for name in names if not name.startswith(".")) == files(marked_folder / local)
+        for name in files(marked_folder / local):
+            assert bucket.cat_file(f"photographs/{stored}/{name}") == (marked_folder / local / name).read_bytes()
+    assert run(*inputs, "--report", "r.json") == 0
+    assert json.loads((marked_folder / "r.json").read_text())["summary"]["kept"] == len(files(marked_folder / "in"))
+    assert run("s3://photographs/few/one.png") == 0 and bucket.exists("photographs/few/one.restored.png")
+    assert run("s3://nowhere/photographs", "-o", "elsewhere") == 1
+    assert "s3://nowhere/photographs: cannot be fetched" in capsys.readouterr().err
+
+
 @needs_dask
 def test_a_fault_of_the_run_is_one_line_from_the_workers_too(scheduler, place, capsys):
     assert run("in", "-o", "out", "--scheduler", scheduler[0], "--weights", "none.safetensors") == 2
