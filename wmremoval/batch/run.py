@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wmremoval.batch.jobs import Job
+from wmremoval.batch.jobs import RESULTS, Job
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
 from wmremoval.batch.remote import Place, Remote
 from wmremoval.batch.sizes import pixels_of
@@ -40,6 +40,7 @@ class Options:
     times: bool = True  # results get the time and the permission bits of the photograph
     dry_run: bool = False  # write masks alone
     folders: tuple[Path, ...] = ()  # of results; created with a mark by which later runs know them
+    leftovers: bool = True  # delete the temporary files of killed processes first
 
 
 @dataclass
@@ -88,10 +89,8 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
     While one photograph is restored the next is read and the last one written. Closing the generator, or an
     interruption, lets the file being written finish and leaves nothing half-written.
     """
-    places = (place for job in jobs for place in (job.output, job.mask_out, job.backup) if place is not None)
-    for folder in {place.parent for place in places}:
-        if folder.is_dir() and not options.dry_run:
-            remove_leftovers(folder)
+    for folder in result_folders(jobs) if options.leftovers and not options.dry_run else ():
+        remove_leftovers(folder)
     budget = Budget(IN_FLIGHT)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
         reading: deque[tuple[Job, Future]] = deque()
@@ -113,6 +112,12 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
             for _, future in reading:
                 future.cancel()
             budget.give(budget.most)  # a reader that waits for room must not wait for ever
+
+
+def result_folders(jobs: Iterable[Job]) -> set[Path]:
+    """The folders of this machine that results of some jobs are written to."""
+    places = (getattr(job, kind) for job in jobs for kind in RESULTS)
+    return {place.parent for place in places if isinstance(place, Path)}
 
 
 @dataclass

@@ -4,19 +4,19 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wmremoval.batch.jobs import RESULTS, Job
-from wmremoval.batch.run import Options, Outcome
+from wmremoval.batch.jobs import Job
+from wmremoval.batch.run import Options, Outcome, result_folders
 from wmremoval.batch.staged import restore
 from wmremoval.cluster.setup import Setup
 from wmremoval.cluster.spread import spread
 from wmremoval.cluster.worker import equipment, facts_of
-from wmremoval.files import remove_leftovers
+from wmremoval.files import first_line, remove_leftovers
 from wmremoval.restore.remover import Remover
 
 if TYPE_CHECKING:  # Dask is an extra
@@ -67,12 +67,11 @@ class Crew:
     facts: dict[str, Any]
     count: int
     dashboard: str | None
-    folders: set[Path] = field(default_factory=set)
+    folders: set[Path]
 
     def restore(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
         """The number and the outcome of each job; see `spread`."""
-        places = (getattr(job, kind) for job in jobs for kind in RESULTS)
-        self.folders |= {place.parent for place in places if isinstance(place, Path)}
+        self.folders.update(result_folders(jobs))
         return spread(self.client, self.run, jobs, self.options)
 
 
@@ -99,18 +98,17 @@ def crew(workers: int | None, scheduler: str | None, setup: Setup, options: Opti
     if setup.weights and os.path.exists(setup.weights):  # a worker may have another current folder
         setup = replace(setup, weights=str(Path(setup.weights).absolute()))
     run = f"wmremoval-{uuid.uuid4().hex[:8]}"
+    folders: set[Path] = set()
     with ExitStack() as stack:
+        stack.callback(lambda: [remove_leftovers(folder) for folder in folders])  # when the workers are stopped
         client = stack.enter_context(_started(workers) if workers else _found(scheduler))
-        client.register_plugin(equipment(run, setup, replace(options, overwrite=True)), name=run)
         stack.callback(_forget, client, run)
         try:
+            _equip(client, run, setup, replace(options, overwrite=True, leftovers=False))
             facts = client.submit(facts_of, run, pure=False).result()
         except KilledWorker:
             raise ValueError("the worker died while it loaded the network; it needs more memory") from None
-        found = Crew(client, run, options, facts, len(client.nthreads()), _dashboard(client))
-        yield found
-    for folder in found.folders:  # the workers are stopped by now
-        remove_leftovers(folder)
+        yield Crew(client, run, options, facts, len(client.nthreads()), _dashboard(client), folders)
 
 
 @contextmanager
@@ -178,9 +176,17 @@ def _found(scheduler: str) -> "Iterator[Client]":
         yield client
 
 
+def _equip(client: "Client", run: str, setup: Setup, options: Options) -> None:
+    try:
+        client.register_plugin(equipment(run, setup, options), name=run)
+    except Exception as error:  # whatever a worker met, as Dask passes it on
+        raise ValueError(f"a worker cannot take part ({first_line(error)}); install there what is here") from error
+
+
 def _forget(client: "Client", run: str) -> None:
     if client.status == "running":
-        client.unregister_worker_plugin(run)
+        with suppress(KeyError):  # of a worker that could not take it
+            client.unregister_worker_plugin(run)
 
 
 def _dashboard(client: "Client") -> str | None:

@@ -4,15 +4,17 @@ import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import torch
 
 from wmremoval.batch.jobs import Job
-from wmremoval.batch.run import Options, Outcome
+from wmremoval.batch.run import Options, Outcome, result_folders
 from wmremoval.batch.staged import restore
 from wmremoval.cluster.setup import Setup
+from wmremoval.files import remove_leftovers
 from wmremoval.restore.remover import Remover
 
 if TYPE_CHECKING:  # Dask is an extra
@@ -27,6 +29,7 @@ class Run:
     options: Options
     lock: threading.Lock = field(default_factory=threading.Lock)
     remover: Remover | None = None
+    cleaned: set[Path] = field(default_factory=set)  # folders in which leftovers of killed workers were looked for
 
     def loaded(self) -> Remover:
         """The remover, loaded by the first call; the caller holds the lock."""
@@ -34,6 +37,12 @@ class Run:
             take_threads()
             self.remover = self.setup.with_marks(self.setup.load())
         return self.remover
+
+    def clean(self, jobs: Sequence[Job]) -> None:
+        """Delete the temporary files of killed workers, once in each folder: it may hold a million files."""
+        for folder in result_folders(jobs) - self.cleaned:
+            remove_leftovers(folder)
+            self.cleaned.add(folder)
 
 
 RUNS: dict[str, Run] = {}  # of this process, by the names that their commands chose
@@ -72,6 +81,7 @@ def facts_of(run: str) -> dict[str, Any]:
 def restore_some(run: str, jobs: Sequence[Job]) -> list[Outcome]:
     """The outcomes of a few jobs, in their order."""
     with RUNS[run].lock:
+        RUNS[run].clean(jobs)
         return list(restore(jobs, RUNS[run].loaded(), RUNS[run].options))
 
 
