@@ -25,8 +25,8 @@ EXAMPLES = """examples:
   wmremoval remove s3://bucket/photos -o s3://bucket/clean --scheduler tcp://HOST:8786"""
 DESCRIPTION = """Remove visible watermarks from photographs; unmarked pixels and all metadata stay as they are.
 Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed.
-INPUT, OUTPUT, --masks and --compare may be s3://BUCKET/..., with credentials from the environment (AWS_...); other
-stores of fsspec, such as gs://, az:// and sftp://, are not tested. In a store photographs are known by their endings."""
+INPUT, OUTPUT, --masks and --compare may be s3://BUCKET/..., with credentials from the environment (AWS_...).
+Other stores of fsspec (gs://, az://, sftp://, ...) are not tested. In a store files are known by their ending."""
 
 
 def _number(least: int, most: int, *words: str):
