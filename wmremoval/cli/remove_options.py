@@ -26,7 +26,7 @@ EXAMPLES = """examples:
 DESCRIPTION = """Remove visible watermarks from photographs; unmarked pixels and all metadata stay as they are.
 Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed.
 INPUT, OUTPUT, --masks and --compare may be s3://BUCKET/..., with credentials from the environment (AWS_...).
-Other stores of fsspec (gs://, az://, sftp://, ...) are not tested. In a store files are known by their ending."""
+Other stores of fsspec (gs://, sftp://, ...) are not tested. In a store files are known by their ending."""
 
 
 def _number(least: int, most: int, *words: str):
