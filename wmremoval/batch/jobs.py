@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TypeGuard
 
 from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
 from wmremoval.batch.remote import Place, Remote
@@ -36,10 +37,15 @@ class Job:
     notes: tuple[str, ...] = ()  # what the user should know
     size: int = 0  # bytes of a photograph in a store, as its listing says; 0: not known
 
-    @property
-    def is_remote(self) -> bool:
-        """True if the photograph or a result of it lies in a store."""
-        return any(isinstance(place, Remote) for place in (self.source, self.output, self.mask_out, self.compare))
+
+@dataclass(frozen=True, slots=True)
+class LocalJob(Job):
+    """A job of which every place is of this machine."""
+
+    source: Path
+    output: Path
+    mask_out: Path | None = None
+    compare: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def _is_folder(path: Place) -> bool:
     return path.is_dir() if isinstance(path, Remote) else os.path.isdir(path)
 
 
-def _exists(path: Place) -> bool:
+def _exists(path: Place) -> TypeGuard[Path]:
     """True for a file of this machine that is there; one in a store is not looked at before it is fetched."""
     return not isinstance(path, Remote) and os.path.exists(path)
 
@@ -173,7 +179,9 @@ class _Planner:
             ending = output_suffix(name, format)
             output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
         mask_in = places.mask if self.masks is None else self._mask_of(path, name)
-        return Job(
+        results = (output, places.masks, places.compare)
+        kind: type[Job] = Job if any(isinstance(place, Remote) for place in (path, *results)) else LocalJob
+        return kind(
             source=path,
             name=name.as_posix(),
             output=output,
@@ -219,7 +227,7 @@ def _refuse_same_folder(folder: Place, places: Places) -> None:
 
 def _each_file_once(jobs: list[Job]) -> list[Job]:
     """In place, a file that is named twice, or has two names, is restored once; the later job says so."""
-    seen: dict[tuple[int, int], Job] = {}
+    seen: dict[tuple[int, int] | str, Job] = {}
     result = []
     for job in jobs:
         other = seen.setdefault(identity(job.source), job) if _exists(job.source) else job

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from wmremoval.batch.jobs import RESULTS, Job
+from wmremoval.batch.jobs import RESULTS, Job, LocalJob
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
 from wmremoval.batch.remote import Place, Remote
 from wmremoval.batch.sizes import pixels_of
@@ -83,7 +83,9 @@ class Budget:
             self.changed.notify_all()
 
 
-def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = Options()) -> Iterator[Outcome]:
+def remove_watermarks(
+    jobs: Sequence[LocalJob], remover: Remover, options: Options = Options()
+) -> Generator[Outcome, None, None]:
     """Restore every job, in order, and give what became of it; printing is left to the caller.
 
     While one photograph is restored the next is read and the last one written. Closing the generator, or an
@@ -93,7 +95,7 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
         remove_leftovers(folder)
     budget = Budget(IN_FLIGHT)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
-        reading: deque[tuple[Job, Future]] = deque()
+        reading: deque[tuple[LocalJob, Future]] = deque()
         writing: deque[Future] = deque()
         pending = iter(jobs)
         try:
@@ -130,7 +132,7 @@ class Read:
     held: int = 0  # pixels of the budget
 
 
-def _read(job: Job, options: Options, budget: Budget) -> Read:
+def _read(job: LocalJob, options: Options, budget: Budget) -> Read:
     held = 0
     try:
         known = decided(job, options)
@@ -161,7 +163,7 @@ def decided(job: Job, options: Options, stored: Collection[Place] = ()) -> Outco
     """
     if job.problem:
         return Outcome(job.name, "failed", error=job.problem)
-    if job.backup is not None:  # in place
+    if job.backup is not None and isinstance(job.source, Path):  # in place
         if job.backup.exists() and not is_same_file(job.source, job.backup):
             return Outcome(job.name, "kept", str(job.output), notes=["the photograph as it was is in the backup"])
     elif not options.overwrite and (job.output in stored or _exists(job.output)):
@@ -173,7 +175,7 @@ def _exists(place: Place) -> bool:
     return not isinstance(place, Remote) and os.path.exists(place)
 
 
-def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
+def _restore(job: LocalJob, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
     """The photograph that was read and the results of its pages; none where there is an outcome already."""
     read: Read = future.result()
     if read.outcome is not None:
@@ -186,7 +188,7 @@ def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Res
         return read, []
 
 
-def _write(job: Job, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
+def _write(job: LocalJob, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
     try:
         return _written(job, read.photo, results, options) if results else read.outcome
     except ImageError as error:
@@ -199,7 +201,7 @@ def _write(job: Job, read: Read, results: list[Result], options: Options, budget
         budget.give(read.held)
 
 
-def _written(job: Job, photo: Photo, results: list[Result], options: Options) -> Outcome:
+def _written(job: LocalJob, photo: Photo, results: list[Result], options: Options) -> Outcome:
     """Write the results of a job; in a dry run the mask alone."""
     restored = [(result.image, result.mask_uint8) for result in results]
     outcome = Outcome(

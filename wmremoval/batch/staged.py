@@ -1,13 +1,13 @@
 """Jobs with places in stores: fetched into a temporary folder, restored there, and the results sent."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import fields, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from wmremoval.batch.jobs import Job
+from wmremoval.batch.jobs import Job, LocalJob
 from wmremoval.batch.outputs import MARK_TEXT
 from wmremoval.batch.remote import Place, Remote, RemoteError, fetch, listing, send
 from wmremoval.batch.run import Options, Outcome, decided, remove_watermarks
@@ -21,16 +21,16 @@ MOST_TOGETHER, PIXELS_TOGETHER = 4, 8_000_000
 SENT = ("mask_out", "compare", "output")  # the results of a job in the order in which they are sent
 
 
-def restore(jobs: Sequence[Job], remover: Remover, options: Options = Options()) -> Iterator[Outcome]:
+def restore(jobs: Sequence[Job], remover: Remover, options: Options = Options()) -> Generator[Outcome, None, None]:
     """As `remove_watermarks`, for jobs with places in stores, too.
 
     Raises:
         RemoteError: the folder of the results cannot be listed.
     """
     stored = stored_outputs(jobs, options)
-    for is_remote, some in groupby(jobs, lambda job: job.is_remote):
-        if not is_remote:
-            yield from remove_watermarks(list(some), remover, options)
+    for is_local, some in groupby(jobs, lambda job: isinstance(job, LocalJob)):
+        if is_local:
+            yield from remove_watermarks([job for job in some if isinstance(job, LocalJob)], remover, options)
             continue
         few = list(some)
         for portion in portions(pixels_of_jobs(few)):
@@ -91,7 +91,7 @@ def mark_stored(folder: Remote) -> None:
         send(here / RESULTS_MARK, folder / RESULTS_MARK)
 
 
-def _through_disk(jobs: Sequence[Job], remover: Remover, options: Options) -> Iterator[Outcome]:
+def _through_disk(jobs: Sequence[Job], remover: Remover, options: Options) -> Generator[Outcome, None, None]:
     """The outcome of each job, whose files lie in a temporary folder meanwhile."""
     with temporary_folder() as folder:
         local = [_fetched(job, folder / str(number)) for number, job in enumerate(jobs)]
@@ -100,26 +100,24 @@ def _through_disk(jobs: Sequence[Job], remover: Remover, options: Options) -> It
                 yield _sent(job, its, outcome)
 
 
-def _fetched(job: Job, folder: Path) -> Job:
+def _fetched(job: Job, folder: Path) -> LocalJob:
     """The same job with its photograph and its results in a folder of this machine; its problem if that fails."""
-    places: dict[str, Any] = {kind: _inside(getattr(job, kind), folder / kind) for kind in SENT}
-    local = replace(job, **places)
-    if not isinstance(job.source, Remote):
-        return local
-    source = folder / "source" / job.source.name
-    source.parent.mkdir(parents=True)
-    try:
-        fetch(job.source, source)
-    except RemoteError as error:
-        return replace(local, problem=str(error))
-    return replace(local, source=source)
+    values: dict[str, Any] = {field.name: getattr(job, field.name) for field in fields(job)}
+    values |= {kind: _inside(getattr(job, kind), folder / kind) for kind in ("source", *SENT)}
+    if isinstance(job.source, Remote):
+        values["source"].parent.mkdir(parents=True)
+        try:
+            fetch(job.source, values["source"])
+        except RemoteError as error:
+            values["problem"] = str(error)
+    return LocalJob(**values)
 
 
 def _inside(place: Place | None, folder: Path) -> Place | None:
     return folder / place.name if isinstance(place, Remote) else place
 
 
-def _sent(job: Job, local: Job, outcome: Outcome) -> Outcome:
+def _sent(job: Job, local: LocalJob, outcome: Outcome) -> Outcome:
     """Send the results of a job, the photograph's own last; further pages of a TIFF have files of their own."""
     try:
         for kind in SENT if outcome.status != "failed" else ():

@@ -64,8 +64,9 @@ def _timed(commands: Sequence[Sequence[str]]) -> tuple[float, float]:
         folder = Path(inputs[0])
         files = ["-o", str(folder.with_suffix(".out")), "--report", str(folder.with_suffix(".json"))]
         command = [sys.executable, "-m", "wmremoval", "remove", *inputs, *files]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        running.append(subprocess.Popen(command, env=os.environ | ONE_THREAD, **pipes))
+        environment = os.environ | ONE_THREAD
+        nowhere, told = subprocess.DEVNULL, subprocess.PIPE
+        running.append(subprocess.Popen(command, env=environment, stdout=nowhere, stderr=told, text=True))
     errors = [process.communicate()[1] for process in running]
     seconds = time.perf_counter() - started
     for process, error in zip(running, errors, strict=True):

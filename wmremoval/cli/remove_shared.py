@@ -94,7 +94,11 @@ def known_marks(
         return (load_mark(Path(arguments.watermark).expanduser()),)
     if not arguments.same_mark or remover is None:
         return ()
-    return tuple(_measured(arguments, remover, [job.source for job in jobs if job.problem is None]))
+    return tuple(
+        _measured(
+            arguments, remover, [job.source for job in jobs if job.problem is None and isinstance(job.source, Path)]
+        )
+    )
 
 
 def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "list[SharedMark]":

@@ -53,12 +53,12 @@ def _wrong_place(arguments: argparse.Namespace) -> str | None:
 def _wrong_report(arguments: argparse.Namespace) -> str | None:
     from wmremoval.batch.walk import kind_not_read
 
-    report = as_place(arguments.report) if arguments.report else None
+    report = Path(arguments.report).expanduser() if arguments.report else None
     if report is None or not report.exists():
         return None
     if report.is_dir():
         return f"--report {arguments.report} is a folder; name a file"
-    listed = as_place(arguments.files_from) if arguments.files_from else None
+    listed = Path(arguments.files_from).expanduser() if arguments.files_from else None
     if kind_not_read(report) is None or (listed is not None and listed.exists() and report.samefile(listed)):
         return f"--report {arguments.report} would replace an input; name a file that ends in .json or .jsonl"
     return None

@@ -3,7 +3,7 @@
 import os
 import signal
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ class Alone:
     count: int = 1
     dashboard: str | None = None
 
-    def restore(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+    def restore(self, jobs: Sequence[Job]) -> Generator[tuple[int, Outcome], None, None]:
         """The number and the outcome of each job, in their order."""
         with closing(restore(jobs, self.remover, self.options)) as outcomes:
             yield from enumerate(outcomes)
@@ -69,7 +69,7 @@ class Crew:
     dashboard: str | None
     folders: set[Path]
 
-    def restore(self, jobs: Sequence[Job]) -> Iterator[tuple[int, Outcome]]:
+    def restore(self, jobs: Sequence[Job]) -> Generator[tuple[int, Outcome], None, None]:
         """The number and the outcome of each job; see `spread`."""
         self.folders.update(result_folders(jobs))
         return spread(self.client, self.run, jobs, self.options)
@@ -100,8 +100,8 @@ def crew(workers: int | None, scheduler: str | None, setup: Setup, options: Opti
     run = f"wmremoval-{uuid.uuid4().hex[:8]}"
     folders: set[Path] = set()
     with ExitStack() as stack:
-        stack.callback(lambda: [remove_leftovers(folder) for folder in folders])  # when the workers are stopped
-        client = stack.enter_context(_started(workers) if workers else _found(scheduler))
+        stack.callback(_clean, folders)  # when the workers are stopped
+        client = stack.enter_context(_started(workers) if workers else _found(scheduler or ""))
         stack.callback(_forget, client, run)
         try:
             _equip(client, run, setup, replace(options, overwrite=True, leftovers=False))
@@ -181,6 +181,11 @@ def _equip(client: "Client", run: str, setup: Setup, options: Options) -> None:
         client.register_plugin(equipment(run, setup, options), name=run)
     except Exception as error:  # whatever a worker met, as Dask passes it on
         raise ValueError(f"a worker cannot take part ({first_line(error)}); install there what is here") from error
+
+
+def _clean(folders: set[Path]) -> None:
+    for folder in folders:
+        remove_leftovers(folder)
 
 
 def _forget(client: "Client", run: str) -> None:

@@ -1,7 +1,7 @@
 """Spread jobs over the workers of a Dask client: a few photographs a task, tried again where a worker dies."""
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -25,7 +25,9 @@ AGAIN = "tried again, since its worker died"  # or one that it waited for
 Task = tuple[int, ...]  # the numbers of its photographs
 
 
-def spread(client: "Client", run: str, jobs: Sequence[Job], options: Options) -> Iterator[tuple[int, Outcome]]:
+def spread(
+    client: "Client", run: str, jobs: Sequence[Job], options: Options
+) -> Generator[tuple[int, Outcome], None, None]:
     """The number and the outcome of each job, in the order in which they end.
 
     Args:
