@@ -43,6 +43,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
     Returns:
         0 if all went well, 1 if a photograph failed or none was found, 2 for wrong usage, 130 after an interruption.
     """
+    from wmremoval.batch.staged import mark_stored
     from wmremoval.cli.remove_report import Report, report_head
 
     arguments.inputs = [name for given in arguments.inputs for name in _expanded(given)]
@@ -58,6 +59,9 @@ def run_remove(arguments: argparse.Namespace) -> int:
         try:
             plan = _plan(arguments, inputs, output)
             hands = stack.enter_context(_hands(arguments, plan.jobs))
+            for folder in _result_folders(arguments) if plan.jobs else ():
+                if isinstance(folder, Remote):
+                    mark_stored(folder)
             report = Report(_path(arguments.report), report_head(hands.facts, hands.count, arguments.dry_run))
         except (ValueError, OSError) as error:
             print(f"error: {told(error)}", file=sys.stderr)
@@ -66,12 +70,11 @@ def run_remove(arguments: argparse.Namespace) -> int:
 
 
 def _hands(arguments: argparse.Namespace, jobs: "list[Job]") -> "AbstractContextManager[Alone | Crew]":
-    """What restores the photographs: this process, or workers; folders of results in stores are created.
+    """What restores the photographs: this process, or workers.
 
     Raises:
-        ValueError, OSError: the network cannot be loaded, a store or the workers cannot be reached.
+        ValueError, OSError: the network cannot be loaded, or the workers cannot be reached.
     """
-    from wmremoval.batch.staged import mark_stored
     from wmremoval.cluster.crew import Alone, crew
     from wmremoval.cluster.setup import Setup
 
@@ -86,11 +89,7 @@ def _hands(arguments: argparse.Namespace, jobs: "list[Job]") -> "AbstractContext
     )
     remover = setup.load() if alone or arguments.same_mark else None
     setup = replace(setup, marks=known_marks(arguments, remover, jobs))
-    folders = _result_folders(arguments)
-    for folder in folders if jobs else ():
-        if isinstance(folder, Remote):
-            mark_stored(folder)
-    options = _options(arguments, [folder.absolute() for folder in folders if isinstance(folder, Path)])
+    options = _options(arguments)
     if remover is not None and alone:
         return nullcontext(Alone(setup.with_marks(remover), setup.facts(remover), options))
     return crew(arguments.workers, arguments.scheduler, setup, options)
@@ -154,9 +153,10 @@ def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", hands: "Alone | 
             yield outcome
 
 
-def _options(arguments: argparse.Namespace, folders: list[Path]) -> "Options":
+def _options(arguments: argparse.Namespace) -> "Options":
     from wmremoval.batch.run import Options
 
+    folders = [folder.absolute() for folder in _result_folders(arguments) if isinstance(folder, Path)]
     return Options(
         max_pixels=arguments.max_pixels,
         overwrite=arguments.overwrite,
