@@ -26,9 +26,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "restore": {"face", "photofile", "training"},
     "shared": {"face", "photofile", "restore"},
     "batch": {"face", "photofile", "restore"},
+    "cluster": {"face", "photofile", "restore", "shared", "batch"},
     "app": {"face", "photofile", "restore", "batch"},
     "report": {"face", "photofile", "data", "training", "restore", "shared"},
-    "cli": {"face", "photofile", "data", "training", "restore", "shared", "batch", "app", "report"},
+    "cli": {"face", "photofile", "data", "training", "restore", "shared", "batch", "cluster", "app", "report"},
     "bench": {"face", "photofile", "data", "training", "restore", "shared", "batch", "report", "cli"},
     "__main__": {"cli"},
 }

@@ -1,14 +1,12 @@
-"""From named paths to jobs: names and sub-folders kept, nothing overwritten, every photograph in exactly one share."""
+"""From named paths to jobs: names and sub-folders kept, nothing overwritten."""
 
 import os
 import unicodedata
-import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from wmremoval.batch.jobs import Places, UsageError, plan_jobs, share_of
+from wmremoval.batch.jobs import Places, UsageError, plan_jobs
 from wmremoval.batch.names import Globs
 from wmremoval.batch.outputs import mark_results
 
@@ -253,17 +251,3 @@ def test_an_empty_folder_says_what_might_help(folder):
     (folder / "nest/inner").mkdir(parents=True)
     jobs, remarks = planned([folder / "nest"], Places(folder / "out"))
     assert not jobs and "--recursive" in remarks[0]
-
-
-def test_shares_are_disjoint_whole_and_the_same_everywhere(folder):
-    jobs, _ = planned([folder / "in"], Places(folder / "out", recursive=True))
-    for world in (1, 2, 3, 7):
-        shares = [share_of(jobs, rank, world) for rank in range(world)]
-        assert sorted(job.name for share in shares for job in share) == sorted(job.name for job in jobs)
-    names = [f"{i}.jpg" for i in range(4000)]
-    crowd = [replace(jobs[0], name=name) for name in names]
-    sizes = [len(share_of(crowd, rank, 4)) for rank in range(4)]
-    assert max(sizes) < 1.15 * min(sizes)
-    assert [job.name for job in share_of(crowd[:6], 0, 2)] == [
-        name for name in names[:6] if zlib.crc32(name.encode()) % 2 == 0
-    ]

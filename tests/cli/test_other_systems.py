@@ -16,7 +16,7 @@ from planted import marked
 from wmremoval.batch.jobs import _kept
 from wmremoval.batch.names import Globs
 from wmremoval.cli.pipes import listed_names
-from wmremoval.cli.processes import requests_to_end, terminated_as_interrupted
+from wmremoval.cli.signals import requests_to_end, terminated_as_interrupted
 from wmremoval.config import TrainConfig
 from wmremoval.data.loaders import make_loaders
 from wmremoval.data.photostore import PhotoStore

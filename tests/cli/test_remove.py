@@ -1,4 +1,4 @@
-"""`python -m wmremoval remove`: files and folders, bad ones among them, interruptions, reports, several processes."""
+"""`python -m wmremoval remove`: files and folders, bad ones among them, interruptions, reports."""
 
 import errno
 import json
@@ -8,13 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-import zlib
-from contextlib import suppress
 from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 import torch
 from command import files, run
@@ -262,7 +259,7 @@ def test_reading_restoring_and_writing_overlap(tmp_path, monkeypatch):
     assert [outcome.name for outcome in outcomes] == [job.name for job in jobs] and not missed
 
 
-# In processes of its own, with a real network
+# In a process of its own, with a real network
 
 
 @pytest.fixture(scope="module")
@@ -275,59 +272,6 @@ def crowd(tmp_path_factory):
     for i in range(24):
         Image.fromarray(np.roll(photograph(96, 120), i, axis=1)).save(folder / f"in/{i:02d}.png")
     return folder
-
-
-def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return [*command, "-m", "wmremoval", "remove", "in", "--weights", "net.safetensors", *map(str, arguments)]
-
-
-def finished(folder, *arguments):
-    return subprocess.run(torchrun(*arguments), cwd=folder, capture_output=True, text=True, timeout=170)
-
-
-def workers_of(process):
-    """The processes that `torchrun` started for the command; others come and go."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        with suppress(psutil.Error):
-            found += [child] if "remove" in child.cmdline() else []
-    return found
-
-
-def test_two_processes_share_a_folder_and_a_second_run_finishes_what_a_killed_one_left(crowd):
-    first = subprocess.Popen(
-        torchrun("-o", "out"), cwd=crowd, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline, workers = time.monotonic() + 100, []
-    while time.monotonic() < deadline and len(workers) < 2:
-        workers = workers_of(first)
-    while time.monotonic() < deadline and len(files(crowd / "out")) < 2:
-        time.sleep(0.01)
-    workers[0].kill()
-    assert first.wait(100) != 0
-    before = [name for name in files(crowd / "out") if name.endswith(".png")]
-    assert 2 <= len(before) < len(files(crowd / "in"))
-    done = finished(crowd, "-o", "out", "--report", "report.json")
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert files(crowd / "out") == files(crowd / "in")
-    report = json.loads((crowd / "report.json").read_text())
-    assert report["processes"] == 2 and [row["name"] for row in report["photographs"]] == files(crowd / "in")
-    assert sorted(row["name"] for row in report["photographs"] if row["status"] == "kept") == before
-    assert done.stdout.count(f"{len(files(crowd / 'in'))} photographs in") == 1
-
-
-def test_a_bad_photograph_in_any_process_fails_the_whole_but_not_its_report(crowd, tmp_path):
-    bad = next(f"bad{i}.png" for i in range(99) if zlib.crc32(f"bad{i}.png".encode()) % 2 == 1)
-    (crowd / "in" / bad).write_bytes(b"no picture")
-    try:
-        assert finished(crowd, "-o", tmp_path / "out", "--report", tmp_path / "r.jsonl").returncode == 1
-    finally:
-        (crowd / "in" / bad).unlink()
-    head, *rows, tail = (json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines())
-    assert head["processes"] == 2 and tail["summary"]["failed"] == 1
-    assert sorted(row["name"] for row in rows) == sorted([*files(crowd / "in"), bad])
-    assert sum(tail["summary"].values()) == len(rows) and not (tmp_path / "r.1.jsonl").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")

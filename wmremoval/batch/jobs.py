@@ -1,13 +1,14 @@
 """From the paths that a user names to jobs: one photograph each, with the places of all its results."""
 
 import os
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import TypeGuard
 
 from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
+from wmremoval.batch.remote import Place, Remote
 from wmremoval.batch.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.kinds import ENDINGS, NOT_WRITTEN, advice, bare_name, file_kind
@@ -24,33 +25,44 @@ class UsageError(ValueError):
 class Job:
     """One photograph to restore."""
 
-    source: Path
+    source: Place
     name: str  # relative to the folder it was found in, with "/"; what reports call it
-    output: Path
-    mask_out: Path | None = None  # where the found mask goes
+    output: Place
+    mask_out: Place | None = None  # where the found mask goes
     mask_in: Path | None = None  # the user's own mask
-    compare: Path | None = None  # where the picture of before and after goes
+    compare: Place | None = None  # where the picture of before and after goes
     backup: Path | None = None  # where the photograph is copied to before it is replaced
     format: str = "keep"
     problem: str | None = None  # why it cannot even be tried
     notes: tuple[str, ...] = ()  # what the user should know
+    size: int = 0  # bytes of a photograph in a store, as its listing says; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class LocalJob(Job):
+    """A job of which every place is of this machine."""
+
+    source: Path
+    output: Path
+    mask_out: Path | None = None
+    compare: Path | None = None
 
 
 @dataclass(frozen=True)
 class Places:
     """The places of the results and the choice of files, as the command line names them."""
 
-    output: Path | None  # None: in place, and `backup` is set
-    masks: Path | None = None
+    output: Place | None  # None: in place, and `backup` is set
+    masks: Place | None = None
     mask: Path | None = None
-    compare: Path | None = None
+    compare: Place | None = None
     format: str = "keep"
     recursive: bool = False
     backup: Path | None = None
     globs: Globs = field(default_factory=Globs)
 
     @property
-    def results(self) -> list[Path]:
+    def results(self) -> list[Place]:
         """The folders that results go to."""
         return [place for place in (self.output, self.masks, self.compare, self.backup) if place is not None]
 
@@ -64,11 +76,11 @@ class Plan:
     left_out: Counter = field(default_factory=Counter)
 
 
-def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = ()) -> Plan:
+def plan_jobs(inputs: Sequence[Place], places: Places, listed: Sequence[Place] = ()) -> Plan:
     """One job a photograph of all inputs.
 
     Args:
-        inputs: files and folders. A file's result lies at the top of the output folder.
+        inputs: files and folders, of this machine or of a store. A file's result lies at the top of the output folder.
         places: the places of the results.
         listed: files and folders of a list. A file named by a relative path keeps its folders in the output folder.
 
@@ -80,10 +92,13 @@ def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = (
     planner = _Planner(places)
     plan = Plan([])
     for path, relative in [(path, PurePath(path.name)) for path in inputs] + [(path, _kept(path)) for path in listed]:
-        if os.path.isdir(path):
+        if _is_folder(path):
             _refuse_same_folder(path, places)
             found = find_photographs(path, places.results, places.globs, places.recursive)
-            plan.jobs += [planner.job(path / name, name) for name in found.names]
+            jobs = [planner.job(path / name, name) for name in found.names]
+            if found.sizes:
+                jobs = [replace(job, size=found.sizes[name]) for job, name in zip(jobs, found.names, strict=True)]
+            plan.jobs += jobs
             plan.remarks += found.remarks
             plan.left_out += found.left_out
         elif not places.globs.want(relative):
@@ -98,18 +113,24 @@ def plan_jobs(inputs: Sequence[Path], places: Places, listed: Sequence[Path] = (
     return plan
 
 
-def share_of(jobs: Iterable[Job], rank: int, world: int) -> list[Job]:
-    """The jobs of one process of several: by a hash of the name, the same on every machine."""
-    return [job for job in jobs if zlib.crc32(os.fsencode(job.name)) % world == rank]
+def _is_folder(path: Place) -> bool:
+    return path.is_dir() if isinstance(path, Remote) else os.path.isdir(path)
 
 
-def _kept(path: Path) -> PurePath:
+def _exists(path: Place) -> TypeGuard[Path]:
+    """True for a file of this machine that is there; one in a store is not looked at before it is fetched."""
+    return not isinstance(path, Remote) and os.path.exists(path)
+
+
+def _kept(path: Place) -> PurePath:
     """The path below the output folder of a listed file: its own if that is relative and leads down, else its name."""
+    if isinstance(path, Remote):
+        return PurePath(path.name)
     below = not path.anchor and ".." not in path.parts  # of Windows, `C:a.jpg` and `\\a.jpg` have one
     return PurePath(path) if below else PurePath(path.name)
 
 
-def _single_file(inputs: Sequence[Path], places: Places) -> bool:
+def _single_file(inputs: Sequence[Place], places: Places) -> bool:
     """True if one photograph goes to a named file instead of into a folder."""
     output = places.output
     if output is None:
@@ -121,18 +142,18 @@ def _single_file(inputs: Sequence[Path], places: Places) -> bool:
         if ending in NOT_WRITTEN and not output.exists():
             raise UsageError(f"{shown(output)}: no photograph is written as {ending}; name another ending, or a folder")
         return False
-    if len(inputs) != 1 or os.path.isdir(inputs[0]):
+    if len(inputs) != 1 or _is_folder(inputs[0]):
         raise UsageError(f"several photographs cannot go to the one file {shown(output)}; name a folder")
     return True
 
 
-def _wanted_format(path: Path, places: Places) -> str:
+def _wanted_format(path: Place, places: Places) -> str:
     """The format of one file that goes to one file: the ending of the output chooses it."""
     theirs = ENDINGS[places.output.suffix.lower()]
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
         raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree; leave one out")
-    ours = file_kind(path) if os.path.exists(path) else ""
+    ours = file_kind(path) if _exists(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format
@@ -148,7 +169,7 @@ class _Planner:
         self.places = places
         self.masks = ListedFolder(places.mask) if places.mask is not None and places.mask.is_dir() else None
 
-    def job(self, path: Path, name: PurePath, output: Path | None = None, format: str | None = None) -> Job:
+    def job(self, path: Place, name: PurePath, output: Place | None = None, format: str | None = None) -> Job:
         """The job of the photograph `path`, whose results have the name `name` below their folders."""
         places, format = self.places, format or self.places.format
         bare = bare_name(name.name)
@@ -158,7 +179,9 @@ class _Planner:
             ending = output_suffix(name, format)
             output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
         mask_in = places.mask if self.masks is None else self._mask_of(path, name)
-        return Job(
+        results = (output, places.masks, places.compare)
+        kind: type[Job] = Job if any(isinstance(place, Remote) for place in (path, *results)) else LocalJob
+        return kind(
             source=path,
             name=name.as_posix(),
             output=output,
@@ -170,14 +193,14 @@ class _Planner:
             problem=self._problem(path, name, mask_in),
         )
 
-    def _mask_of(self, path: Path, name: PurePath) -> Path | None:
+    def _mask_of(self, path: Place, name: PurePath) -> Path | None:
         bare = bare_name(name.name)
         usual = [f"{name.name}.png", f"{bare}.png"]
         others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
         found = self.masks.find(name.parent, usual + others)
-        return None if found is not None and os.path.exists(path) and found.samefile(path) else found
+        return None if found is not None and _exists(path) and found.samefile(path) else found
 
-    def _problem(self, path: Path, name: PurePath, mask_in: Path | None) -> str | None:
+    def _problem(self, path: Place, name: PurePath, mask_in: Path | None) -> str | None:
         if self.masks is None or mask_in is not None:
             return None
         wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
@@ -186,7 +209,7 @@ class _Planner:
 
 def _checked(job: Job) -> Job:
     """A job for a file that was named itself, and may be no photograph."""
-    kind = kind_not_read(job.source) if os.path.exists(job.source) else None
+    kind = kind_not_read(job.source) if _exists(job.source) else None
     if kind is None:
         return job
     reason = f"{kind} is not read; {advice(kind)}"
@@ -195,19 +218,19 @@ def _checked(job: Job) -> Job:
     return replace(job, problem=f"{shown(job.source)}: {reason}")
 
 
-def _refuse_same_folder(folder: Path, places: Places) -> None:
+def _refuse_same_folder(folder: Place, places: Places) -> None:
     options = {"--output": places.output, "--masks": places.masks, "--compare": places.compare}
     for option, place in (options | {"--backup": places.backup}).items():
-        if place and place.is_dir() and identity(place) == identity(folder):
+        if place and type(place) is type(folder) and place.is_dir() and identity(place) == identity(folder):
             raise UsageError(f"{option} is the folder of the photographs, which are never overwritten; name another")
 
 
 def _each_file_once(jobs: list[Job]) -> list[Job]:
     """In place, a file that is named twice, or has two names, is restored once; the later job says so."""
-    seen: dict[tuple[int, int], Job] = {}
+    seen: dict[tuple[int, int] | str, Job] = {}
     result = []
     for job in jobs:
-        other = seen.setdefault(identity(job.source), job) if os.path.exists(job.source) else job
+        other = seen.setdefault(identity(job.source), job) if _exists(job.source) else job
         problem = (
             f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place; name it once"
         )
@@ -263,13 +286,17 @@ def _without_clashes(jobs: list[Job]) -> list[Job]:
 
 def _refuse_overwritten_inputs(jobs: Sequence[Job]) -> None:
     """No result on a photograph or mask that is read, through links neither; but in place, on the photograph itself."""
-    inputs = {identity(path) for job in jobs for path in (job.source, job.mask_in) if path and os.path.isfile(path)}
+    inputs = {identity(path) for job in jobs for path in (job.source, job.mask_in) if path and _can_clash(path)}
     for job in jobs:
         for kind in RESULTS:
             place = getattr(job, kind)
-            if place is None or (kind == "output" and job.backup is not None) or not os.path.isfile(place):
+            if place is None or (kind == "output" and job.backup is not None) or not _can_clash(place):
                 continue
             if identity(place) in inputs:
                 raise UsageError(
                     f"{shown(place)} is one of the inputs, which are never overwritten; name another output"
                 )
+
+
+def _can_clash(path: Place) -> bool:
+    return isinstance(path, Remote) or os.path.isfile(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from wmremoval.batch.jobs import Job
+from wmremoval.batch.jobs import LocalJob
 from wmremoval.batch.walk import RESULTS_MARK
 from wmremoval.images import ImageError, write_image
 from wmremoval.photofile.errors import shown
@@ -19,7 +19,7 @@ TIME_STEP = 2.0  # seconds; FAT stores times to 2 s, so that a smaller differenc
 MARK_TEXT = "Results of wmremoval. No later run reads this folder as photographs, unless it is named itself.\n"
 
 
-def write_all(job: Job, photo: Photo, restored: Sequence[Restored], quality: int | str) -> list[str]:
+def write_all(job: LocalJob, photo: Photo, restored: Sequence[Restored], quality: int | str) -> list[str]:
     """Write the results of a job, the photograph's own last.
 
     Args:
@@ -49,7 +49,7 @@ def write_all(job: Job, photo: Photo, restored: Sequence[Restored], quality: int
     return notes + _times_lost(photo, job.output)
 
 
-def write_extras(job: Job, photo: Photo, restored: Sequence[Restored]) -> None:
+def write_extras(job: LocalJob, photo: Photo, restored: Sequence[Restored]) -> None:
     """Write the mask and the comparison of a job, where it asks for them; those of page 2 are named `<name>.page2`."""
     for place in (job.mask_out, job.compare):
         if place is not None:
@@ -70,14 +70,14 @@ def is_unmarked(restored: Sequence[Restored]) -> bool:
     return not any(mask.any() for _, mask in restored)
 
 
-def size_if_written(job: Job, photo: Photo, restored: Sequence[Restored], quality: int | str) -> int:
+def size_if_written(job: LocalJob, photo: Photo, restored: Sequence[Restored], quality: int | str) -> int:
     """Bytes of the result, which is encoded and not written; adds the losses to the photograph's notes."""
     if is_unmarked(restored) and job.format == "keep" and quality == "keep":
         return job.source.stat().st_size
     return sum(len(piece) for piece in encoded(photo, restored, job.output, job.format, quality))
 
 
-def back_up(job: Job) -> list[str]:
+def back_up(job: LocalJob) -> list[str]:
     """Copy the photograph to its backup, and compare the copy with it.
 
     Returns:
@@ -88,6 +88,8 @@ def back_up(job: Job) -> list[str]:
     """
     status = job.source.stat()
     if not is_same_file(job.source, job.backup):
+        if job.backup.exists():  # another process was faster: it holds the photograph as it was
+            raise ImageError(f"{shown(job.source)}: its backup is there already and differs; name another --backup")
         copy_file(job.source, job.backup, status)
         if os.name != "nt":  # Windows flushes only what is open for writing
             with job.backup.open("rb") as file:

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from wmremoval.batch.jobs import Job
+from wmremoval.batch.jobs import RESULTS, Job, LocalJob
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
+from wmremoval.batch.remote import Place, Remote
 from wmremoval.batch.sizes import pixels_of
 from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remedy, remove_leftovers
@@ -39,6 +40,7 @@ class Options:
     times: bool = True  # results get the time and the permission bits of the photograph
     dry_run: bool = False  # write masks alone
     folders: tuple[Path, ...] = ()  # of results; created with a mark by which later runs know them
+    leftovers: bool = True  # delete the temporary files of killed processes first
 
 
 @dataclass
@@ -81,19 +83,19 @@ class Budget:
             self.changed.notify_all()
 
 
-def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = Options()) -> Iterator[Outcome]:
+def remove_watermarks(
+    jobs: Sequence[LocalJob], remover: Remover, options: Options = Options()
+) -> Generator[Outcome, None, None]:
     """Restore every job, in order, and give what became of it; printing is left to the caller.
 
     While one photograph is restored the next is read and the last one written. Closing the generator, or an
     interruption, lets the file being written finish and leaves nothing half-written.
     """
-    places = (place for job in jobs for place in (job.output, job.mask_out, job.backup) if place is not None)
-    for folder in {place.parent for place in places}:
-        if folder.is_dir() and not options.dry_run:
-            remove_leftovers(folder)
+    for folder in result_folders(jobs) if options.leftovers and not options.dry_run else ():
+        remove_leftovers(folder)
     budget = Budget(IN_FLIGHT)
     with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
-        reading: deque[tuple[Job, Future]] = deque()
+        reading: deque[tuple[LocalJob, Future]] = deque()
         writing: deque[Future] = deque()
         pending = iter(jobs)
         try:
@@ -114,6 +116,12 @@ def remove_watermarks(jobs: Sequence[Job], remover: Remover, options: Options = 
             budget.give(budget.most)  # a reader that waits for room must not wait for ever
 
 
+def result_folders(jobs: Iterable[Job]) -> set[Path]:
+    """The folders of this machine that results of some jobs are written to."""
+    places = (getattr(job, kind) for job in jobs for kind in RESULTS)
+    return {place.parent for place in places if isinstance(place, Path)}
+
+
 @dataclass
 class Read:
     """A photograph that was read, or the outcome that reading decided."""
@@ -124,12 +132,12 @@ class Read:
     held: int = 0  # pixels of the budget
 
 
-def _read(job: Job, options: Options, budget: Budget) -> Read:
+def _read(job: LocalJob, options: Options, budget: Budget) -> Read:
     held = 0
     try:
-        decided = _decided(job, options)
-        if decided is not None:
-            return Read(outcome=decided)
+        known = decided(job, options)
+        if known is not None:
+            return Read(outcome=known)
         held = budget.take(pixels_of(job.source))
         photo = read_photo(job.source, options.max_pixels)
         photo.times = job.source.stat() if options.times else None
@@ -145,19 +153,29 @@ def _read(job: Job, options: Options, budget: Budget) -> Read:
         return Read(None, None, Outcome(job.name, "failed", error=reason), held)
 
 
-def _decided(job: Job, options: Options) -> Outcome | None:
-    """The outcome of a job that needs no reading of the photograph, or None."""
+def decided(job: Job, options: Options, stored: Collection[Place] = ()) -> Outcome | None:
+    """The outcome of a job that needs no reading of the photograph, or None.
+
+    Args:
+        job: the job.
+        options: settings.
+        stored: the results that are in stores already.
+    """
     if job.problem:
         return Outcome(job.name, "failed", error=job.problem)
-    if job.backup is not None:  # in place
+    if job.backup is not None and isinstance(job.source, Path):  # in place
         if job.backup.exists() and not is_same_file(job.source, job.backup):
             return Outcome(job.name, "kept", str(job.output), notes=["the photograph as it was is in the backup"])
-    elif not options.overwrite and os.path.exists(job.output):
+    elif not options.overwrite and (job.output in stored or _exists(job.output)):
         return Outcome(job.name, "kept", str(job.output), notes=["--overwrite replaces it"])
     return None
 
 
-def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
+def _exists(place: Place) -> bool:
+    return not isinstance(place, Remote) and os.path.exists(place)
+
+
+def _restore(job: LocalJob, future: Future, remover: Remover) -> tuple[Read, list[Result]]:
     """The photograph that was read and the results of its pages; none where there is an outcome already."""
     read: Read = future.result()
     if read.outcome is not None:
@@ -170,7 +188,7 @@ def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Res
         return read, []
 
 
-def _write(job: Job, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
+def _write(job: LocalJob, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
     try:
         return _written(job, read.photo, results, options) if results else read.outcome
     except ImageError as error:
@@ -183,7 +201,7 @@ def _write(job: Job, read: Read, results: list[Result], options: Options, budget
         budget.give(read.held)
 
 
-def _written(job: Job, photo: Photo, results: list[Result], options: Options) -> Outcome:
+def _written(job: LocalJob, photo: Photo, results: list[Result], options: Options) -> Outcome:
     """Write the results of a job; in a dry run the mask alone."""
     restored = [(result.image, result.mask_uint8) for result in results]
     outcome = Outcome(

@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_speed,
         _add_training,
         _add_kills,
+        _add_cluster,
         _add_decision,
         _add_places,
         _add_average,
@@ -280,6 +281,23 @@ def _run_kills(arguments: argparse.Namespace) -> int:
     if arguments.report:
         write_json(arguments.report, tally)
     return 1 if tally["problems"] else 0
+
+
+def _add_cluster(commands: argparse._SubParsersAction) -> None:
+    cluster = commands.add_parser("cluster", help="time remove --workers N against N plain commands at once")
+    cluster.add_argument("--photos", default="data/clean_images", help="folder of photographs")
+    cluster.add_argument("--limit", type=int, default=100, help="photographs at most, default 100")
+    cluster.add_argument("--workers", type=int, default=2, help="number of processes, default 2")
+    cluster.add_argument("--report", help="also write the numbers to this JSON file")
+    cluster.set_defaults(run=_run_cluster)
+
+
+def _run_cluster(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.cluster import measure_cluster
+    from wmremoval.data.photos import list_photos
+
+    photos = list_photos(from_root(arguments.photos))[: arguments.limit]
+    return _tell(measure_cluster(photos, arguments.workers), arguments.report)
 
 
 def _add_places(commands: argparse._SubParsersAction) -> None:

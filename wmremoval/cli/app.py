@@ -34,7 +34,7 @@ def run_app(arguments: argparse.Namespace) -> int:
         print(f"error: {wrong}", file=sys.stderr)
         return 2
     from wmremoval.app.page import serve
-    from wmremoval.cli.processes import terminated_as_interrupted
+    from wmremoval.cli.signals import terminated_as_interrupted
     from wmremoval.restore.remover import load_remover
 
     with terminated_as_interrupted():

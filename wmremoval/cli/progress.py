@@ -22,7 +22,7 @@ class Progress:
     def __init__(self, pixels: Sequence[float], label: str, clock: Callable[[], float] = time.monotonic):
         # tqdm writes pixels as 1.50M; without a terminal it shows nothing.
         self._bar = tqdm(total=sum(pixels), desc=label, unit="pixel", unit_scale=True, disable=None)
-        self._waiting, self._many, self._label, self._clock = iter(pixels), len(pixels), label, clock
+        self._pixels, self._label, self._clock = pixels, label, clock
         self._total, self._done, self._count = sum(pixels), 0.0, 0
         self._started = self._told = clock()
 
@@ -32,13 +32,14 @@ class Progress:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._bar.close()
 
-    def update(self, worked: bool = True) -> None:
+    def update(self, worked: bool = True, number: int | None = None) -> None:
         """One more photograph is done.
 
         Args:
             worked: False for one that took no work, such as an unreadable file: its pixels leave the total.
+            number: of the photograph, from 0; None: the next one.
         """
-        pixels = next(self._waiting)
+        pixels = self._pixels[self._count if number is None else number]
         self._count += 1
         if worked:
             self._done += pixels
@@ -56,7 +57,7 @@ class Progress:
         left = (now - self._started) / self._done * (self._total - self._done)
         line = (
             f"{self._label}: {self._done / 1e6:.0f} of {self._total / 1e6:.0f} megapixels, "
-            f"{self._count} of {self._many} photographs, about {duration(left)} left"
+            f"{self._count} of {len(self._pixels)} photographs, about {duration(left)} left"
         )
         print(line, file=sys.stderr, flush=True)
 

@@ -4,6 +4,7 @@ import argparse
 import re
 from typing import Any
 
+from wmremoval.batch.remote import EXTRA
 from wmremoval.batch.user_mask import GROW
 from wmremoval.photofile.read import MAX_PIXELS
 from wmremoval.photofile.write import FORMATS
@@ -20,9 +21,12 @@ EXAMPLES = """examples:
   wmremoval remove photos/ -o clean/ --same-mark --save-watermark mark.png
   find . -name '*.jpg' -print0 | wmremoval remove --files-from - --null -o clean/ --dry-run
   wmremoval remove - -o - < photo.jpg > clean.jpg
-  torchrun --nproc-per-node 4 -m wmremoval remove photos/ -o clean/ --recursive --report report.jsonl"""
+  wmremoval remove photos/ -o clean/ --recursive --workers 4 --report report.jsonl
+  wmremoval remove s3://bucket/photos -o s3://bucket/clean --scheduler tcp://HOST:8786"""
 DESCRIPTION = """Remove visible watermarks from photographs; unmarked pixels and all metadata stay as they are.
-Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed."""
+Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed.
+INPUT, OUTPUT, --masks and --compare may be s3://BUCKET/..., with credentials from the environment (AWS_...).
+Other stores of fsspec (gs://, sftp://, ...) are not tested. In a store files are known by their ending."""
 
 
 def _number(least: int, most: int, *words: str):
@@ -121,7 +125,16 @@ OPTIONS = {
         _option("--weights", metavar="FILE", help=".safetensors, .pth or run's folder; default: the package's"),
         _option("--device", default="auto", help="auto, cpu or cuda"),
         _option("--precision", default="auto", help="auto, float32 or bf16"),
-        _option("--max-memory", type=int, default=2000, metavar="MB", help="memory on the CPU, default 2000"),
+        _option(
+            "--max-memory", type=int, default=2000, metavar="MB", help="memory of each process on the CPU, default 2000"
+        ),
+        _option(
+            "--workers",
+            type=_number(1, 1000),
+            metavar="N",
+            help=f"restore in N processes on this machine; needs {EXTRA}",
+        ),
+        _option("--scheduler", metavar="ADDRESS", help="restore by the workers of a Dask scheduler, tcp://HOST:8786"),
     ),
 }
 

@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +13,6 @@ from wmremoval import __version__
 from wmremoval.batch.run import Outcome
 from wmremoval.files import finite, write_json
 from wmremoval.photofile.kinds import ADVICE
-from wmremoval.restore.remover import Remover
-from wmremoval.restore.text import MISSING
 
 STATUSES = ("restored", "unmarked", "kept", "failed")
 MOST_REASONS = 6  # kinds or reasons that the summary names; the rest is counted as "other"
@@ -35,9 +33,6 @@ class Counts:
         self.statuses[outcome.status] += 1
         if outcome.status == "failed":
             self.reasons[reason(outcome.error)] += 1
-
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.statuses + other.statuses, self.reasons + other.reasons, self.left_out + other.left_out)
 
     @property
     def photographs(self) -> int:
@@ -133,32 +128,25 @@ class Report:
     """A report file: `.jsonl` is written line by line as the run goes, any other name as JSON at the end.
 
     The first line of a `.jsonl` tells of the run, the last one holds the counts; each line between is a photograph.
-    Of several processes each writes its own file; the first one joins them at the end.
 
     Args:
         path: the file, or None for no report.
         head: what is known of the run before it.
-        rank: number of this process.
 
     Raises:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: Path | None, head: Mapping[str, Any], rank: int = 0):
-        self.path, self.head, self.rank = path, head, rank
+    def __init__(self, path: Path | None, head: Mapping[str, Any]):
+        self.path, self.head = path, head
         self.by_line = path is not None and path.suffix.lower() == ".jsonl"
         self.rows: list[dict] = []  # only of a report that is written at the end
         self.error: OSError | None = None  # a line could not be written
         self._file: IO[str] | None = None
         if self.by_line:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self.part(rank).open("w", encoding="utf-8")
-            if rank == 0:
-                self._line(head)
-
-    def part(self, rank: int) -> Path:
-        """The file of one process."""
-        return self.path if rank == 0 else self.path.with_name(f"{self.path.stem}.{rank}{self.path.suffix}")
+            self._file = path.open("w", encoding="utf-8")
+            self._line(head)
 
     def add(self, outcome: Outcome) -> None:
         """Take in one outcome."""
@@ -167,37 +155,25 @@ class Report:
         elif self.by_line:
             self._line(asdict(outcome))
 
-    def finish(self, counts: Counts, rows: Iterable[dict], world: int, tail: Mapping[str, Any]) -> None:
-        """Complete the report; the first process has the whole of it.
+    def finish(self, counts: Counts, tail: Mapping[str, Any]) -> None:
+        """Complete the report.
 
         Args:
-            counts: of all processes.
-            rows: of all processes, in the report's order.
-            world: the number of processes.
+            counts: of the run.
             tail: what is known of the run after it.
 
         Raises:
             OSError: the file cannot be written, or a line could not be.
         """
-        if self.path is not None and self.rank == 0 and not self.by_line:
+        if self.by_line:
+            self._line({**tail, **counts.as_json()})
+            self._file.close()
+            if self.error is not None:
+                raise self.error
+        elif self.path is not None:
+            rows = sorted(self.rows, key=lambda row: row["name"])
             photographs = {"photographs": [_json_safe(row) for row in rows]}
             write_json(self.path, {**self.head, **tail, **counts.as_json(), **photographs})
-        if not self.by_line:
-            return
-        if self.rank == 0:
-            self._join(world)
-            self._line({**tail, **counts.as_json()})
-        self._file.close()
-        if self.error is not None:
-            raise self.error
-
-    def _join(self, world: int) -> None:
-        """Take in the lines of the other processes, whose files are complete by now."""
-        for rank in range(1, world):
-            with self.part(rank).open(encoding="utf-8") as part:
-                for line in part:
-                    self._file.write(line)
-            self.part(rank).unlink()
 
     def _line(self, row: Mapping[str, Any]) -> None:
         try:
@@ -207,18 +183,16 @@ class Report:
             self.error = self.error or error
 
 
-def report_head(remover: Remover, weights: str | None, processes: int, dry_run: bool) -> dict[str, Any]:
-    """The head of a report: the facts of the run itself."""
-    card = remover.about.get("card", {"file": Path(weights).name if weights else None})
-    head = {
-        "wmremoval": __version__,
-        "date": datetime.now().isoformat(timespec="seconds"),
-        "weights": {name: card[name] for name in ("file", "sha256", "date") if name in card},
-        "decision": "fitted on these weights" if remover.own_decision else "fitted on the package's weights",
-        "text": "lines of text are sought" if remover.text is not None else MISSING,
-        "device": str(remover.net.device),
-        "processes": processes,
-    }
+def report_head(facts: Mapping[str, Any], processes: int, dry_run: bool) -> dict[str, Any]:
+    """The head of a report: the facts of the run itself.
+
+    Args:
+        facts: of the remover; see `Setup.facts`.
+        processes: number of those that restore.
+        dry_run: True where nothing is written.
+    """
+    date = datetime.now().isoformat(timespec="seconds")
+    head = {"wmremoval": __version__, "date": date, **facts, "processes": processes}
     return head | ({"dry_run": True} if dry_run else {})
 
 

@@ -74,21 +74,31 @@ def wrong_shared(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def with_marks(arguments: argparse.Namespace, remover: "Remover", jobs: "Sequence[Job]") -> "Remover":
-    """The remover that these options ask for; the same one where they ask for nothing.
+def known_marks(
+    arguments: argparse.Namespace, remover: "Remover | None", jobs: "Sequence[Job]"
+) -> "tuple[SharedMark, ...]":
+    """The marks that these options name or have measured; none where they ask for nothing.
+
+    Args:
+        arguments: the command line.
+        remover: the ordinary one; needed to measure.
+        jobs: with the photographs that are measured.
 
     Raises:
         ValueError: the file of a mark cannot be read.
         OSError: it cannot be written.
     """
     from wmremoval.shared.mark import load_mark
-    from wmremoval.shared.remover import SharedRemover
 
     if arguments.watermark:
-        return SharedRemover(remover, [load_mark(Path(arguments.watermark).expanduser())])
-    if not arguments.same_mark:
-        return remover
-    return SharedRemover(remover, _measured(arguments, remover, [job.source for job in jobs if job.problem is None]))
+        return (load_mark(Path(arguments.watermark).expanduser()),)
+    if not arguments.same_mark or remover is None:
+        return ()
+    return tuple(
+        _measured(
+            arguments, remover, [job.source for job in jobs if job.problem is None and isinstance(job.source, Path)]
+        )
+    )
 
 
 def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "list[SharedMark]":

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from wmremoval.cli.evaluate import print_scores
-from wmremoval.cli.processes import requests_to_end
+from wmremoval.cli.signals import requests_to_end
 from wmremoval.files import first_line, from_root
 from wmremoval.settings import Setting, settings_of
 

@@ -17,9 +17,9 @@ DAMAGED_REMEDY = "fetch it again, or open it in an editor and save it anew"
 ONE_AT_A_TIME = threading.RLock()  # held while the process's stderr is redirected
 
 
-def shown(path: str | Path) -> str:
-    """The file's name on one line; control characters and invalid encodings are escaped."""
-    return _printable(Path(path).name or str(path))
+def shown(path: object) -> str:
+    """The name of a file, by its path or address, on one line; control characters and invalid encodings are escaped."""
+    return _printable(Path(str(path)).name or str(path))
 
 
 def one_line(error: BaseException, path: str | Path) -> str:

@@ -96,7 +96,12 @@ def file_kind(path: Path) -> str:
     ending = path.suffix.lower()
     if kind == "TIFF" and ending in RAW_ENDINGS:
         return "camera raw"
-    return kind or (ending if 1 < len(ending) <= LONGEST_ENDING and ending.isascii() else "other file")
+    return kind or ending_kind(ending)
+
+
+def ending_kind(ending: str) -> str:
+    """The kind of an unknown file by its ending: the ending itself, in lower case, if it looks like one."""
+    return ending if 1 < len(ending) <= LONGEST_ENDING and ending.isascii() else "other file"
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Photographs restored by several processes and machines, through Dask."""
