@@ -63,7 +63,8 @@ def test_words_to_be_kept_are_named_by_a_pattern_without_case(photo, tmp_path):
 def test_the_sensitivity_moves_the_point_of_decision(photo, sensitivity, status):
     zero, one = [0.0] * len(FIGURES), [1.0] * len(FIGURES)
     content = {"figures": list(FIGURES), "mean": zero, "scale": one, "weight": zero, "bias": -1.1}
-    photo.decision = Decision(content | {"mark_from": 0.5, "scene_below": 0.5})  # every line has odds of 1 to 3
+    points = {"mark_from": 0.5, "sure_from": 1.0, "scene_below": 0.5}
+    photo.decision = Decision(content | points)  # every line has odds of 1 to 3
     assert run("one.png", "-o", "out", "--report", "report.json", f"--sensitivity={sensitivity}") == 0
     assert report()["status"] == status
 

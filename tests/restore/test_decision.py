@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from planted import Planted, ensemble_of, marked, planted
+from planted import Planted, ensemble_of, marked, planted, psnr_inside
 
 from wmremoval.restore.confirm import side_steps
 from wmremoval.restore.decision import Decision, judge, read_decision
@@ -27,11 +27,13 @@ def quad(left: float, top: float, right: float, bottom: float) -> np.ndarray:
 WORD = Line(quad(15, 35, 140, 68), 0.9, "Sample", 0.95)
 
 
-def decision_of(bias: float = 0.0, mark_from: float = 0.5, scene_below: float = 0.5, **weights: float) -> Decision:
+def decision_of(
+    bias: float = 0.0, mark_from: float = 0.5, scene_below: float = 0.5, sure_from: float = 1.0, **weights: float
+) -> Decision:
     """A decision that looks at the figures named."""
     weight = [weights.get(name, 0.0) for name in FIGURES]
     content = {"figures": list(FIGURES), "mean": [0.0] * N, "scale": [1.0] * N, "weight": weight, "bias": bias}
-    return Decision(content | {"mark_from": mark_from, "scene_below": scene_below})
+    return Decision(content | {"mark_from": mark_from, "sure_from": sure_from, "scene_below": scene_below})
 
 
 class Finder:
@@ -55,7 +57,7 @@ def test_a_fit_gives_the_probabilities_of_scikit_learn():
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
-    from wmremoval.bench.decision import Examples, fit_logistic
+    from wmremoval.bench.decision import ANY_POINTS, Examples, fit_logistic
 
     rng = np.random.default_rng(0)
     figures = (rng.standard_normal((400, N)) * rng.uniform(0.5, 9, N) + 3).astype(np.float32)
@@ -64,14 +66,14 @@ def test_a_fit_gives_the_probabilities_of_scikit_learn():
     content = fit_logistic(Examples(figures, is_mark, np.arange(400), weight))
     scaled = StandardScaler().fit_transform(figures)
     reference = LogisticRegression(max_iter=5000).fit(scaled, is_mark, weight).predict_proba(scaled)[:, 1]
-    ours = Decision(content | {"mark_from": 0.5, "scene_below": 0.5}).probability(figures)
+    ours = Decision(content | ANY_POINTS).probability(figures)
     assert reference.std() > 0.1
     np.testing.assert_allclose(ours, reference, atol=1e-3)
 
 
 def test_the_points_of_decision_keep_the_shares_they_name():
     pytest.importorskip("sklearn")
-    from wmremoval.bench.decision import FALSE_SHARE, LOST_SHARE, Examples, cross_validated, fit
+    from wmremoval.bench.decision import FALSE_SHARE, LOST_SHARE, SURE_SHARE, Examples, cross_validated, fit
 
     rng = np.random.default_rng(1)
     is_mark = rng.random(2000) < 0.5
@@ -80,6 +82,7 @@ def test_the_points_of_decision_keep_the_shares_they_name():
     content, measured = fit(examples)
     probability = cross_validated(examples)
     assert (probability[~is_mark] > content["mark_from"]).mean() == pytest.approx(FALSE_SHARE, abs=0.002)
+    assert (probability[~is_mark] > content["sure_from"]).mean() == pytest.approx(SURE_SHARE, abs=0.002)
     assert (probability[is_mark] < content["scene_below"]).mean() == pytest.approx(LOST_SHARE, abs=0.002)
     assert measured["marks"] == is_mark.sum() and 0.8 < measured["auc"] < 0.95
 
@@ -187,9 +190,10 @@ def test_the_figures_are_those_of_the_view_in_which_the_height_is_nearest():
     assert [text_view(height, [1, 2, 4, 8]) for height in (12, 64, 100, 200, 900)] == [1, 1, 2, 4, 8]
 
 
-def test_a_decision_on_other_figures_is_refused(tmp_path):
+@pytest.mark.parametrize("content", [{"figures": ["mask"]}, {"figures": list(FIGURES), "mark_from": 0.5}])
+def test_a_decision_for_another_version_is_refused(tmp_path, content):
     path = tmp_path / "decision.json"
-    path.write_text(json.dumps({"figures": ["mask"]}))
+    path.write_text(json.dumps(content))
     with pytest.raises(ValueError, match="fit it again"):
         read_decision(path)
 
@@ -210,3 +214,28 @@ def test_the_drawn_reliability_curve_is_the_measured_one():
     np.testing.assert_allclose(x, np.arange(0.05, 1.0, 0.1), atol=0.01)
     np.testing.assert_allclose(y, x, atol=0.12)
     assert sum(bar.get_height() for bar in bars.patches) == 1000
+
+
+class Blind(Planted):
+    """Sees a few pixels of a mark, too few for its letters."""
+
+    def parts(self, watermarked):
+        parts = super().parts(watermarked)
+        logits = torch.full_like(parts.mask_logits, -12.0)
+        logits[..., 40:44, 20:24] = 0.0
+        return parts._replace(mask_logits=logits, image=watermarked)
+
+
+@pytest.mark.parametrize("sure_from, fate", [(0.9, "removed"), (0.999, "left: part of the scene")])
+def test_a_sure_line_is_removed_though_the_network_does_not_see_its_letters(sure_from, fate):
+    watermarked, clean, mask = marked(96, 160, 1.0, alpha=1.0)
+    remover = Remover(Blind(), CPU)
+    remover.text, remover.decision = Finder(WORD), decision_of(bias=4.0, sure_from=sure_from)
+    result = remover(watermarked)
+    assert [text.fate for text in result.texts] == [fate]
+    if fate == "removed":
+        assert psnr_inside(result.image, clean, mask) > psnr_inside(watermarked, clean, mask) + 10
+    else:
+        np.testing.assert_array_equal(result.image, watermarked)
+    remover.without = frozenset({"strokes"})
+    np.testing.assert_array_equal(remover(watermarked).image, watermarked)

@@ -26,9 +26,11 @@ from wmremoval.training.checkpoints import SHIPPED_WEIGHTS
 from wmremoval.training.environment import environment
 
 FALSE_SHARE = 0.03  # of the photograph's own lines that are taken for marks, cross-validated. Chosen on validation.
+SURE_SHARE = 0.01  # of the photograph's own lines that are surely marks, cross-validated. Chosen on validation.
 LOST_SHARE = 0.05  # of marks that are taken for the photograph's own lines, cross-validated. Chosen on validation.
 FOLDS = 6  # of the cross-validation
 PENALTY = 1.0  # inverse of the strength of the L2 penalty, the default of scikit-learn. Not measured.
+ANY_POINTS = {"mark_from": 0.5, "sure_from": 0.5, "scene_below": 0.5}  # where probabilities alone are asked for
 BINS = 10  # of the reliability curve
 
 
@@ -84,6 +86,7 @@ def fit(examples: Examples) -> tuple[dict[str, Any], dict[str, Any]]:
     mark_from, scene_below = np.quantile(others, 1.0 - FALSE_SHARE), np.quantile(marks, LOST_SHARE)
     content = fit_logistic(examples) | {
         "mark_from": float(mark_from),
+        "sure_from": float(np.quantile(others, 1.0 - SURE_SHARE)),
         "scene_below": float(min(mark_from, scene_below)),
     }
     measured = {
@@ -91,6 +94,7 @@ def fit(examples: Examples) -> tuple[dict[str, Any], dict[str, Any]]:
         "marks": len(marks),
         "others": len(others),
         "marks kept": float((marks >= mark_from).mean()),
+        "surely marks": float((marks >= content["sure_from"]).mean()),
         "others refused": float((others < content["scene_below"]).mean()),
     }
     return content, measured | scores(examples.is_mark, probability)
@@ -103,7 +107,7 @@ def cross_validated(examples: Examples) -> np.ndarray:
     for number in range(FOLDS):
         held_out = fold == number
         if held_out.any():
-            decision = Decision(fit_logistic(only(examples, ~held_out)) | {"mark_from": 0.5, "scene_below": 0.5})
+            decision = Decision(fit_logistic(only(examples, ~held_out)) | ANY_POINTS)
             probability[held_out] = decision.probability(examples.figures[held_out])
     return probability
 

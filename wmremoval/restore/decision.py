@@ -24,20 +24,21 @@ class Decision:
 
     Args:
         content: of `decision.json`: for each figure `mean`, `scale` and `weight`; `bias`; the probabilities `mark_from`, from
-            which a line is a mark, and `scene_below`, below which it is the photograph's own. Between the two the network's
-            own proposals count.
+            which a line is a mark, and `scene_below`, below which it is the photograph's own; between the two the network's
+            own proposals count. From `sure_from` on it is a mark even where the network does not see its strokes.
 
     Raises:
-        ValueError: it was fitted on other figures than this version measures.
+        ValueError: it was fitted on other figures or for other points than this version knows.
     """
 
     def __init__(self, content: Mapping[str, Any]):
-        if tuple(content["figures"]) != FIGURES:
+        if tuple(content["figures"]) != FIGURES or "sure_from" not in content:
             raise ValueError(
-                "the decision was fitted on other figures; fit it again (python -m wmremoval.bench decision)"
+                "the decision was fitted for another version; fit it again (python -m wmremoval.bench decision)"
             )
         self.weights_sha256 = content.get("weights_sha256")
         self.points = float(content["mark_from"]), float(content["scene_below"])
+        self.sure_from = float(content["sure_from"])
         self._mean, self._scale, self._weight = (np.array(content[name]) for name in ("mean", "scale", "weight"))
         self._bias = float(content["bias"])
 

@@ -25,7 +25,7 @@ from wmremoval.restore.ensemble import Ensemble
 from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.pyramid import Box, Pyramid, box_slices, shrink
 from wmremoval.restore.regions import Region, Regions, find_regions, line_mask, regions_of_mask
-from wmremoval.restore.repaint import FoundText, hide_line, restore_or_leave, still_readable, was_changed
+from wmremoval.restore.repaint import FoundText, look_again, restore_or_leave
 from wmremoval.restore.search import search
 from wmremoval.restore.solve import Solver
 from wmremoval.restore.text import Line, TextFinder, load_text_finder, read_lines
@@ -33,7 +33,7 @@ from wmremoval.restore.tiles import STRIDE, TiledNetwork
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 # Parts of the restoration besides the steps of `solve`; each can be left out for an ablation.
-RULES = ("text", "decision", "confirmation", "outline", "again", "boxes")
+RULES = ("text", "decision", "confirmation", "outline", "again", "strokes", "boxes")
 LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500, by their peak
 BOX_COVERED = 0.98  # share of a plate that a user's mask must cover; else a seam stays where it ends. Not measured.
 # Share of the step along its outline that a restored line of text may keep. Of 48 lines of marks on 48 validation pictures
@@ -203,21 +203,21 @@ class Remover:
     def _second_look(
         self, canvas: Canvas, solver: Solver, lines: list[Region], restored: list[Region]
     ) -> list[FoundText]:
-        """The fate of every line of text; if one of the `restored` is still readable, its strokes are inpainted."""
-        texts, marks = [], {id(region) for region in restored if "again" not in self.without}
+        """The fate of every line of text; a mark that is still readable is tried once more."""
+        texts, by_themselves = [], {id(region) for region in restored}
         for region in lines:
             if self._is_kept(region.line):
                 fate = "kept: as asked for"
-            elif not was_changed(canvas, solver, region):
-                fate = "left: part of the scene"
-            elif not still_readable(self.text, canvas.restored, region.line):
-                fate = "removed"
             else:
-                hidden = id(region) in marks and hide_line(canvas, solver, self.text, region)
-                fate = "removed" if hidden else "still readable"
+                is_restored = id(region) in by_themselves
+                fate = look_again(canvas, solver, self.text, region, is_restored, self._is_sure(region))
             corners = tuple((float(x), float(y)) for x, y in region.line.quad)
             texts.append(FoundText(region.line.words, fate, corners))
         return texts
+
+    def _is_sure(self, line: Region) -> bool:
+        """True for a line of text that is a mark even where the network does not see its strokes."""
+        return self.decision is not None and line.confidence >= self.decision.sure_from
 
     def _given(self, ensemble: Ensemble, mask: np.ndarray) -> Regions:
         """The regions of a user's mask."""

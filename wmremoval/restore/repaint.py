@@ -12,6 +12,7 @@ from wmremoval.restore.inpaint import inpaint_block
 from wmremoval.restore.pyramid import box_slices
 from wmremoval.restore.regions import TEXT_LOG_ODDS, Region, raise_odds
 from wmremoval.restore.solve import Solver
+from wmremoval.restore.strokes import line_strokes
 from wmremoval.restore.text import Line, TextFinder
 from wmremoval.restore.upsampling import native_blocks
 
@@ -72,18 +73,49 @@ def was_changed(canvas: Canvas, solver: Solver, region: Region) -> bool:
     return bool(np.count_nonzero(canvas.changed[block][inside]) > LEAST_CHANGED * np.count_nonzero(inside))
 
 
-def hide_line(canvas: Canvas, solver: Solver, text: TextFinder, region: Region) -> bool:
-    """Inpaint the strokes of a restored line that is still readable; True, and kept, if it is not readable after that."""
-    first = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
-    inpaint_line(canvas, solver, region)
-    if not still_readable(text, canvas.restored, region.line):
-        return True
-    canvas.put_back(first)
-    return False
+def look_again(
+    canvas: Canvas, solver: Solver, text: TextFinder, region: Region, is_restored: bool, is_sure: bool
+) -> str:
+    """The fate of a line of text; its strokes are inpainted if it is a mark and still readable.
+
+    Args:
+        canvas: restored.
+        solver: of the photograph.
+        text: the detector that looks again.
+        region: a line of text.
+        is_restored: the line was restored by itself.
+        is_sure: it is a mark even where the network does not see its strokes.
+
+    Returns:
+        "removed", "still readable" or "left: part of the scene".
+    """
+    touched = was_changed(canvas, solver, region)
+    if not (touched or is_sure):
+        return "left: part of the scene"
+    if touched and not still_readable(text, canvas.restored, region.line):
+        return "removed"
+    if "again" not in solver.without:
+        for inpaint_strokes in (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,):
+            before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
+            inpaint_strokes(canvas, solver, region)
+            if not still_readable(text, canvas.restored, region.line):
+                return "removed"
+            canvas.put_back(before)
+    return "still readable"
+
+
+def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> None:
+    """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; or do nothing."""
+    strokes = line_strokes(canvas.photo, region.line)
+    if strokes.trusted and "strokes" not in solver.without:
+        block = solver.ensemble.searched.pyramid.native(region.box)
+        canvas.undo(block, solver.regions.mask(region, block))
+        strength = np.uint8(255) * strokes.mask
+        canvas.write(strokes.block, inpaint_block(canvas.photo, strokes.block, strength), strength)
 
 
 def inpaint_line(canvas: Canvas, solver: Solver, region: Region) -> None:
-    """Inpaint the strokes of a line of text from their surroundings, whatever shows through them."""
+    """Inpaint the strokes of a line of text, as the network sees them, whatever shows through them."""
     pyramid, factor = solver.ensemble.searched.pyramid, region.factor
     box = pyramid.box(region.box, factor)
     sides = [min(factor * side, canvas.photo.shape[i % 2]) for i, side in enumerate(box)]
