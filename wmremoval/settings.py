@@ -87,6 +87,17 @@ def settings_of(config: type) -> tuple[Setting, ...]:
     return tuple(found)
 
 
+def check_settings(config: Any) -> None:
+    """Check every field of a configuration, for its `__post_init__`.
+
+    Raises:
+        ValueError: a value is not allowed; one line with the setting, its range and the value.
+    """
+    kind: Any = type(config)  # a class can be hashed, which its stub does not say
+    for each in settings_of(kind):
+        each.check(getattr(config, each.name))
+
+
 def _is_number(value: Any, kind: type) -> bool:
     if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else int):
         return False

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
+from typing import Any
 
 from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
 from wmremoval.batch.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
@@ -128,11 +129,12 @@ def _single_file(inputs: Sequence[Path], places: Places) -> bool:
 
 def _wanted_format(path: Path, places: Places) -> str:
     """The format of one file that goes to one file: the ending of the output chooses it."""
+    assert places.output is not None  # `_single_file` has looked at it
     theirs = ENDINGS[places.output.suffix.lower()]
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
         raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree; leave one out")
-    ours = file_kind(path) if os.path.exists(path) else ""
+    ours: str | None = file_kind(path) if os.path.exists(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format
@@ -155,7 +157,8 @@ class _Planner:
         if output is None and places.output is None:
             output = path
         elif output is None:
-            ending = output_suffix(name, format)
+            assert places.output is not None
+            ending = output_suffix(Path(name), format)
             output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
         mask_in = places.mask if self.masks is None else self._mask_of(path, name)
         return Job(
@@ -174,6 +177,7 @@ class _Planner:
         bare = bare_name(name.name)
         usual = [f"{name.name}.png", f"{bare}.png"]
         others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
+        assert self.masks is not None
         found = self.masks.find(name.parent, usual + others)
         return None if found is not None and os.path.exists(path) and found.samefile(path) else found
 
@@ -181,7 +185,7 @@ class _Planner:
         if self.masks is None or mask_in is not None:
             return None
         wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
-        return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}; put one there, or leave it out"
+        return f"{shown(path)}: no mask {wanted!a} in {shown(self.masks.root)}; put one there, or leave it out"
 
 
 def _checked(job: Job) -> Job:
@@ -223,9 +227,9 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
     """
     for kind in RESULTS:
         keys = [name_key(place) if (place := getattr(job, kind)) is not None else None for job in jobs]
-        count, taken = Counter(keys), {}
+        count, taken = Counter(key for key in keys if key is not None), dict[str, str]()
         for i, job in enumerate(jobs):
-            if count[keys[i]] == 1 or keys[i] is None:
+            if (key := keys[i]) is None or count[key] == 1:
                 continue
             wanted = place = getattr(job, kind)
             own = PurePath(job.name).name
@@ -236,7 +240,8 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
             if place != wanted:
                 told = f"written as {place.name}, since another photograph's result is {wanted.name}"
                 notes = (*job.notes, told) if kind == "output" else job.notes
-                jobs[i] = replace(job, notes=notes, **{kind: place})
+                changes: dict[str, Any] = {kind: place, "notes": notes}
+                jobs[i] = replace(job, **changes)
     return jobs
 
 

@@ -163,6 +163,7 @@ def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Res
     if read.outcome is not None:
         return read, []
     try:
+        assert read.photo is not None
         return read, remover.restore_pages(read.photo, read.mask)
     except MemoryError as error:
         reason = str(error) or "not enough memory; try a smaller --max-memory"
@@ -172,7 +173,10 @@ def _restore(job: Job, future: Future, remover: Remover) -> tuple[Read, list[Res
 
 def _write(job: Job, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
     try:
-        return _written(job, read.photo, results, options) if results else read.outcome
+        if read.outcome is not None:
+            return read.outcome
+        assert read.photo is not None
+        return _written(job, read.photo, results, options)
     except ImageError as error:
         source = shown(job.source)
         return Outcome(job.name, "failed", error=str(error) if source in str(error) else f"{source}: {error}")

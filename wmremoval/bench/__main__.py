@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wmremoval.cli.dispatch import Parser, dispatch
@@ -10,6 +11,7 @@ from wmremoval.files import find_root, from_root, read_json, write_json
 
 if TYPE_CHECKING:
     from wmremoval.bench.suite import ScoreOptions
+    from wmremoval.restore.remover import Remover
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -69,7 +71,7 @@ def _options(arguments: argparse.Namespace) -> "ScoreOptions":
     return ScoreOptions(arguments.weights, arguments.device, folder, arguments.limit)
 
 
-def _logos(arguments: argparse.Namespace):
+def _logos(arguments: argparse.Namespace) -> Path | None:
     return arguments.logos and from_root(arguments.logos)
 
 
@@ -201,7 +203,7 @@ def _run_speed(arguments: argparse.Namespace) -> int:
     from wmremoval.bench import speed
     from wmremoval.restore.remover import load_remover
 
-    def remover():
+    def remover() -> "Remover":
         return load_remover(arguments.weights, arguments.device)
 
     photos = from_root(arguments.photos)

@@ -63,8 +63,9 @@ class Cell:
         """Kind, alpha and the differences from a plain cell, for example "text 0.5 small"."""
         if self.kind == "unmarked":
             return self.kind
-        variants = (self.size != "middle" and self.size, self.tiled and "tiled", self.colour != "white" and self.colour)
-        return " ".join([self.kind, str(self.alpha), *filter(None, variants)])
+        size = [self.size] if self.size != "middle" else []
+        colour = [self.colour] if self.colour != "white" else []
+        return " ".join([self.kind, str(self.alpha), *size, *["tiled"] * self.tiled, *colour])
 
     @property
     def plain(self) -> bool:
@@ -81,7 +82,7 @@ class ScoreOptions:
     folder: str | Path | None = None  # folder for the reports; None writes nothing
     limit: int | None = None  # photographs at most, in the suite per cell; None for the benchmark's own number
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit must be 1 or more, got {self.limit}")
 
@@ -171,7 +172,7 @@ class Suite:
         paint = np.broadcast_to(colour, clean.shape)
         for attempt in range(MOST_TRIES):
             rng = np.random.default_rng([*key, attempt])
-            cover, drawn = draw_mark(rng, *clean.shape[:2], self.fonts, self.logos, config)
+            cover, drawn = draw_mark(rng, clean.shape[0], clean.shape[1], self.fonts, self.logos, config)
             if not cover.max():
                 continue
             cover /= cover.max()
@@ -184,7 +185,7 @@ class Suite:
 def saturated(rng: np.random.Generator) -> np.ndarray:
     """A colour of random hue with saturation and value of 1; (3,) RGB float32 in [0, 1]."""
     hue = np.float32(rng.uniform(0.0, 360.0))
-    return cv2.cvtColor(np.float32([[[hue, 1.0, 1.0]]]), cv2.COLOR_HSV2RGB)[0, 0]
+    return cv2.cvtColor(np.array([[[hue, 1.0, 1.0]]], np.float32), cv2.COLOR_HSV2RGB)[0, 0]
 
 
 def open_suite(

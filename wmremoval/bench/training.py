@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -84,9 +85,9 @@ class _Endless:
 
 
 def _epochs(loader: DataLoader) -> Iterator[dict[str, Tensor]]:
-    epoch = 0
+    epoch, dataset = 0, cast(Any, loader.dataset)  # a `WatermarkDataset`
     while True:
-        loader.dataset.epoch = epoch
+        dataset.epoch = epoch
         yield from loader
         epoch += 1
 
@@ -111,7 +112,7 @@ def _time_steps(training: Training, loader: _Repeated, device: torch.device) -> 
         times.append(time.monotonic())
         return False
 
-    run_epoch(training, loader, "Steps", 0, training.optimizer, after_step=note)
+    run_epoch(training, cast(DataLoader, loader), "Steps", 0, training.optimizer, after_step=note)
     photographs = len(loader[0]["watermarked"]) * (len(times) - WARM_UP)
     return photographs / (times[-1] - times[WARM_UP - 1])
 
@@ -119,7 +120,7 @@ def _time_steps(training: Training, loader: _Repeated, device: torch.device) -> 
 def _time_both(training: Training, loader: DataLoader, steps: int) -> tuple[float, float]:
     """Photographs per second of loader and step together, and the share of the time waiting for data."""
     views = 2 if training.config.pairs else 1
-    means = run_epoch(training, _Endless(loader, steps), "Both", 0, training.optimizer, Progress())
+    means = run_epoch(training, cast(DataLoader, _Endless(loader, steps)), "Both", 0, training.optimizer, Progress())
     return means["images_per_second"] / views, means["data_share"]
 
 

@@ -3,9 +3,10 @@
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from tqdm.auto import tqdm
 
@@ -22,6 +23,7 @@ from wmremoval.photofile.write import output_suffix
 
 if TYPE_CHECKING:  # the network is imported when the command runs, not for its help
     from wmremoval.batch.jobs import Job, Places, Plan
+    from wmremoval.batch.run import Outcome
     from wmremoval.cli.remove_report import Counts, Report
     from wmremoval.restore.remover import Remover
 
@@ -110,7 +112,7 @@ def _run(arguments: argparse.Namespace, plan: "Plan", remover: "Remover", report
     return int(counts.statuses["failed"] > 0 or not counts.photographs or not whole) if rank == 0 else 0
 
 
-def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remover"):
+def _outcomes(arguments: argparse.Namespace, jobs: "list[Job]", remover: "Remover") -> "Iterator[Outcome]":
     """The outcome of each job, with its progress and a line for each.
 
     Each is given at once, so that an interruption loses none.
@@ -166,6 +168,10 @@ def _beside(arguments: argparse.Namespace) -> str | None:
     return str(photo.with_name(f"{photo.stem}.restored{output_suffix(photo, arguments.format)}"))
 
 
+@overload
+def _path(name: str) -> Path: ...
+@overload
+def _path(name: str | None) -> Path | None: ...
 def _path(name: str | None) -> Path | None:
     return Path(name).expanduser() if name else None
 
@@ -199,7 +205,7 @@ def _result_folders(arguments: argparse.Namespace) -> tuple[Path, ...]:
         return (_path(arguments.masks),) if arguments.masks else ()
     output = _path(arguments.output)
     to_file = output is not None and (output.suffix.lower() in ENDINGS or arguments.output == PIPE)
-    folders = [None if to_file and not output.is_dir() else output]
+    folders = [None if output is None or (to_file and not output.is_dir()) else output]
     folders += [_path(name) for name in (arguments.masks, arguments.compare, arguments.backup)]
     return tuple(folder for folder in folders if folder is not None)
 

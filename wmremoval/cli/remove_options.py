@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import Any
 
 from wmremoval.batch.user_mask import GROW
@@ -25,7 +26,7 @@ DESCRIPTION = """Remove visible watermarks from photographs; unmarked pixels and
 Files are known by their content: JPEG, PNG, WebP, TIFF, BMP, AVIF, and HEIC if pillow-heif is installed."""
 
 
-def _number(least: int, most: int, *words: str):
+def _number(least: int, most: int, *words: str) -> Callable[[str], int | str]:
     """A reader of a whole number in a range, or of one of some words."""
 
     def read(text: str) -> int | str:

@@ -150,7 +150,7 @@ class Report:
         self.rows: list[dict] = []  # only of a report that is written at the end
         self.error: OSError | None = None  # a line could not be written
         self._file: IO[str] | None = None
-        if self.by_line:
+        if path is not None and self.by_line:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.part(rank).open("w", encoding="utf-8")
             if rank == 0:
@@ -158,6 +158,7 @@ class Report:
 
     def part(self, rank: int) -> Path:
         """The file of one process."""
+        assert self.path is not None
         return self.path if rank == 0 else self.path.with_name(f"{self.path.stem}.{rank}{self.path.suffix}")
 
     def add(self, outcome: Outcome) -> None:
@@ -182,7 +183,7 @@ class Report:
         if self.path is not None and self.rank == 0 and not self.by_line:
             photographs = {"photographs": [_json_safe(row) for row in rows]}
             write_json(self.path, {**self.head, **tail, **counts.as_json(), **photographs})
-        if not self.by_line:
+        if self._file is None:
             return
         if self.rank == 0:
             self._join(world)
@@ -193,6 +194,7 @@ class Report:
 
     def _join(self, world: int) -> None:
         """Take in the lines of the other processes, whose files are complete by now."""
+        assert self._file is not None
         for rank in range(1, world):
             with self.part(rank).open(encoding="utf-8") as part:
                 for line in part:
@@ -200,6 +202,7 @@ class Report:
             self.part(rank).unlink()
 
     def _line(self, row: Mapping[str, Any]) -> None:
+        assert self._file is not None
         try:
             self._file.write(json.dumps(_json_safe(finite(row)), ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()

@@ -18,7 +18,7 @@ from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_blend_mode, 
 from wmremoval.data.photostore import PhotoStore
 from wmremoval.data.places import Place, view_place
 from wmremoval.data.scenes import draw_scene
-from wmremoval.images import read_image, to_tensor
+from wmremoval.images import as_jpeg, read_image, to_tensor
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
@@ -297,10 +297,5 @@ def _draw_degradation(rng: np.random.Generator) -> tuple[Callable[[np.ndarray], 
         square = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
         blur = lambda view: cv2.GaussianBlur(view, (3, 3), sigma)  # noqa: E731
         return blur, (lambda mask: cv2.dilate(mask, square)), blur
-    options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    # JPEG computes luma from the channels by their order, which is BGR in OpenCV.
-    return (
-        (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]),
-        (lambda mask: mask),
-        (lambda alpha: alpha),
-    )
+    quality = int(rng.integers(60, 96))
+    return (lambda view: as_jpeg(view, quality)), (lambda mask: mask), (lambda alpha: alpha)

@@ -10,7 +10,7 @@ import numpy as np
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.layouts import Sheet, draw_layout
 from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
-from wmremoval.images import to_uint8
+from wmremoval.images import as_jpeg, to_uint8
 
 BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
 # Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in
@@ -280,14 +280,15 @@ def _draw_lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarr
         reach = height + width  # pixels; longer than the way from any point of the photograph to its furthest corner
         for offset in np.arange(rng.uniform(-1, 0) * pitch - reach, reach, pitch):
             ends = (np.array([width, height]) / 2 + offset * across + step * reach * along for step in (-1, 1))
-            cv2.line(cover, *(tuple(int(v) for v in end) for end in ends), 255, thickness, cv2.LINE_AA)
+            first, last = ((int(x), int(y)) for x, y in ends)
+            cv2.line(cover, first, last, 255, thickness, cv2.LINE_AA)
     return paint(rng, cover.astype(np.float32) / 255.0)
 
 
 def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
     """The layer over a dark, blurred and shifted copy of itself."""
     offset = side * rng.uniform(0.006, 0.02)
-    shift = np.float32([[1, 0, offset], [0, 1, offset * rng.choice((-1.0, 1.0))]])
+    shift = np.array([[1, 0, offset], [0, 1, offset * rng.choice((-1.0, 1.0))]], np.float32)
     cover = cv2.warpAffine(layer[..., 3], shift, layer.shape[1::-1])
     cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, offset / 2))
     cover[cover < 1 / 255] = 0.0  # the Gaussian's tail would put most of the photograph into the mask
@@ -309,8 +310,7 @@ def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
         changed = np.clip(cover + noise * cover, 0.0, 1.0)
     else:
         quality = int(rng.integers(20, 70))
-        coded = cv2.imencode(".jpg", to_uint8(cover), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        changed = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255.0
+        changed = as_jpeg(to_uint8(cover), quality).astype(np.float32) / 255.0
         changed[cover == 0] = 0.0
     return layer * (changed / np.maximum(cover, 1e-4))[..., None]
 
@@ -322,8 +322,7 @@ def _opacity_map(rng: np.random.Generator, height: int, width: int, config: Wate
     least = 1.0 if config.even else rng.choice((0.6, 1.0))
     grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
     opacity = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
-    opacity *= np.float32(rng.uniform(*config.opacity))
-    return opacity
+    return opacity * np.float32(rng.uniform(*config.opacity))
 
 
 def _occlude(rng: np.random.Generator, alpha: np.ndarray) -> None:

@@ -29,7 +29,7 @@ from wmremoval.restore.repaint import FoundText, hide_line, restore_or_leave, st
 from wmremoval.restore.search import search
 from wmremoval.restore.solve import Solver
 from wmremoval.restore.text import Line, TextFinder, load_text_finder, read_lines
-from wmremoval.restore.tiles import STRIDE, TiledNetwork
+from wmremoval.restore.tiles import STRIDE, Network, TiledNetwork
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 # Parts of the restoration besides the steps of `solve`; each can be left out for an ablation.
@@ -82,7 +82,7 @@ class Remover:
         step: stride of the network's attention windows, pixels.
     """
 
-    def __init__(self, net: torch.nn.Module, device: torch.device, core: int = 480, step: int = STRIDE):
+    def __init__(self, net: Network, device: torch.device, core: int = 480, step: int = STRIDE):
         self.net = TiledNetwork(net, device, core, step)
         self.without: frozenset[str] = frozenset()  # of `STEPS` and `RULES`, for an ablation
         self.text: TextFinder | None = None  # None: no lines of text are proposed
@@ -174,7 +174,7 @@ class Remover:
         photo = ensemble.searched.pyramid.photo
         lines = read_lines(self.text, photo)
         judged = judge(ensemble, lines, None if "decision" in self.without else self.decision, self.sensitivity)
-        return [replace(line, confidence=0.0) if self._is_kept(line.line) else line for line in judged]
+        return [replace(line, confidence=0.0) if self._is_kept(line.text_line) else line for line in judged]
 
     def _is_kept(self, line: Line) -> bool:
         return self.keep_text is not None and bool(self.keep_text.search(line.words))
@@ -186,7 +186,7 @@ class Remover:
         mark_from, scene_below = self.decision.points if self.decision else (0.5, 0.5)
         for line in lines:
             if line.confidence < scene_below:
-                probability[line_mask(line.line, whole, pyramid.search_factor)] = 0
+                probability[line_mask(line.text_line, whole, pyramid.search_factor)] = 0
         if "confirmation" in self.without:
             regions = find_regions(probability, pyramid.search_factor, pyramid.factors)
         else:
@@ -206,17 +206,18 @@ class Remover:
         """The fate of every line of text; if one of the `restored` is still readable, its strokes are inpainted."""
         texts, marks = [], {id(region) for region in restored if "again" not in self.without}
         for region in lines:
-            if self._is_kept(region.line):
+            assert self.text is not None  # it found the lines
+            if self._is_kept(region.text_line):
                 fate = "kept: as asked for"
             elif not was_changed(canvas, solver, region):
                 fate = "left: part of the scene"
-            elif not still_readable(self.text, canvas.restored, region.line):
+            elif not still_readable(self.text, canvas.restored, region.text_line):
                 fate = "removed"
             else:
                 hidden = id(region) in marks and hide_line(canvas, solver, self.text, region)
                 fate = "removed" if hidden else "still readable"
-            corners = tuple((float(x), float(y)) for x, y in region.line.quad)
-            texts.append(FoundText(region.line.words, fate, corners))
+            corners = tuple((float(x), float(y)) for x, y in region.text_line.quad)
+            texts.append(FoundText(region.text_line.words, fate, corners))
         return texts
 
     def _given(self, ensemble: Ensemble, mask: np.ndarray) -> Regions:

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,7 +46,7 @@ class DealtBatches(Sampler[list]):
         rank, world: number of the process, and of all.
     """
 
-    def __init__(self, whole: Iterable[list], rank: int, world: int):
+    def __init__(self, whole: Collection[list], rank: int, world: int):
         self.whole, self.rank, self.world = whole, rank, world
 
     def __len__(self) -> int:
@@ -90,14 +90,15 @@ class Group:
         return {name: each if name == "test" else self._share(each) for name, each in loaders.items()}
 
     def _share(self, loader: DataLoader) -> DataLoader:
-        size = getattr(loader.batch_sampler, "batch_size", self.world)
+        order: Any = loader.batch_sampler  # of samples in batches, with a length
+        size = getattr(order, "batch_size", self.world)
         if size < self.world:
             raise ValueError(
                 f"{self.world} processes cannot share a batch of {size}; raise --batch-size or start fewer"
             )
         return DataLoader(
             loader.dataset,
-            batch_sampler=DealtBatches(loader.batch_sampler, self.rank, self.world),
+            batch_sampler=DealtBatches(order, self.rank, self.world),
             num_workers=loader.num_workers,
             pin_memory=loader.pin_memory,
             persistent_workers=loader.persistent_workers,
@@ -196,7 +197,7 @@ class Group:
             nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return DistributedDataParallel(_Forward(net, forward), device_ids=[device] if on_gpu else None)
 
-    def alone(self, forward: Callable, last: bool):
+    def alone(self, forward: Any, last: bool) -> AbstractContextManager:
         """A context in which gradients are added up in this process; they are averaged after the last part."""
         return forward.no_sync() if self.world > 1 and not last else nullcontext()
 
