@@ -22,6 +22,7 @@ from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.read import MAX_PIXELS, read_photo
 from wmremoval.restore.pyramid import Pyramid
 from wmremoval.restore.remover import Remover, Result
+from wmremoval.settings import check_settings, setting
 
 IN_FLIGHT = (
     24_000_000  # pixels read ahead or waiting to be written; larger photographs go one at a time. Chosen, not measured.
@@ -32,13 +33,16 @@ IN_FLIGHT = (
 class Options:
     """Settings of reading and writing."""
 
-    max_pixels: int = MAX_PIXELS  # width times height above which a file is refused
+    max_pixels: int = setting(MAX_PIXELS, least=1)  # width times height above which a file is refused
     overwrite: bool = False  # replace outputs that are there already
-    quality: int | str = "keep"  # of lossy formats, 1 to 100
-    grow: int = GROW  # pixels by which a user's mask is widened
+    quality: int | str = setting("keep", least=1, most=100, words=("keep",))  # of lossy formats, 1 to 100
+    grow: int = setting(GROW, least=0)  # pixels by which a user's mask is widened
     times: bool = True  # results get the time and the permission bits of the photograph
     dry_run: bool = False  # write masks alone
     folders: tuple[Path, ...] = ()  # of results; created with a mark by which later runs know them
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from wmremoval.data.fonts import FontBook
 from wmremoval.data.layouts import Sheet, draw_layout
 from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
 from wmremoval.images import as_jpeg, to_uint8
+from wmremoval.settings import check_settings, setting, share
 
 BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
 # Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in
@@ -27,25 +28,36 @@ WHITE_SHARE = 0.6  # of the recoloured overlays: in white
 class WatermarkConfig:
     """Frequency and strength of each property of a mark; shares are probabilities in [0, 1]. No default was measured."""
 
-    shape_share: float = 0.12  # lines, rectangles and circles: "a slight amount" in the document
-    lattice_share: float = 0.0  # of the shapes: lines in one or two directions over the whole photograph
-    logo_share: float = 0.3  # logos, where there are any
-    tiled_share: float = 0.15  # repeated over the whole photograph, as stock previews are
-    outline_share: float = 0.2  # text with a stroke of another colour
-    shadow_share: float = 0.2  # a dark blurred copy underneath
-    occluded_share: float = 0.15  # partly hidden
-    distorted_share: float = 0.35  # blur, noise or JPEG, as a poor scan gives
-    jitter_share: float = 0.3  # brightness and contrast change of the mark
-    opacity: tuple[float, float] = (0.2, 0.95)  # range of the strongest alpha of a translucent mark
-    opaque_share: float = 0.1  # marks that hide the photograph completely
-    text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
-    logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
+    shape_share: float = share(0.12)  # lines, rectangles and circles: "a slight amount" in the document
+    lattice_share: float = share(0.0)  # of the shapes: lines in one or two directions over the whole photograph
+    logo_share: float = share(0.3)  # logos, where there are any
+    tiled_share: float = share(0.15)  # repeated over the whole photograph, as stock previews are
+    outline_share: float = share(0.2)  # text with a stroke of another colour
+    shadow_share: float = share(0.2)  # a dark blurred copy underneath
+    occluded_share: float = share(0.15)  # partly hidden
+    distorted_share: float = share(0.35)  # blur, noise or JPEG, as a poor scan gives
+    jitter_share: float = share(0.3)  # brightness and contrast change of the mark
+    opacity: tuple[float, float] = setting(
+        (0.2, 0.95), least=0, most=1
+    )  # range of the strongest alpha of a translucent mark
+    opaque_share: float = share(0.1)  # marks that hide the photograph completely
+    text_height: tuple[float, float] = setting(
+        (0.06, 0.26), least=0, most=1
+    )  # em as a share of the photograph's shorter side
+    logo_side: tuple[float, float] = setting(
+        (0.15, 0.6), least=0, most=1
+    )  # longer side as a share of the photograph's shorter side
     even: bool = False  # one opacity over the whole mark; False: the opacity of every second mark varies
-    boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
-    overlay_share: float = 0.0  # of all marks: drawn with the changes of `overlay` to the shares above
-    layout_share: float = 0.0  # of all marks: a layout of the web; of the settings above only the opacities count
-    faint_share: float = 0.0  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
-    modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
+    boxed_share: float = share(0.0)  # of texts: on a translucent box of another colour, as captions are
+    overlay_share: float = share(0.0)  # of all marks: drawn with the changes of `overlay` to the shares above
+    layout_share: float = share(
+        0.0
+    )  # of all marks: a layout of the web; of the settings above only the opacities count
+    faint_share: float = share(0.0)  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
+    modes_share: float = share(0.0)  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 # Kinds of training marks by their name in the settings. Validation and test always use "standard". No share was
