@@ -26,13 +26,12 @@ def run(*arguments) -> int:
     return main(["remove", *map(str, arguments)])
 
 
-def apart(*arguments, folder, before: str = "", measured: bool = True, **options) -> subprocess.CompletedProcess:
-    """The command in a process of its own, in `folder`; without `measured` it writes no record of its coverage."""
-    environment = {name: x for name, x in os.environ.items() if measured or not name.startswith("COVERAGE_")}
+def apart(*arguments, folder, before: str = "", **options) -> subprocess.CompletedProcess:
+    """The command in a process of its own, in `folder`."""
     program = PROGRAM.format(paths=[str(TESTS), str(TESTS.parent)], before=before)
     return subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=folder, capture_output=True, timeout=600, env=environment | {"PYTHONDONTWRITEBYTECODE": "1"}, **options,
+        cwd=folder, capture_output=True, timeout=600, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}, **options,
     )  # fmt: skip
 
 

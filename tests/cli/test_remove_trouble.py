@@ -90,7 +90,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     noisy(tmp_path / "in", 2)
     Image.fromarray(marked(60, 150)[0]).save(tmp_path / "in/small.jpg")
     limit = "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nresource.setrlimit(resource.RLIMIT_FSIZE, (50_000,) * 2)"
-    done = apart("in", "-o", "out", "--masks", "m", folder=tmp_path, before=limit, measured=False, text=True)
+    done = apart("in", "-o", "out", "--masks", "m", folder=tmp_path, before=limit, text=True)
     assert done.returncode == 1 and done.stderr.count("File too large") == 2 and "Traceback" not in done.stderr
     assert files(tmp_path / "out") == ["small.jpg"] and not list(tmp_path.rglob("*.part"))
 
@@ -113,8 +113,7 @@ def guarded():
 
 def as_an_ordinary_user(*arguments, folder):
     """The command without the rights of root, after everything was imported with them."""
-    before = DEMOTED if os.geteuid() == 0 else ""
-    return apart(*arguments, folder=folder, before=before, measured=False, text=True)
+    return apart(*arguments, folder=folder, before=DEMOTED if os.geteuid() == 0 else "", text=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX permissions")
