@@ -45,7 +45,7 @@ def measure_training(photos: list[Path], config: TrainConfig, steps: int = 20, d
     alone = _time_loader(loader, config.batch_size, steps)
     batch = next(iter(loader))
     held = _held_megabytes(training, batch)
-    if on.type == "cuda":
+    if on.type == "cuda":  # pragma: no cover - needs a GPU
         torch.cuda.reset_peak_memory_stats(on)
     step = _time_steps(training, _Repeated([batch] * (WARM_UP + steps)), on)
     together, share = _time_both(training, loader, steps)
@@ -57,7 +57,7 @@ def measure_training(photos: list[Path], config: TrainConfig, steps: int = 20, d
         "both, share of the time waiting for data": share,
         "held for the backward pass, MB": held,
     }
-    if on.type == "cuda":
+    if on.type == "cuda":  # pragma: no cover - needs a GPU
         numbers |= {
             "peak memory, GB": torch.cuda.max_memory_allocated(on) / 1e9,
             "the document's memory, GB": DOCUMENT_GB,
@@ -107,7 +107,7 @@ def _time_steps(training: Training, loader: _Repeated, device: torch.device) -> 
     times: list[float] = []
 
     def note(seconds: float) -> bool:
-        if device.type == "cuda":
+        if device.type == "cuda":  # pragma: no cover - needs a GPU
             torch.cuda.synchronize(device)
         times.append(time.monotonic())
         return False

@@ -41,7 +41,7 @@ def pick_device(name: str = "auto") -> torch.device:
     # Blocks over 64 MB are not split, against fragmentation on small GPUs; the document's setting.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
     device = choose_device(name)
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
         torch.backends.cudnn.benchmark = True  # batches have one shape, or a few
     return device
 
