@@ -24,6 +24,7 @@ from wmremoval.losses import (
     VGG16Features,
     coarse_mask_loss,
     lab_loss,
+    lab_map,
     laplacian_loss,
     load_vgg,
     mark_loss,
@@ -609,3 +610,10 @@ def test_a_coarse_gates_loss_by_hand():
     iou = 1 - (found[0] + 1) / (sum(found) + 1 - found[0] + 1)
     assert coarse_mask_loss(logits, mask).item() == pytest.approx(bce, rel=1e-5)
     assert coarse_mask_loss(logits, mask, 0.25).item() == pytest.approx(bce + 0.25 * iou, rel=1e-5)
+
+
+def test_the_lab_map_is_of_each_image_by_itself():
+    pred, target = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0)).chunk(2)
+    both = lab_map(torch.cat([pred, target]), torch.cat([target, target]))
+    assert both.shape == (2, 1, 6, 7) and (both[1] == 0).all()
+    assert both[0].mean().item() == pytest.approx(lab_loss(pred, target).item(), rel=1e-6) and (both[0] > 0).any()
