@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmremoval.photofile.jpeg import LUMINANCE, jpeg_quality, picture_end, read_segments
+from wmremoval.photofile.jpeg import LUMINANCE, jpeg_quality, picture_end, read_segments, tables_in
 
 START, PIXELS, END = b"\xff\xd8", b"\xff\xda\x00\x02", b"\xff\xd9"
 COMMENT = b"\xff\xfe\x00\x07hello"
@@ -18,7 +18,7 @@ def read(*parts: bytes):
 
 
 def test_segments_of_metadata_are_read_up_to_the_pixels():
-    stray, fill, alone = b"xy", b"\xff\xff", b"\xff\x01\xff\xd0"
+    stray, fill, alone = b"x\xff\0y", b"\xff\xff", b"\xff\x01\xff\xd0"
     parts = (START, stray, b"\xff\xe1\x00\x04ab", TABLE, alone, fill, COMMENT, PIXELS, COMMENT, END)
     assert read(*parts) == [(0xE1, b"ab"), (0xFE, b"hello")]
     assert read(START, b"\xff\xfe\x00\x02", END) == [(0xFE, b"")]
@@ -53,3 +53,14 @@ def test_the_table_is_that_of_libjpeg_at_quality_50_and_tells_the_quality():
         if quality == 50:
             assert tuple(tables[0]) == LUMINANCE
         assert jpeg_quality(tables) == quality
+
+
+def test_all_tables_of_a_picture_are_read_in_one_byte_a_value_or_two():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "JPEG", quality=60)
+    wanted = Image.open(buffer).quantization
+    assert [sorted(table) for table in tables_in(buffer.getvalue())] == [sorted(wanted[0]), sorted(wanted[1])]
+    wide = bytes([0x11]) + b"".join(value.to_bytes(2, "big") for value in range(300, 364))
+    both = b"\xff\xdb" + (2 + 65 + 129).to_bytes(2, "big") + bytes(range(65)) + wide
+    assert tables_in(START + both) == [list(range(1, 65)), list(range(300, 364))]
+    assert tables_in(START + both[:-1]) == [list(range(1, 65))], "one that is cut short is none"
