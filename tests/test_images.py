@@ -1,5 +1,6 @@
 """Reading, converting and writing images, against hand-made pixels."""
 
+import io
 import os
 import struct
 import warnings
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from skimage import data
 
-from wmremoval.images import ImageError, read_image, to_image, to_tensor, to_uint8, write_image
+from wmremoval.images import ImageError, as_jpeg, read_image, to_image, to_tensor, to_uint8, write_image
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (40, 70, 3), dtype=np.uint8)  # no symmetry, so that any wrong turn shows
@@ -345,3 +346,14 @@ def test_a_file_is_replaced_only_by_a_whole_one_in_the_same_folder(tmp_path, mon
     write_image(path, 255 - NOISE)
     assert len(seen) == 1
     np.testing.assert_array_equal(read_image(path), 255 - NOISE)
+
+
+def test_a_jpeg_of_an_image_is_near_pillows_and_keeps_the_order_of_the_channels():
+    image = data.astronaut()[:64, 100:180]
+    for picture in (image, np.ascontiguousarray(image[..., 1])):
+        buffer = io.BytesIO()
+        Image.fromarray(picture).save(buffer, "JPEG", quality=80)
+        wanted = np.asarray(Image.open(buffer)).astype(int)
+        compressed = as_jpeg(picture, 80)
+        assert compressed.shape == picture.shape and compressed.dtype == np.uint8
+        assert np.abs(compressed - wanted).mean() < 1.0 < np.abs(as_jpeg(picture, 10) - wanted).mean()

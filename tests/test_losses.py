@@ -22,7 +22,9 @@ from wmremoval import losses
 from wmremoval.losses import (
     ColorAwareLoss,
     VGG16Features,
+    coarse_mask_loss,
     lab_loss,
+    lab_map,
     laplacian_loss,
     load_vgg,
     mark_loss,
@@ -597,3 +599,21 @@ def test_faint_marks_count_more_where_that_is_set_and_soft_edges_of_strong_ones_
     assert cost(wrong_faint, 4.0) == pytest.approx(0.1 * 4 * 30 / (4 * 30 + 35))
     assert cost(wrong_strong, 4.0) == pytest.approx(0.1 * 30 / (4 * 30 + 35))
     assert cost(wrong_edge, 4.0) == pytest.approx(0.1 * 5 / (4 * 30 + 35))
+
+
+def test_a_coarse_gates_loss_by_hand():
+    mask = torch.zeros(1, 1, 4, 4)
+    mask[0, 0, 0, 1] = 1.0  # a pixel of sixteen: its quarter of the coarse map counts as marked
+    logits = torch.tensor([[[[2.0, -1.0], [0.0, -3.0]]]])
+    found = torch.sigmoid(logits).flatten().tolist()
+    bce = -sum(torch.tensor(p).log().item() for p in (found[0], *(1 - each for each in found[1:]))) / 4
+    iou = 1 - (found[0] + 1) / (sum(found) + 1 - found[0] + 1)
+    assert coarse_mask_loss(logits, mask).item() == pytest.approx(bce, rel=1e-5)
+    assert coarse_mask_loss(logits, mask, 0.25).item() == pytest.approx(bce + 0.25 * iou, rel=1e-5)
+
+
+def test_the_lab_map_is_of_each_image_by_itself():
+    pred, target = torch.rand(2, 3, 6, 7, generator=torch.Generator().manual_seed(0)).chunk(2)
+    both = lab_map(torch.cat([pred, target]), torch.cat([target, target]))
+    assert both.shape == (2, 1, 6, 7) and (both[1] == 0).all()
+    assert both[0].mean().item() == pytest.approx(lab_loss(pred, target).item(), rel=1e-6) and (both[0] > 0).any()

@@ -126,6 +126,11 @@ def test_iou_and_f1_by_hand():
     assert mask_f1(pred, true).item() == pytest.approx(2 * 10 / 40)
 
 
+def test_a_half_is_no_mark():
+    pred, true = torch.tensor([[[[0.5, 0.51, 0.2, 0.9]]]]), torch.tensor([[[[1.0, 0.5, 0.5, 0.6]]]])
+    assert mask_iou(pred, true).item() == pytest.approx(1 / 3) and mask_f1(pred, true).item() == pytest.approx(1 / 2)
+
+
 def test_iou_and_f1_of_each_image_of_a_batch():
     true = torch.zeros(4, 1, 2, 2)
     true[:3, :, 0] = 1
@@ -200,7 +205,7 @@ def test_the_local_psnr_is_capped_where_the_image_is_exact():
     clean, pred = torch.zeros(1, 3, 40, 40), torch.zeros(1, 3, 40, 40)
     pred[..., 0, 0] = 1.0
     result = local_psnr_map(pred, clean, window=5)
-    assert result.max().item() == pytest.approx(PSNR_CAP) and result.isfinite().all()
+    assert result.max().item() == pytest.approx(PSNR_CAP) == 100.0 and result.isfinite().all()
     assert ((result < PSNR_CAP - 1).nonzero()[:, 2:] <= 2).all()
     assert (result < PSNR_CAP - 1).sum() == 9
 

@@ -7,7 +7,7 @@ import pytest
 
 from wmremoval.cli.train import add_train
 from wmremoval.config import TrainConfig
-from wmremoval.settings import setting, settings_of
+from wmremoval.settings import check_settings, setting
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,7 @@ class Example:
     fast: bool | str = setting(False, "words", "a switch", choices=(False, True, "auto"))
 
     def __post_init__(self):
-        for each in settings_of(type(self)):
-            each.check(getattr(self, each.name))
+        check_settings(self)
 
 
 @pytest.mark.parametrize(

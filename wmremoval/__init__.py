@@ -1,13 +1,13 @@
 """wmremoval: remove visible watermarks from photographs with a small, self-supervised U-Net."""
 
 import logging
-from typing import TextIO
+from typing import Any, TextIO
 
 __version__ = "0.2.0"
 __all__ = ["learn_watermarks", "load_remover", "log_to"]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Import `load_remover` and `learn_watermarks` at their first use, so that `import wmremoval.model` stays fast."""
     if name == "load_remover":
         from wmremoval.restore.remover import load_remover

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, fields
 
 import torch
 
-from wmremoval.settings import setting, settings_of
+from wmremoval.settings import check_settings, setting
 
 SIZE_STEP = 32  # pixels; crop sides are multiples of it, which the network need not pad
 # Pixels; sides of square crops in the two stages of a run with `grow`. A small crop costs less, so a network sees more
@@ -136,9 +136,8 @@ class TrainConfig:
         choices=(False, True, "auto"),
     )  # fmt: skip
 
-    def __post_init__(self):
-        for each in settings_of(type(self)):
-            each.check(getattr(self, each.name))
+    def __post_init__(self) -> None:
+        check_settings(self)
         if self.size_spread > self.image_size - SIZE_STEP:
             raise ValueError(f"size_spread must leave crops of {SIZE_STEP} pixels, got {self.size_spread!r}")
         if self.accumulate > self.batch_size:
@@ -199,7 +198,9 @@ def crop_stages(config: TrainConfig) -> list[list[int]]:
     return [list(sides) for sides in GROWING] if config.grow else [crop_sides(config)]
 
 
-def onecycle(optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int):
+def onecycle(
+    optimizer: torch.optim.Optimizer, config: TrainConfig, steps_per_epoch: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
     """The document's OneCycleLR.
 
     It is planned over `epochs + 2` epochs. The warm-up does not step it, so training stops two epochs before its end.
@@ -238,7 +239,7 @@ def learning_rates(config: TrainConfig, steps_per_epoch: int) -> list[float]:
         for _ in range(steps_per_epoch):
             optimizer.step()
             scheduler.step()
-        rates.append(scheduler.get_last_lr()[0] * drop_factor(config, epoch))
+        rates.append(float(scheduler.get_last_lr()[0]) * drop_factor(config, epoch))
     return rates
 
 

@@ -98,8 +98,8 @@ def temporary_folder() -> Iterator[Path]:
         pid = folder.name.split("-")[2]
         if pid.isdigit() and not psutil.pid_exists(int(pid)) and _is_own_folder(folder):
             shutil.rmtree(folder, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{start}-{os.getpid()}-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    with tempfile.TemporaryDirectory(prefix=f"{start}-{os.getpid()}-", ignore_cleanup_errors=True) as own:
+        yield Path(own)
 
 
 def _is_own_folder(folder: Path) -> bool:

@@ -7,7 +7,9 @@ float32 in [0, 1]. A mask is 1 inside the watermark and 0 outside.
 import struct
 import warnings
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -89,7 +91,7 @@ def read_image(path: str | Path, min_side: int = 1, max_pixels: int = MAX_PIXELS
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
-    turn = TURNS.get(image.getexif().get(ORIENTATION))  # ImageOps rewrites the tags too, and fails on unusual ones
+    turn = TURNS.get(image.getexif().get(ORIENTATION, 1))  # ImageOps rewrites the tags too, and fails on unusual ones
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I;16"):
@@ -130,7 +132,18 @@ def to_image(tensor: Tensor) -> np.ndarray:
     return array[..., 0] if array.shape[-1] == 1 else array
 
 
-def write_image(path: str | Path, image: np.ndarray, **options) -> None:
+def as_jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """An image, (H, W, 3) RGB or (H, W) grey uint8, after compression as a JPEG of a quality from 1 to 100."""
+    channels = (
+        image[..., ::-1] if image.ndim == 3 else image
+    )  # JPEG computes luma from the channels as BGR, OpenCV's order
+    coded = cv2.imencode(".jpg", channels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(coded, cv2.IMREAD_COLOR if image.ndim == 3 else cv2.IMREAD_GRAYSCALE)
+    assert decoded is not None  # OpenCV reads what it has written
+    return np.ascontiguousarray(decoded[..., ::-1]) if image.ndim == 3 else decoded
+
+
+def write_image(path: str | Path, image: np.ndarray, **options: Any) -> None:
     """Write an image array in the format of the path's ending; the file appears whole or not at all.
 
     Args:

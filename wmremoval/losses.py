@@ -188,7 +188,10 @@ class VGG16Features(nn.Module):
     (Simonyan and Zisserman 2014, arXiv 1409.1556).
     """
 
-    def __init__(self):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.features = nn.Sequential(*(self._layer(i) for i in range(VGG_LENGTH)))
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
@@ -278,6 +281,7 @@ def _randomise(vgg: VGG16Features, seed: int) -> VGG16Features:
     for layer in vgg.features:
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
     return vgg
 
@@ -342,4 +346,4 @@ class ColorAwareLoss(nn.Module):
                 "laplacian": laplacian_loss(pred, target, mask),
             }
             terms = {name: self.weights[name] * term for name, term in terms.items()}
-            return sum(terms.values()), {name: term.detach() for name, term in terms.items()}
+            return sum(terms.values(), start=pred.new_zeros(())), {name: term.detach() for name, term in terms.items()}

@@ -140,11 +140,11 @@ class HeterogeneousUNet(nn.Module):
         self.out = nn.Conv2d(w1, 3, 1)
         if composite:
             # The first outputs are near the input (prior of Lin et al. 2017, arXiv 1708.02002, section 3.3).
-            nn.init.constant_(self.dec3.gate.logits[-1].bias, math.log(MASK_PRIOR / (1 - MASK_PRIOR)))
+            nn.init.constant_(self.dec3.gate.logits[-1].get_parameter("bias"), math.log(MASK_PRIOR / (1 - MASK_PRIOR)))
         if decompose:
             self.mark = nn.Conv2d(w1, 5, 1)  # logits of alpha, W (3) and trust
             with torch.no_grad():  # a faint light mark, inverted rather than filled: first outputs are near the input
-                self.mark.bias.copy_(torch.tensor(MARK_PRIOR))
+                self.mark.get_parameter("bias").copy_(torch.tensor(MARK_PRIOR))
 
     def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
         """Restore photographs of any height and width.

@@ -420,11 +420,11 @@ def test_the_table_names_every_cell(report):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [(SuiteConfig(part="train"), "part test or val"), (SuiteConfig(per_cell=0), "at least one photograph")],
+    [({"part": "train"}, "part must be one of test, val"), ({"per_cell": 0}, "per_cell must be a whole number")],
 )
-def test_settings_that_make_no_sense(tmp_path, settings, message):
+def test_settings_that_make_no_sense(settings, message):
     with pytest.raises(ValueError, match=message):
-        open_suite(tmp_path, None, settings)
+        SuiteConfig(**settings)
 
 
 def test_too_few_photographs(tmp_path):

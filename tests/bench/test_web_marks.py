@@ -346,7 +346,11 @@ def test_without_a_folder_the_photographs_are_scikit_image_s_and_kinds_can_be_ch
 
 @pytest.mark.parametrize(
     ("more", "message"),
-    [(["--limit", "0"], "--limit"), (["--photos", "nowhere"], "nowhere"), (["--only", "halo"], "unknown kind 'halo'")],
+    [
+        (["--limit", "0"], "limit must be"),
+        (["--photos", "nowhere"], "nowhere"),
+        (["--only", "halo"], "unknown kind 'halo'"),
+    ],
 )
 def test_what_cannot_be_scored_is_one_clear_line(more, message, capsys):
     assert main(["web", "--device", "cpu", *more]) == 1

@@ -340,7 +340,7 @@ def test_read_run_rebuilds_network_and_history(run):
         (["evaluate", "no_such_run"], "no_such_run"),
         (["suite", "--photos", "p", "--without", "sieve"], "sieve"),
         (["suite", "--photos", "p", "--bare", "--without", "mirror"], "--without"),
-        (["document", "--photos", "p", "--limit", "0"], "--limit"),
+        (["document", "--photos", "p", "--limit", "0"], "limit must be"),
         (["publish", "no_such_run"], "no_such_run"),
         (["download", "--dataset", "nonsense"], "nonsense"),
         (["speed", "samples", "--photos", "nowhere_at_all"], "nowhere_at_all"),

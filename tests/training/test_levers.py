@@ -59,17 +59,6 @@ def test_soap_takes_adams_step_in_the_eigenbasis_of_the_gradients():
     assert (left.T @ moved @ right.T).diagonal().tolist() == pytest.approx([1.0] * 3, abs=2e-3)
 
 
-def test_a_coarse_gates_loss_by_hand():
-    mask = torch.zeros(1, 1, 4, 4)
-    mask[0, 0, 0, 1] = 1.0  # a pixel of sixteen: its quarter of the coarse map counts as marked
-    logits = torch.tensor([[[[2.0, -1.0], [0.0, -3.0]]]])
-    found = torch.sigmoid(logits).flatten().tolist()
-    bce = -sum(torch.tensor(p).log().item() for p in (found[0], *(1 - each for each in found[1:]))) / 4
-    iou = 1 - (found[0] + 1) / (sum(found) + 1 - found[0] + 1)
-    assert coarse_mask_loss(logits, mask).item() == pytest.approx(bce, rel=1e-5)
-    assert coarse_mask_loss(logits, mask, 0.25).item() == pytest.approx(bce + 0.25 * iou, rel=1e-5)
-
-
 @pytest.mark.usefixtures("real")
 def test_coarse_gates_are_taught_with_their_share_of_the_masks_weight():
     training = make_training(coarse_gate_weight=0.5, mask_weight=4.0, iou_weight=0.25)

@@ -28,6 +28,14 @@ def test_fitting_twice_is_the_same_experiment_twice(loaders, tmp_path):
     assert same(weights, weights_of(training.net))
 
 
+def test_two_trainings_of_the_real_network_are_one_to_the_last_bit(real, pictures, tmp_path):
+    trainings = [make_training(decompose=True, epochs=1, ema=0.9) for _ in range(2)]
+    runs = [fit(training, make_loaders(pictures), tmp_path / str(i)) for i, training in enumerate(trainings)]
+    assert timeless(runs[0].history) == timeless(runs[1].history)
+    assert runs[0].warmup_losses == runs[1].warmup_losses
+    assert same(weights_of(trainings[0].kept), weights_of(trainings[1].kept))
+
+
 def test_another_seed_is_another_experiment(loaders, tmp_path):
     first = fit(make_training(seed=3), loaders, tmp_path / "3")
     second = fit(make_training(seed=4), loaders, tmp_path / "4")

@@ -208,7 +208,7 @@ def finished(session: Session, chosen: int) -> tuple[Any, ...]:
     """The outputs after a run: session, counts, list of results, zip, and the view, which `show` sets."""
     import gradio as gr
 
-    statuses = [item.outcome.status for item in session.items]
+    statuses = [item.outcome.status for item in session.items if item.outcome is not None]
     named = (("restored", "restored"), ("unmarked", "unchanged"), ("failed", "failed"))
     counts = ", ".join(f"{statuses.count(status)} {name}" for status, name in named)
     archive = zipped(session)
@@ -221,7 +221,7 @@ def show(session: Session | None, index: int | None) -> tuple[Any, ...]:
     import gradio as gr
 
     item = session.items[index] if session is not None and index is not None else None
-    if item is None or not item.done:
+    if item is None or item.outcome is None or not item.done:
         off = gr.DownloadButton(value=None, interactive=False)
         return gr.Column(visible="hidden"), None, None, "", None, off, off
     before, after, tinted = views(item)

@@ -64,6 +64,7 @@ def new_session(uploads: Sequence[str | Path], root: Path) -> Session:
     for number, upload in enumerate(uploads, 1):  # a folder each, since uploads may share a name
         own = folder / str(number)
         [job] = plan_jobs([Path(upload)], Places(own / "results", masks=own / "masks")).jobs
+        assert job.mask_out is not None  # `Places` has a folder of masks
         job = replace(job, mask_out=job.mask_out.with_suffix(".mask.png"))  # another name than the photograph's
         session.items.append(Item(_limited(job, number)))
     return session
@@ -135,12 +136,15 @@ def line_of(item: Item) -> str:
 
 def words_of(item: Item) -> list[list[str]]:
     """A row of words and fate for each line of text that was found."""
-    return [[text["words"] or "(not readable)", text["fate"]] for text in item.outcome.texts] if item.done else []
+    texts = item.outcome.texts if item.outcome is not None and item.done else []
+    return [[text["words"] or "(not readable)", text["fate"]] for text in texts]
 
 
 def mask_of(item: Item) -> np.ndarray:
     """The mask that strokes start from, (H, W) uint8, 0 or 255: the one drawn last, or all that was changed."""
-    with Image.open(item.job.mask_in or item.job.mask_out) as image:
+    path = item.job.mask_in or item.job.mask_out
+    assert path is not None  # `new_session` gave it a place
+    with Image.open(path) as image:
         return np.where(np.asarray(image) > 0, 255, 0).astype(np.uint8)
 
 

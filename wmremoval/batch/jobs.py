@@ -149,6 +149,7 @@ def _single_file(inputs: Sequence[Place], places: Places) -> bool:
 
 def _wanted_format(path: Place, places: Places) -> str:
     """The format of one file that goes to one file: the ending of the output chooses it."""
+    assert places.output is not None  # `_single_file` has looked at it
     theirs = ENDINGS[places.output.suffix.lower()]
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
@@ -176,7 +177,8 @@ class _Planner:
         if output is None and places.output is None:
             output = path
         elif output is None:
-            ending = output_suffix(name, format)
+            assert places.output is not None
+            ending = output_suffix(Path(name), format)
             output = places.output / (name if ending == name.suffix else name.with_name(bare + ending))
         mask_in = places.mask if self.masks is None else self._mask_of(path, name)
         results = (output, places.masks, places.compare)
@@ -197,6 +199,7 @@ class _Planner:
         bare = bare_name(name.name)
         usual = [f"{name.name}.png", f"{bare}.png"]
         others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
+        assert self.masks is not None
         found = self.masks.find(name.parent, usual + others)
         return None if found is not None and _exists(path) and found.samefile(path) else found
 
@@ -204,7 +207,7 @@ class _Planner:
         if self.masks is None or mask_in is not None:
             return None
         wanted = name.with_name(bare_name(name.name) + ".png").as_posix()
-        return f"{shown(path)}: no mask {wanted!a} in {shown(self.places.mask)}; put one there, or leave it out"
+        return f"{shown(path)}: no mask {wanted!a} in {shown(self.masks.root)}; put one there, or leave it out"
 
 
 def _checked(job: Job) -> Job:
@@ -246,9 +249,9 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
     """
     for kind in RESULTS:
         keys = [name_key(place) if (place := getattr(job, kind)) is not None else None for job in jobs]
-        count, taken = Counter(keys), {}
+        count, taken = Counter(key for key in keys if key is not None), dict[str, str]()
         for i, job in enumerate(jobs):
-            if count[keys[i]] == 1 or keys[i] is None:
+            if (key := keys[i]) is None or count[key] == 1:
                 continue
             wanted = place = getattr(job, kind)
             own = PurePath(job.name).name
@@ -259,7 +262,8 @@ def _told_apart(jobs: list[Job]) -> list[Job]:
             if place != wanted:
                 told = f"written as {place.name}, since another photograph's result is {wanted.name}"
                 notes = (*job.notes, told) if kind == "output" else job.notes
-                jobs[i] = replace(job, notes=notes, **{kind: place})
+                changes: dict[str, Any] = {kind: place, "notes": notes}
+                jobs[i] = replace(job, **changes)
     return jobs
 
 

@@ -60,15 +60,17 @@ class ListedFolder:
     """A folder whose files are found by name in any Unicode form; each of its folders is listed once."""
 
     def __init__(self, root: Path):
-        self.root, self._listed = root, {}
+        self.root = root
+        self._listed: dict[Path, dict[str, str]] = {}
 
     def find(self, folder: PurePath, names: Sequence[str]) -> Path | None:
         """The first of some files that is there, in a folder below the root; None if there is none."""
-        here: Path | None = self.root
+        here = self.root
         for part in folder.parts:
-            here = self._entry(here, part)
-            if here is None:
+            entry = self._entry(here, part)
+            if entry is None:
                 return None
+            here = entry
         found = (self._entry(here, name) for name in names)
         return next((path for path in found if path is not None and path.is_file()), None)
 

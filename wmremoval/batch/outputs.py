@@ -86,6 +86,7 @@ def back_up(job: LocalJob) -> list[str]:
     Raises:
         ImageError: one line: the copy cannot be written, or differs.
     """
+    assert job.backup is not None  # in place
     status = job.source.stat()
     if not is_same_file(job.source, job.backup):
         if job.backup.exists():  # another process was faster: it holds the photograph as it was

@@ -23,6 +23,7 @@ from wmremoval.photofile.formats import Photo
 from wmremoval.photofile.read import MAX_PIXELS, read_photo
 from wmremoval.restore.pyramid import Pyramid
 from wmremoval.restore.remover import Remover, Result
+from wmremoval.settings import check_settings, setting
 
 IN_FLIGHT = (
     24_000_000  # pixels read ahead or waiting to be written; larger photographs go one at a time. Chosen, not measured.
@@ -33,14 +34,17 @@ IN_FLIGHT = (
 class Options:
     """Settings of reading and writing."""
 
-    max_pixels: int = MAX_PIXELS  # width times height above which a file is refused
+    max_pixels: int = setting(MAX_PIXELS, least=1)  # width times height above which a file is refused
     overwrite: bool = False  # replace outputs that are there already
-    quality: int | str = "keep"  # of lossy formats, 1 to 100
-    grow: int = GROW  # pixels by which a user's mask is widened
+    quality: int | str = setting("keep", least=1, most=100, words=("keep",))  # of lossy formats, 1 to 100
+    grow: int = setting(GROW, least=0)  # pixels by which a user's mask is widened
     times: bool = True  # results get the time and the permission bits of the photograph
     dry_run: bool = False  # write masks alone
     folders: tuple[Path, ...] = ()  # of results; created with a mark by which later runs know them
     leftovers: bool = True  # delete the temporary files of killed processes first
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass
@@ -181,6 +185,7 @@ def _restore(job: LocalJob, future: Future, remover: Remover) -> tuple[Read, lis
     if read.outcome is not None:
         return read, []
     try:
+        assert read.photo is not None
         return read, remover.restore_pages(read.photo, read.mask)
     except MemoryError as error:
         reason = str(error) or "not enough memory; try a smaller --max-memory"
@@ -190,7 +195,10 @@ def _restore(job: LocalJob, future: Future, remover: Remover) -> tuple[Read, lis
 
 def _write(job: LocalJob, read: Read, results: list[Result], options: Options, budget: Budget) -> Outcome:
     try:
-        return _written(job, read.photo, results, options) if results else read.outcome
+        if read.outcome is not None:
+            return read.outcome
+        assert read.photo is not None
+        return _written(job, read.photo, results, options)
     except ImageError as error:
         source = shown(job.source)
         return Outcome(job.name, "failed", error=str(error) if source in str(error) else f"{source}: {error}")

@@ -1,15 +1,19 @@
 """The maintainers' commands, `python -m wmremoval.bench NAME`: benchmarks, ablation, speed, weights to ship."""
 
 import argparse
+import re
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wmremoval.cli.dispatch import Parser, dispatch
-from wmremoval.files import find_root, from_root, read_json, write_json
+from wmremoval.files import find_root, from_root, read_json, write_csv, write_json
 
 if TYPE_CHECKING:
     from wmremoval.bench.suite import ScoreOptions
+    from wmremoval.restore.remover import Remover
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_average,
         _add_curve,
         _add_ship,
+        _add_licences,
     ):
         add(commands)
     return parser
@@ -70,7 +75,7 @@ def _options(arguments: argparse.Namespace) -> "ScoreOptions":
     return ScoreOptions(arguments.weights, arguments.device, folder, arguments.limit)
 
 
-def _logos(arguments: argparse.Namespace):
+def _logos(arguments: argparse.Namespace) -> Path | None:
     return arguments.logos and from_root(arguments.logos)
 
 
@@ -202,7 +207,7 @@ def _run_speed(arguments: argparse.Namespace) -> int:
     from wmremoval.bench import speed
     from wmremoval.restore.remover import load_remover
 
-    def remover():
+    def remover() -> "Remover":
         return load_remover(arguments.weights, arguments.device)
 
     photos = from_root(arguments.photos)
@@ -403,6 +408,29 @@ def _run_ship(arguments: argparse.Namespace) -> int:
     weights = ship(folder, arguments.data, arguments.limits, suite, floors or None, history)
     picture = draw_gallery(load_remover(weights), find_root() / "outputs" / "visuals" / "removed.png")
     print(f"{weights.name}, {picture.name}")
+    return 0
+
+
+def _add_licences(commands: argparse._SubParsersAction) -> None:
+    licences = commands.add_parser("licences", help="licence and age of every package that requirements.txt pulls in")
+    licences.add_argument("--extra", action="append", help="of the package; default: those of requirements.txt")
+    licences.add_argument("--releases", metavar="FILE.tsv", help="list of packages: name, newest version, its month")
+    licences.add_argument("--report", metavar="FILE.csv", help="write the table to this file")
+    licences.set_defaults(run=_run_licences)
+
+
+def _run_licences(arguments: argparse.Namespace) -> int:
+    from wmremoval.bench.licences import licence_rows, read_releases
+
+    extras = arguments.extra or re.findall(
+        r"[\w-]+", from_root("requirements.txt").read_text(encoding="utf-8").partition("[")[2]
+    )
+    releases = read_releases(from_root(arguments.releases)) if arguments.releases else {}
+    rows = licence_rows("wmremoval", extras, releases, time.strftime("%Y-%m"))
+    if arguments.report:
+        write_csv(from_root(arguments.report), rows)
+    for row in rows:
+        print(*row.values(), sep=" | ")
     return 0
 
 

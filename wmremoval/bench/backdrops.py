@@ -63,7 +63,7 @@ def cut_out(photo: np.ndarray, place: Ellipse, ground: np.ndarray, seed: int | N
 def gradient(shape: tuple[int, ...], top: tuple[int, ...], bottom: tuple[int, ...]) -> np.ndarray:
     """A ground that runs from one colour at the top to another at the bottom, (H, W, 3) grey levels."""
     share = np.linspace(0.0, 1.0, shape[0])[:, None, None]
-    return np.broadcast_to((1.0 - share) * np.float64(top) + share * np.float64(bottom), shape)
+    return np.broadcast_to((1.0 - share) * np.array(top, np.float64) + share * np.array(bottom, np.float64), shape)
 
 
 def vignette(shape: tuple[int, ...], middle: int, corner: int) -> np.ndarray:
@@ -76,7 +76,7 @@ def vignette(shape: tuple[int, ...], middle: int, corner: int) -> np.ndarray:
 def product_shot(photo: np.ndarray) -> np.ndarray:
     """The middle of a photograph on white, with a soft shadow under it, as in a web shop; without noise."""
     height, width = photo.shape[:2]
-    ground = np.full(photo.shape, 255, np.uint8)
+    ground: np.ndarray = np.full(photo.shape, 255, np.uint8)
     foot = round(width * MIDDLE.x), round(height * (MIDDLE.y + MIDDLE.down))
     radii = round(0.8 * width * MIDDLE.across), round(0.05 * height)
     cv2.ellipse(ground, foot, radii, 0.0, 0.0, 360.0, (205, 205, 205), -1)

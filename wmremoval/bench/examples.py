@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.marks import MARKS, blend, draw_blend_mode, draw_mark
-from wmremoval.images import read_image
+from wmremoval.images import as_jpeg, read_image
 from wmremoval.restore.decision import is_seen
 from wmremoval.restore.ensemble import Ensemble
 from wmremoval.restore.figures import line_figures
@@ -64,7 +64,7 @@ def pictures(source: Source) -> Iterator[tuple[int, np.ndarray, np.ndarray | Non
         if number < source.marked:
             clean = _shrunk(photo, int(np.exp(rng.uniform(*np.log(LONGEST)))))
             config = MARKS["full_web" if rng.random() < MIX["full_web"] else "standard"]
-            mark = draw_mark(rng, *clean.shape[:2], source.fonts, source.logos, config)
+            mark = draw_mark(rng, clean.shape[0], clean.shape[1], source.fonts, source.logos, config)
             watermarked, mask = blend(clean, mark, draw_blend_mode(rng, config))
             seen = cv2.absdiff(watermarked, clean).max(axis=-1) > SEEN_FROM
             yield number, _perhaps_coded(rng, watermarked), (seen & (mask > 0)).astype(np.uint8)
@@ -78,8 +78,8 @@ def gather(remover: Remover, source: Source) -> Examples:
         for figures, share in lines_of(remover, picture, mask):
             if share < COVERED[0] or share >= COVERED[1]:
                 rows.append((figures, share >= COVERED[1], number))
-    figures, is_mark, photo = zip(*rows, strict=True)
-    examples = Examples(np.stack(figures), np.array(is_mark), np.array(photo), np.ones(len(rows)))
+    columns = list(zip(*rows, strict=True))
+    examples = Examples(np.stack(columns[0]), np.array(columns[1]), np.array(columns[2]), np.ones(len(rows)))
     return examples._replace(weight=photo_weights(examples))
 
 
@@ -89,12 +89,13 @@ def photo_weights(examples: Examples) -> np.ndarray:
     for number in np.unique(examples.photo):
         for is_mark in (True, False):
             here = (examples.photo == number) & (examples.is_mark == is_mark)
-            weight[here] = min(1.0, MOST_WEIGHT / max(1, np.count_nonzero(here)))
+            weight[here] = min(1.0, MOST_WEIGHT / max(1, int(np.count_nonzero(here))))
     return weight
 
 
 def lines_of(remover: Remover, picture: np.ndarray, mask: np.ndarray | None) -> Iterator[tuple[np.ndarray, float]]:
     """The figures of every line of text of a picture, and its share in a true mask."""
+    assert remover.text is not None  # without a finder of text there is nothing to learn from
     lines = read_lines(remover.text, picture)
     if not lines:
         return
@@ -105,7 +106,7 @@ def lines_of(remover: Remover, picture: np.ndarray, mask: np.ndarray | None) -> 
     regions = [line_region(line, pyramid.search_factor, pyramid.factors, size) for line in lines]
     for region in regions:
         if is_seen(ensemble, region):
-            share = _true_share(region.line, truth, pyramid.search_factor)
+            share = _true_share(region.text_line, truth, pyramid.search_factor)
             yield line_figures(ensemble, region, regions), share
 
 
@@ -118,9 +119,7 @@ def _perhaps_coded(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """The image itself, or a third of the time as it comes out of a JPEG file."""
     if rng.random() >= 1 / 3:
         return image
-    options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    coded = cv2.imencode(".jpg", image[..., ::-1], options)[1]
-    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1])
+    return as_jpeg(image, int(rng.integers(60, 96)))
 
 
 def _true_share(line: Line, truth: np.ndarray, factor: int) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -87,7 +88,7 @@ def run_kills(photos: Sequence[Path], kills: int = 20, seed: int = 0, config: Tr
 def _starter(photos: list[str], config: TrainConfig) -> Callable[[Path], multiprocessing.Process]:
     """A function that starts a sitting of a run; the processes have the package imported already, where that is possible."""
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
         context.set_forkserver_preload([__name__, "torch._dynamo"])  # optimisers import the latter
 
@@ -109,7 +110,7 @@ class _Counted(Training):
 
     steps: int  # descriptor of the file
 
-    def step(self, loss, optimizer) -> float:
+    def step(self, loss: torch.Tensor, optimizer: torch.optim.Optimizer) -> float:
         norm = super().step(loss, optimizer)
         os.write(self.steps, b".")
         return norm

@@ -2,6 +2,7 @@
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ def load_detector() -> Detector | None:
         return None
     from rapidocr import RapidOCR
 
-    engine = RapidOCR(
+    engine: Any = RapidOCR(
         params={"Global.log_level": "critical", "Det.limit_type": "max", "Det.limit_side_len": LARGEST_VIEW}
     )
     return lambda view: engine(view[..., ::-1], use_det=True, use_cls=False, use_rec=False).boxes
@@ -51,7 +52,7 @@ def _share_found(detector: Detector, photo: np.ndarray, line: np.ndarray, tall: 
     height, length = (max(1.0, float(np.hypot(*(line[2] - line[end])))) for end in (1, 3))
     along, across = (line[1] - line[0]) / length, (line[3] - line[0]) / height
     pad = MARGIN * height
-    frame = line + pad * np.float32([-along - across, along - across, along + across, across - along])
+    frame = line + pad * np.array([-along - across, along - across, along + across, across - along], np.float32)
     first, last = (
         np.clip(corner, 0, photo.shape[1::-1]).astype(int)
         for corner in (np.floor(frame.min(axis=0)), np.ceil(frame.max(axis=0)))
@@ -62,13 +63,13 @@ def _share_found(detector: Detector, photo: np.ndarray, line: np.ndarray, tall: 
     smaller = tuple(max(16, round(scale * n)) for n in view.shape[1::-1])
     view = cv2.resize(view, smaller, interpolation=cv2.INTER_AREA if scale < 1.0 else cv2.INTER_CUBIC)
     wide, high = round(scale * (length + 2 * pad)), round(scale * (height + 2 * pad))
-    level = np.float32([[0, 0], [wide, 0], [wide, high], [0, high]])
-    turn = cv2.getAffineTransform(np.float32((frame - first) * scale)[:3], level[:3])
+    level = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float32)
+    turn = cv2.getAffineTransform(np.array((frame - first) * scale, np.float32)[:3], level[:3])
     view = cv2.warpAffine(view, turn, (wide, high), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     line = (line - first) * scale @ turn[:, :2].T + turn[:, 2]
     wanted, boxes = _filled([line], (high, wide)), detector(np.ascontiguousarray(view))
-    boxes = [] if boxes is None else [box for box in boxes if cv2.contourArea(box) <= LARGEST_BOX * wanted.sum()]
-    return float(_filled(boxes, (high, wide))[wanted].mean()) if wanted.any() else 0.0
+    small = [] if boxes is None else [box for box in boxes if cv2.contourArea(box) <= LARGEST_BOX * wanted.sum()]
+    return float(_filled(small, (high, wide))[wanted].mean()) if wanted.any() else 0.0
 
 
 def _filled(boxes: Sequence[np.ndarray], shape: tuple[int, int]) -> np.ndarray:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from wmremoval.bench.web_marks import web_mark
 from wmremoval.data.marks import Mark, blend
 from wmremoval.data.photos import list_photos, split_photos
 from wmremoval.files import write_csv, write_json
-from wmremoval.images import read_image
+from wmremoval.images import as_jpeg, read_image
 from wmremoval.report.shared_mark import draw_shared_mark, share_one_mark
 from wmremoval.report.style import save_figure
 from wmremoval.report.tables import format_table
@@ -64,7 +65,7 @@ class Setting:
         if self.place == "fixed":
             return Mark(alpha, own.colour)
         x, y, w, h = cv2.boundingRect((alpha > 0).astype(np.uint8))
-        layer = np.dstack([own.colour * alpha[..., None], alpha])[y : y + h, x : x + w]
+        layer: np.ndarray = np.dstack([own.colour * alpha[..., None], alpha])[y : y + h, x : x + w]
         scale = 0.6 * (size[0] / SIZE[0] if self.place == "scaled" else 1.0)
         layer = cv2.resize(layer, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         whole, margin = np.zeros((*size[::-1], 4), np.float32), round(12 * scale)
@@ -142,13 +143,13 @@ def score(remover: Remover, setting: Setting, photos: Sequence[np.ndarray]) -> d
         for photo, is_bare in zip(clean, bare, strict=True)
     ]
     if setting.lossy:
-        clean, given = ([_compressed(photo) for photo in pictures] for pictures in (clean, given))
+        clean, given = ([as_jpeg(photo, QUALITY) for photo in pictures] for pictures in (clean, given))
     started = time.perf_counter()
     ordinary = [remover.restore(photo) for photo in given]
     ordinary_seconds = time.perf_counter() - started
     noise = COMPRESSION if setting.lossy else ROUNDING
     found = [
-        Evidence(photo.shape[1::-1], np.packbits(result.mask_uint8 > 0), lambda photo=photo: photo, noise)
+        Evidence(photo.shape[1::-1], np.packbits(result.mask_uint8 > 0), partial(np.asarray, photo), noise)
         for photo, result in zip(given, ordinary, strict=True)
     ]
     started = time.perf_counter()
@@ -185,7 +186,9 @@ def _alpha_error(setting: Setting, marks: Sequence[SharedMark]) -> float | None:
     if not marks:
         return None
     true, measured = setting.mark_on(SIZE).alpha, np.zeros(SIZE[::-1], np.float32)
-    block, alpha, _ = drawn(marks[0], marks[0].place_on(SIZE), SIZE)
+    place = marks[0].place_on(SIZE)
+    assert place is not None  # it was measured on photographs
+    block, alpha, _ = drawn(marks[0], place, SIZE)
     measured[block] = alpha
     return float((measured - true)[true >= 0.9 * true.max()].mean())
 
@@ -197,7 +200,7 @@ def score_unmarked_series(photos: Sequence[np.ndarray]) -> list[dict[str, Any]]:
         drawn_photos = [draw(photo.copy()) for photo in photos]
         given, places = [picture for picture, _ in drawn_photos], [place for _, place in drawn_photos]
         found = [
-            Evidence(SIZE, np.packbits(place), lambda picture=picture: picture)
+            Evidence(SIZE, np.packbits(place), partial(np.asarray, picture))
             for picture, place in zip(given, places, strict=True)
         ]
         marks = learn_marks(found[:LEARNED_FROM])
@@ -223,7 +226,7 @@ def _backdrop(photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     height, width = photo.shape[:2]
     place = np.ones((height, width), np.uint8)
     cv2.ellipse(place, (width // 2, height // 2), (width // 4, height // 3), 0, 0, 360, 0, -1)
-    ramp = np.linspace(90, 220, height, dtype=np.float32)[:, None, None] * np.float32([0.8, 0.9, 1.0])
+    ramp = np.linspace(90, 220, height, dtype=np.float32)[:, None, None] * np.array([0.8, 0.9, 1.0], np.float32)
     photo[place > 0] = np.broadcast_to(ramp, photo.shape)[place > 0].astype(np.uint8)
     return photo, place
 
@@ -236,11 +239,6 @@ def _cropped(photo: np.ndarray, number: int) -> np.ndarray:
     height, width = photo.shape[:2]
     shares = np.random.default_rng((SEED, number)).uniform(SHORTEST, 1.0, 2)
     return np.ascontiguousarray(photo[: int(height * shares[0]), : int(width * shares[1])])
-
-
-def _compressed(photo: np.ndarray) -> np.ndarray:
-    code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
-    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def _psnr(image: np.ndarray, clean: np.ndarray) -> float:

@@ -2,8 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import cv2
 import numpy as np
@@ -66,8 +68,8 @@ def time_samples(folder: str | Path, image_size: int = 256, samples: int = 300) 
         dataset = WatermarkDataset(paths, SampleConfig(image_size=image_size))
         triplets = []
         for dataset.epoch in range(2):
-            triplets = [_timed(lambda i=i: dataset[i]) for i in range(len(paths))]
-        decodings = [_timed(lambda path=path: read_image(path)) for path in paths]
+            triplets = [_timed(partial(dataset.__getitem__, i)) for i in range(len(paths))]
+        decodings = [_timed(partial(read_image, path)) for path in paths]
         sides = [min(read_image(path).shape[:2]) for path in paths[:50]]
     finally:
         torch.set_num_threads(threads[0])
@@ -82,7 +84,7 @@ def time_samples(folder: str | Path, image_size: int = 256, samples: int = 300) 
     }
 
 
-def _timed(work) -> float:
+def _timed(work: Callable[[], object]) -> float:
     """Duration of one call, milliseconds."""
     started = time.perf_counter()
     work()
@@ -146,7 +148,7 @@ def bare_convolutions(net: HeterogeneousUNet, image: Tensor) -> tuple[list[Work]
     def note(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
         # Every weight is used once per position of the output, or of the input of a transpose convolution.
         map_of = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
-        seen.append((layer, inputs[0].shape, layer.weight.numel() * map_of[:, 0].numel()))
+        seen.append((layer, inputs[0].shape, layer.get_parameter("weight").numel() * map_of[:, 0].numel()))
 
     layers = [layer for layer in net.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]
     hooks = [layer.register_forward_hook(note) for layer in layers]
@@ -157,10 +159,11 @@ def bare_convolutions(net: HeterogeneousUNet, image: Tensor) -> tuple[list[Work]
     return [_bare(layer, maps[shape]) for layer, shape, _ in seen], sum(count for _, _, count in seen)
 
 
-def _bare(layer: nn.Module, x: Tensor) -> Work:
+def _bare(layer: Any, x: Tensor) -> Work:
+    """The convolution of a layer alone."""
     weight = layer.weight.detach().to(memory_format=torch.channels_last, copy=True)
     bias, stride, padding = layer.bias.detach(), layer.stride, layer.padding
-    convolve = torch.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else torch.conv2d
+    convolve: Any = torch.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else torch.conv2d
     return lambda: convolve(x, weight, bias, stride, padding)
 
 
@@ -202,7 +205,7 @@ def time_photographs(remover: Remover) -> dict[str, float]:
     with torch.inference_mode():
         remover.net.predict(clean[:512, :512])  # the first run of a network is slower
     every = _seconds(lambda: _all_native_tiles(remover, clean))
-    marked, unmarked = (_seconds(lambda photo=photo: remover(photo)) for photo in (watermarked, clean))
+    marked, unmarked = (_seconds(partial(remover, photo)) for photo in (watermarked, clean))
     return {
         "12 megapixels, every native tile, s": every,
         "12 megapixels, mark on 5%, s": marked,
@@ -327,8 +330,8 @@ def enlarged(seed: int, n: int) -> Mark:
 
 def psnr_inside(image: np.ndarray, clean: np.ndarray, mask: np.ndarray) -> float:
     """PSNR over the pixels of a mask (H, W), dB."""
-    views, where = (to_tensor(view)[None] for view in (image, clean)), torch.from_numpy(mask > 0)[None, None]
-    return psnr(*views, where).clamp_max(PSNR_CAP).item()
+    where = torch.from_numpy(mask > 0)[None, None]
+    return psnr(to_tensor(image)[None], to_tensor(clean)[None], where).clamp_max(PSNR_CAP).item()
 
 
 def gradient_energy(image: np.ndarray, mask: np.ndarray) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from wmremoval.config import choose_device
 from wmremoval.data.dataset import resize_and_crop
 from wmremoval.data.fonts import FontBook, load_fonts
 from wmremoval.data.logos import load_logo_part
@@ -23,6 +24,7 @@ from wmremoval.data.photos import find_photos, split_photos
 from wmremoval.images import read_image, to_tensor
 from wmremoval.metrics import PSNR_CAP, mask_f1, mask_iou, psnr, rmse, ssim
 from wmremoval.restore.remover import Result
+from wmremoval.settings import check_settings, setting
 
 ALPHAS = (0.3, 0.5, 0.7, 1.0)
 KINDS = ("text", "shape", "logo", "unmarked")  # each kind starts at another quarter of the photographs
@@ -63,8 +65,9 @@ class Cell:
         """Kind, alpha and the differences from a plain cell, for example "text 0.5 small"."""
         if self.kind == "unmarked":
             return self.kind
-        variants = (self.size != "middle" and self.size, self.tiled and "tiled", self.colour != "white" and self.colour)
-        return " ".join([self.kind, str(self.alpha), *filter(None, variants)])
+        size = [self.size] if self.size != "middle" else []
+        colour = [self.colour] if self.colour != "white" else []
+        return " ".join([self.kind, str(self.alpha), *size, *["tiled"] * self.tiled, *colour])
 
     @property
     def plain(self) -> bool:
@@ -79,23 +82,29 @@ class ScoreOptions:
     weights: str | Path | None = None  # a `.safetensors`, a `.pth` or a run's folder; None for the package's weights
     device: str = "auto"  # "auto", "cpu" or "cuda"
     folder: str | Path | None = None  # folder for the reports; None writes nothing
-    limit: int | None = None  # photographs at most, in the suite per cell; None for the benchmark's own number
+    limit: int | None = setting(
+        None, least=1
+    )  # photographs at most, in the suite per cell; None for the benchmark's own number
 
-    def __post_init__(self):
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be 1 or more, got {self.limit}")
+    def __post_init__(self) -> None:
+        check_settings(self)
+        choose_device(self.device)
 
 
 @dataclass(frozen=True)
 class SuiteConfig:
     """The choice and number of photographs."""
 
-    seed: int = 0  # seed of the marks
-    part: str = "test"  # part of the split; "val" for tuning, with the logos of training
-    side: int = (
-        256  # pixels; side of the square views, small enough for hundreds of them and large enough for small type
-    )
-    per_cell: int = 24  # photographs; four kinds use 96, about the test part of a thousand
+    seed: int = setting(0, least=0)  # seed of the marks
+    part: str = setting(
+        "test", choices=("test", "val")
+    )  # part of the split; "val" for tuning, with the logos of training
+    # Pixels; side of the square views, small enough for hundreds of them and large enough for small type.
+    side: int = setting(256, least=1)
+    per_cell: int = setting(24, least=1)  # photographs; four kinds use 96, about the test part of a thousand
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 @dataclass(frozen=True)
@@ -171,7 +180,7 @@ class Suite:
         paint = np.broadcast_to(colour, clean.shape)
         for attempt in range(MOST_TRIES):
             rng = np.random.default_rng([*key, attempt])
-            cover, drawn = draw_mark(rng, *clean.shape[:2], self.fonts, self.logos, config)
+            cover, drawn = draw_mark(rng, clean.shape[0], clean.shape[1], self.fonts, self.logos, config)
             if not cover.max():
                 continue
             cover /= cover.max()
@@ -184,7 +193,7 @@ class Suite:
 def saturated(rng: np.random.Generator) -> np.ndarray:
     """A colour of random hue with saturation and value of 1; (3,) RGB float32 in [0, 1]."""
     hue = np.float32(rng.uniform(0.0, 360.0))
-    return cv2.cvtColor(np.float32([[[hue, 1.0, 1.0]]]), cv2.COLOR_HSV2RGB)[0, 0]
+    return cv2.cvtColor(np.array([[[hue, 1.0, 1.0]]], np.float32), cv2.COLOR_HSV2RGB)[0, 0]
 
 
 def open_suite(
@@ -202,12 +211,8 @@ def open_suite(
         fonts: fonts of the text marks; None for the kept-out faces, on which no network has been trained.
 
     Raises:
-        ValueError: too few photographs, no logos in this part, no fonts, or an invalid setting.
+        ValueError: too few photographs, no logos in this part, or no fonts.
     """
-    if config.part not in ("val", "test"):
-        raise ValueError(f"the suite is built from part test or val, got {config.part!r}")
-    if config.per_cell < 1:
-        raise ValueError(f"a cell needs at least one photograph, got {config.per_cell}")
     marks = load_logo_part(logos, "test" if config.part == "test" else "train") if logos else []
     paths = split_photos(find_photos(photos).paths, SPLIT_SEED)[config.part]
     fonts = load_fonts(faces="kept_out") if fonts is None else fonts

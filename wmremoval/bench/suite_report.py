@@ -29,7 +29,7 @@ from wmremoval.files import write_csv, write_json
 from wmremoval.images import to_tensor, to_uint8
 from wmremoval.report.style import image_grid, image_panel, outline, save_figure
 from wmremoval.report.tables import format_table
-from wmremoval.restore.remover import RULES, Result, load_remover, pick_precision
+from wmremoval.restore.remover import RULES, Remover, Result, load_remover, pick_precision
 from wmremoval.restore.solve import STEPS
 from wmremoval.training.checkpoints import BEST_MODEL, SHIPPED_WEIGHTS, load_model
 from wmremoval.training.environment import environment
@@ -92,13 +92,13 @@ def run_suite(
     if bare and without:
         raise ValueError("--bare leaves out every step of the remover already; drop --without")
     config = SuiteConfig(part=part) if options.limit is None else SuiteConfig(part=part, per_cell=options.limit)
-    remover = (
-        bare_network(options.weights or SHIPPED_WEIGHTS, options.device)
-        if bare
-        else load_remover(options.weights, options.device)
-    )
-    if without:
-        remover.without = frozenset(without)
+    remover: Remover | Callable[[np.ndarray], Result]
+    if bare:
+        remover = bare_network(options.weights or SHIPPED_WEIGHTS, options.device)
+    else:
+        remover = load_remover(options.weights, options.device)
+        if without:
+            remover.without = frozenset(without)
     suite = open_suite(photos, logos, config)
     rows, examples = score_suite(remover, suite)
     results = describe(suite, photos, logos, options.weights) | {
@@ -119,7 +119,7 @@ def bare_network(weights: str | Path, device: str) -> Callable[[np.ndarray], Res
     torch_device = choose_device(device)
     half = pick_precision("auto", torch_device) == torch.bfloat16
     net, _ = load_model(weights)
-    net.to(torch_device, memory_format=torch.channels_last).eval()
+    net.to(torch_device).to(memory_format=torch.channels_last).eval()
 
     @torch.inference_mode()
     def remove(photo: np.ndarray) -> Result:

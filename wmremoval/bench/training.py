@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -44,7 +45,7 @@ def measure_training(photos: list[Path], config: TrainConfig, steps: int = 20, d
     alone = _time_loader(loader, config.batch_size, steps)
     batch = next(iter(loader))
     held = _held_megabytes(training, batch)
-    if on.type == "cuda":
+    if on.type == "cuda":  # pragma: no cover - needs a GPU
         torch.cuda.reset_peak_memory_stats(on)
     step = _time_steps(training, _Repeated([batch] * (WARM_UP + steps)), on)
     together, share = _time_both(training, loader, steps)
@@ -56,7 +57,7 @@ def measure_training(photos: list[Path], config: TrainConfig, steps: int = 20, d
         "both, share of the time waiting for data": share,
         "held for the backward pass, MB": held,
     }
-    if on.type == "cuda":
+    if on.type == "cuda":  # pragma: no cover - needs a GPU
         numbers |= {
             "peak memory, GB": torch.cuda.max_memory_allocated(on) / 1e9,
             "the document's memory, GB": DOCUMENT_GB,
@@ -84,9 +85,9 @@ class _Endless:
 
 
 def _epochs(loader: DataLoader) -> Iterator[dict[str, Tensor]]:
-    epoch = 0
+    epoch, dataset = 0, cast(Any, loader.dataset)  # a `WatermarkDataset`
     while True:
-        loader.dataset.epoch = epoch
+        dataset.epoch = epoch
         yield from loader
         epoch += 1
 
@@ -106,12 +107,12 @@ def _time_steps(training: Training, loader: _Repeated, device: torch.device) -> 
     times: list[float] = []
 
     def note(seconds: float) -> bool:
-        if device.type == "cuda":
+        if device.type == "cuda":  # pragma: no cover - needs a GPU
             torch.cuda.synchronize(device)
         times.append(time.monotonic())
         return False
 
-    run_epoch(training, loader, "Steps", 0, training.optimizer, after_step=note)
+    run_epoch(training, cast(DataLoader, loader), "Steps", 0, training.optimizer, after_step=note)
     photographs = len(loader[0]["watermarked"]) * (len(times) - WARM_UP)
     return photographs / (times[-1] - times[WARM_UP - 1])
 
@@ -119,7 +120,7 @@ def _time_steps(training: Training, loader: _Repeated, device: torch.device) -> 
 def _time_both(training: Training, loader: DataLoader, steps: int) -> tuple[float, float]:
     """Photographs per second of loader and step together, and the share of the time waiting for data."""
     views = 2 if training.config.pairs else 1
-    means = run_epoch(training, _Endless(loader, steps), "Both", 0, training.optimizer, Progress())
+    means = run_epoch(training, cast(DataLoader, _Endless(loader, steps)), "Both", 0, training.optimizer, Progress())
     return means["images_per_second"] / views, means["data_share"]
 
 

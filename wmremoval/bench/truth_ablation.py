@@ -102,6 +102,7 @@ def score_truth_ablation(
     for kind, index in tqdm(suite.views(), desc="Truth ablation", unit="photo", leave=False):
         for sample in (sample for sample in suite.samples(kind, index) if sample.cell.plain):
             mark = suite.draw(sample.cell, index, sample.clean)
+            assert mark is not None  # else there were no sample
             answers = tell(net, sample, mark)
             if answers is None:
                 missed[str(sample.cell.alpha)] += 1

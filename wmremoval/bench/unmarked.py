@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +92,11 @@ def open_unmarked(photos: str | Path | None, limit: int | None = None, names: Se
     scenes = sample_scenes()
     groups |= _studio(scenes)
     for name, draw in PICTURES.items():
-        groups[name] = [(f"{name}_{seed}", lambda draw=draw, seed=seed: draw(seed)) for seed in range(EACH)]
+        groups[name] = [(f"{name}_{seed}", partial(draw, seed)) for seed in range(EACH)]
     places = list(scenes)
     for name, hang in LETTERED.items():
         groups[name] = [
-            (f"{name}_{seed}", lambda hang=hang, seed=seed: hang(seed, scenes[places[seed % len(places)]]))
-            for seed in range(EACH)
+            (f"{name}_{seed}", partial(hang, seed, scenes[places[seed % len(places)]])) for seed in range(EACH)
         ]
     return [(name, file, read) for name in names for file, read in groups[name][:limit]]
 
@@ -161,7 +161,10 @@ def _studio(scenes: dict[str, np.ndarray]) -> dict[str, list[tuple[str, Callable
         photo = scenes[subject]
         return lambda: cut_out(photo, SUBJECTS[subject], ground(photo.shape, *ends), seed)
 
-    kinds = {"backdrop": (gradient, GROUNDS), "vignette": (vignette, VIGNETTES)}
+    kinds: dict[str, tuple[Callable[..., np.ndarray], dict]] = {
+        "backdrop": (gradient, GROUNDS),
+        "vignette": (vignette, VIGNETTES),
+    }
     return {
         kind: [
             (f"{subject} on {name}" + " vignette" * (kind == "vignette"), before(subject, seed, ground, ends))

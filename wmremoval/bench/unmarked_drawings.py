@@ -65,7 +65,8 @@ def chart(seed: int) -> np.ndarray:
         axes.legend()
     elif kind == 2:
         for name in names[:2]:
-            axes.scatter(*rng.normal(rng.uniform(0, 4, (2, 1)), 1.0, (2, 90)), s=14, alpha=0.6, label=name)
+            x, y = rng.normal(rng.uniform(0, 4, (2, 1)), 1.0, (2, 90))
+            axes.scatter(x, y, s=14, alpha=0.6, label=name)
         axes.legend()
     else:
         axes.pie(rng.uniform(1, 5, 5), labels=names, autopct="%1.0f%%")
@@ -128,12 +129,12 @@ def town_map(seed: int) -> np.ndarray:
         ends = [tuple(middle - way), tuple(middle + way)]
         pen.line(ends, (200, 170, 120) if main else (205, 203, 200), 20 if main else 12)
         pen.line(ends, (252, 222, 150) if main else WHITE, 16 if main else 9)
-        named.append((str(street), angle, tuple(middle)))
-    for street, angle, middle in named:
+        named.append((str(street), angle, middle.tolist()))
+    for text, turn, (across, down) in named:
         label = Image.new("L", (180, 180))
-        ImageDraw.Draw(label).text((90, 90), street, 255, _font(SANS, 12), "mm")
-        label = label.rotate(-angle, Image.Resampling.BICUBIC)
-        sheet.paste((70, 70, 70), (int(middle[0]) - 90, int(middle[1]) - 90), label)
+        ImageDraw.Draw(label).text((90, 90), text, 255, _font(SANS, 12), "mm")
+        label = label.rotate(-turn, Image.Resampling.BICUBIC)
+        sheet.paste((70, 70, 70), (int(across) - 90, int(down) - 90), label)
     for place in ("HAVENMOUTH", "Northgate"):
         pen.text(
             tuple(rng.uniform(0.15, 0.85, 2) * (width, 0.6 * height)),
@@ -230,16 +231,16 @@ def _hung(rng: np.random.Generator, photo: np.ndarray, board: Image.Image, share
         share: width of the board as a share of the photograph's width.
     """
     height, width = photo.shape[:2]
-    sheet = np.float32(board.convert("RGBA")) / np.float32(255.0)
+    sheet: np.ndarray = np.array(board.convert("RGBA"), np.float32) / np.float32(255.0)
     high, wide = sheet.shape[:2]
     shade = np.linspace(rng.uniform(0.75, 0.9), 1.0, wide, dtype=np.float32)[None, :, None]
     sheet[..., :3] *= shade * sheet[..., 3:]
     yaw, pitch, scale = rng.uniform(-0.25, 0.25), rng.uniform(-0.15, 0.15), share * width / wide
-    corners = np.float32([[-wide, -high], [wide, -high], [wide, high], [-wide, high]]) / 2
+    corners = np.array([[-wide, -high], [wide, -high], [wide, high], [-wide, high]], np.float32) / 2
     depth = 1.0 + (yaw * corners[:, :1] / wide + pitch * corners[:, 1:] / high)
     middle = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.3, 0.7) * height])
     matrix = cv2.getPerspectiveTransform(
-        corners + np.float32([wide / 2, high / 2]), np.float32(corners * scale / depth + middle)
+        corners + np.array([wide / 2, high / 2], np.float32), np.array(corners * scale / depth + middle, np.float32)
     )
     if scale < 1.0:
         sheet = cv2.GaussianBlur(sheet, (0, 0), 0.4 / scale)  # the warp samples four pixels only
@@ -248,7 +249,7 @@ def _hung(rng: np.random.Generator, photo: np.ndarray, board: Image.Image, share
     grey = cv2.GaussianBlur(cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 0.1 * width)
     light = np.clip(grey / max(float(grey.mean()), 1.0), 0.6, 1.2)[..., None]
     noise = 0.006 * rng.standard_normal(photo.shape, dtype=np.float32)
-    shift = np.float32([[1, 0, 0.012 * width], [0, 1, 0.02 * width]])
+    shift = np.array([[1, 0, 0.012 * width], [0, 1, 0.02 * width]], np.float32)
     shadow = cv2.GaussianBlur(cv2.warpAffine(seen[..., 3], shift, (width, height)), (0, 0), 0.01 * width)
     picture = photo / np.float32(255.0) * (1 - 0.5 * shadow[..., None])
     return to_uint8(picture * (1 - seen[..., 3:]) + (seen[..., :3] * light + noise) * seen[..., 3:])

@@ -85,7 +85,7 @@ class Canvas:
     def lay(self, patch: Patch, colour: Colour, alpha: float) -> None:
         """Lay a patch over the layer, in one colour and with one opacity, cropped to the photograph."""
         place, cover = self._crop(patch)
-        stamp = cover[..., None] * np.float32(alpha) * np.append(np.float32(colour), np.float32(1.0))
+        stamp = cover[..., None] * np.float32(alpha) * np.append(np.array(colour, np.float32), np.float32(1.0))
         self.layer[place] = over(stamp, self.layer[place])
 
     def erase(self, patch: Patch) -> None:
@@ -97,10 +97,10 @@ class Canvas:
         """Lay a line of text, and note its corners; `anchor` as in Pillow."""
         self.lay(self.text(line, place, anchor), colour, alpha)
         left, top, right, bottom = open_font(line).getbbox(line.text, anchor=anchor)
-        corners = np.float32([(left, top), (right, top), (right, bottom), (left, bottom)]) / FINER
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)], np.float32) / FINER
         turn = np.radians(line.angle)
-        spin = np.float32([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-        self.lines.append(corners @ spin.T + np.float32(place))
+        spin = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]], np.float32)
+        self.lines.append(corners @ spin.T + np.array(place, np.float32))
 
     def text(self, line: Line, place: Point, anchor: str, stroke: float = 0.0) -> Patch:
         """A line of text, with an outline of `stroke` pixels around its letters."""

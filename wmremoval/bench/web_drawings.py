@@ -5,6 +5,7 @@ shares of the photograph's shorter side, chosen from marks on the web and not me
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
@@ -162,7 +163,7 @@ def stamp(canvas: Canvas) -> None:
     canvas.lay(canvas.shapes(rings), BLUE, 0.65)
     for number, words in enumerate(("MERIDIAN LIGHT HOUSE", "SINCE 1987")):
         flat = canvas.text(Line(words, BOLD, 0.24 * radius), (0, 0), "lt").cover
-        left, top, wide, high = cv2.boundingRect(np.uint8(flat > 0))
+        left, top, wide, high = cv2.boundingRect(np.array(flat > 0, np.uint8))
         bent = np.rot90(bend(flat[top : top + high, left : left + wide], 0.98 * radius), 2 * number)
         canvas.lay(Patch(bent, place[0] - bent.shape[1] // 2, place[1] - bent.shape[0] // 2), BLUE, 0.65)
     canvas.write(Line("No. 47", SERIF, 0.42 * radius), place, "mm", BLUE, 0.65)
@@ -357,11 +358,15 @@ def _draw_shield(canvas: Canvas, alpha: float) -> None:
     }
     for colour, corners in parts.items():
         points = [(x + (0.1 + u) * size, y + v * size) for u, v in corners]
-        _replace(canvas, canvas.shapes(lambda pen, points=points: pen.polygon(points, 255)), colour, alpha)
+        _replace(canvas, canvas.shapes(partial(_polygon, points)), colour, alpha)
     place = (x + 0.6 * size) / FINER, (y + 0.76 * size) / FINER
     line = Line("GRIFFIN CLUB", BOLD, 0.125 * size / FINER)
     canvas.erase(canvas.text(line, place, "mm"))
     canvas.write(line, place, "mm", BLACK, alpha)
+
+
+def _polygon(points: list[tuple[float, float]], pen: ImageDraw.ImageDraw) -> None:
+    pen.polygon(points, 255)
 
 
 def _replace(canvas: Canvas, patch: Patch, colour: Colour, alpha: float) -> None:
@@ -400,5 +405,5 @@ def _seven_segments(canvas: Canvas, text: str, tall: float) -> Patch:
 
     corners = [(left, top), (left + step * len(text), top)]
     corners += [(x, y + FINER * tall) for x, y in reversed(corners)]
-    canvas.lines.append(np.float32(corners) / FINER)
+    canvas.lines.append(np.array(corners, np.float32) / FINER)
     return canvas.shapes(digits)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -19,7 +20,7 @@ from wmremoval.bench.web_drawings import DRAWINGS, grey_word, product, purple_wo
 from wmremoval.data.marks import Mark, blend
 from wmremoval.data.photos import find_photos, sample_scenes
 from wmremoval.files import write_csv, write_json
-from wmremoval.images import read_image, to_tensor
+from wmremoval.images import as_jpeg, read_image, to_tensor
 from wmremoval.report.style import image_grid, image_panel, save_figure
 from wmremoval.report.tables import format_table
 from wmremoval.restore.remover import Result, load_remover
@@ -52,8 +53,7 @@ def _as_it_is(photo: np.ndarray) -> np.ndarray:
 
 def _jpeg(photo: np.ndarray) -> np.ndarray:
     """The photograph after JPEG with halved colour, as most programs write it."""
-    code = cv2.imencode(".jpg", photo[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    return np.ascontiguousarray(cv2.imdecode(code, cv2.IMREAD_COLOR)[..., ::-1])
+    return as_jpeg(photo, JPEG_QUALITY)
 
 
 def _halved(photo: np.ndarray) -> np.ndarray:
@@ -114,7 +114,9 @@ def web_sample(name: str, file: str, photo: np.ndarray) -> WebSample:
     watermarked = kind.after(blend(clean, canvas.mark(), kind.mode)[0])
     reference = kind.after(clean)
     mask = (watermarked != reference).any(axis=-1).astype(np.uint8)
-    scale = np.float32([new / old for new, old in zip(reference.shape[1::-1], clean.shape[1::-1], strict=True)])
+    scale = np.array(
+        [new / old for new, old in zip(reference.shape[1::-1], clean.shape[1::-1], strict=True)], np.float32
+    )
     return WebSample(Cell(name), file, reference, watermarked, mask, [line * scale for line in canvas.lines])
 
 
@@ -180,8 +182,8 @@ def open_folder(photos: str | Path | None) -> list[tuple[str, Callable[[], np.nd
         ValueError: no such folder, or no photographs in it.
     """
     if photos is None:
-        return [(name, lambda scene=scene: np.ascontiguousarray(scene)) for name, scene in sample_scenes().items()]
-    return [(path.name, lambda path=path: read_image(path)) for path in find_photos(photos, least=1).paths]
+        return [(name, partial(np.ascontiguousarray, scene)) for name, scene in sample_scenes().items()]
+    return [(path.name, partial(read_image, path)) for path in find_photos(photos, least=1).paths]
 
 
 def web_table(results: dict) -> str:
@@ -259,8 +261,8 @@ def _lines_row(detector: Detector | None, sample: WebSample, restored: np.ndarra
         return {}
     size = sample.clean.shape[1::-1]
     lines = [line for line in sample.lines if (line.min(axis=0) >= 0).all() and (line.max(axis=0) <= size).all()]
-    chosen = np.unique(np.linspace(0, len(lines) - 1, MOST_LINES).astype(int)) if lines else []
-    lines = [lines[i] for i in chosen]
+    if lines:
+        lines = [lines[i] for i in np.unique(np.linspace(0, len(lines) - 1, MOST_LINES).astype(int))]
     lines = [line for line, found in zip(lines, lines_found(detector, sample.watermarked, lines), strict=True) if found]
     natural = lines_found(detector, sample.clean, lines)
     lines = [line for line, found in zip(lines, natural, strict=True) if not found]

@@ -19,7 +19,9 @@ class Parser(argparse.ArgumentParser):
         """End the process with status 2."""
         self.exit(2, f"error: {message}; `{self.prog} --help` tells what there is\n")
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[argparse.Namespace, list[str]]:
+    def parse_known_args(  # type: ignore[override]  # the stub tells namespaces apart by overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
         """Refuse what is unknown at once: the parser of a command knows its options best."""
         known, unknown = super().parse_known_args(args, namespace)
         if unknown:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from dataclasses import replace
 from glob import glob
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from tqdm.auto import tqdm
 
@@ -192,6 +192,10 @@ def _beside(arguments: argparse.Namespace) -> str | None:
     return str(photo.with_name(f"{photo.stem}.restored{output_suffix(photo.name, arguments.format)}"))
 
 
+@overload
+def _path(name: str) -> Path: ...
+@overload
+def _path(name: str | None) -> Path | None: ...
 def _path(name: str | None) -> Path | None:
     return Path(name).expanduser() if name else None
 

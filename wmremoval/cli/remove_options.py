@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Callable
 from typing import Any
 
 from wmremoval.batch.remote import EXTRA
@@ -29,7 +30,7 @@ INPUT, OUTPUT, --masks and --compare may be s3://BUCKET/..., with credentials fr
 Other stores of fsspec (gs://, sftp://, ...) are not tested. In a store files are known by their ending."""
 
 
-def _number(least: int, most: int, *words: str):
+def _number(least: int, most: int, *words: str) -> Callable[[str], int | str]:
     """A reader of a whole number in a range, or of one of some words."""
 
     def read(text: str) -> int | str:

@@ -143,7 +143,7 @@ class Report:
         self.rows: list[dict] = []  # only of a report that is written at the end
         self.error: OSError | None = None  # a line could not be written
         self._file: IO[str] | None = None
-        if self.by_line:
+        if path is not None and self.by_line:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("w", encoding="utf-8")
             self._line(head)
@@ -176,6 +176,7 @@ class Report:
             write_json(self.path, {**self.head, **tail, **counts.as_json(), **photographs})
 
     def _line(self, row: Mapping[str, Any]) -> None:
+        assert self._file is not None
         try:
             self._file.write(json.dumps(_json_safe(finite(row)), ensure_ascii=False, allow_nan=False) + "\n")
             self._file.flush()

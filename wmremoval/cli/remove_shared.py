@@ -28,7 +28,8 @@ class Hint:
     """
 
     def __init__(self, wanted: bool):
-        self.wanted, self.found = wanted, []
+        self.wanted = wanted
+        self.found: list[Evidence] = []
 
     def add(self, outcome: "Outcome") -> None:
         """Take in one outcome; only the first ones are kept."""

@@ -3,12 +3,21 @@
 import argparse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wmremoval.cli.evaluate import print_scores
 from wmremoval.cli.signals import requests_to_end
 from wmremoval.files import first_line, from_root
 from wmremoval.settings import Setting, settings_of
+
+if TYPE_CHECKING:  # PyTorch is imported when the command runs, not for its help
+    import torch
+    from torch.utils.data import DataLoader
+
+    from wmremoval.training.distributed import Group
+    from wmremoval.training.loop import TrainResult
+    from wmremoval.training.run_info import RunInfo
+    from wmremoval.training.trainer import Training
 
 
 def add_train(commands: argparse._SubParsersAction) -> None:
@@ -96,7 +105,7 @@ def run_train(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _train(arguments: argparse.Namespace, group, device_name: str) -> int:
+def _train(arguments: argparse.Namespace, group: "Group", device_name: str) -> int:
     """The work of one process; the first one alone makes the run's folder and reports on it."""
     from wmremoval.training.checkpoints import STATE
     from wmremoval.training.loop import fit
@@ -125,7 +134,14 @@ def _train(arguments: argparse.Namespace, group, device_name: str) -> int:
     return 130 if result.stopped == "interrupted" else 0
 
 
-def _report(arguments: argparse.Namespace, training, loaders: dict, info, result, asked_to_end: bool) -> None:
+def _report(
+    arguments: argparse.Namespace,
+    training: "Training",
+    loaders: "dict[str, DataLoader]",
+    info: "RunInfo",
+    result: "TrainResult",
+    asked_to_end: bool,
+) -> None:
     """Write the reports of a run; a process that is asked to end has little time, and neither scores nor draws."""
     from wmremoval.data.photos import spread_over_scenes
     from wmremoval.report.pictures import RunPictures
@@ -139,13 +155,13 @@ def _report(arguments: argparse.Namespace, training, loaders: dict, info, result
         print_scores(summary)
     write_changelog(folder)
     if not (asked_to_end or arguments.no_pictures):
-        dataset = loaders["test"].dataset
+        dataset: Any = loaders["test"].dataset  # a `WatermarkDataset`
         batch = restore_samples(training.net, dataset, spread_over_scenes(dataset.paths, 8), training.device)
         RunPictures(training, result.history, batch, folder).save_all()
     print(f"Reports and pictures are in {folder}")
 
 
-def _read_arguments(arguments: argparse.Namespace, device) -> tuple:
+def _read_arguments(arguments: argparse.Namespace, device: "torch.device") -> tuple:
     """Settings, photographs and folder of logos: of the run to resume, or of a new one."""
     from wmremoval.config import TrainConfig
     from wmremoval.data.photos import open_photos

@@ -18,7 +18,8 @@ from wmremoval.data.marks import Mark, WatermarkConfig, blend, draw_blend_mode, 
 from wmremoval.data.photostore import PhotoStore
 from wmremoval.data.places import Place, view_place
 from wmremoval.data.scenes import draw_scene
-from wmremoval.images import read_image, to_tensor
+from wmremoval.images import as_jpeg, read_image, to_tensor
+from wmremoval.settings import check_settings, setting, share
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # its import would ask the network for a newer version
 import albumentations as A
@@ -96,18 +97,25 @@ class SampleConfig:
     All shares are probabilities in [0, 1] and apply to augmented samples only.
     """
 
-    image_size: int = 256  # pixels; side of the square view
-    seed: int = 0  # together with epoch and index the key of all randomness
+    image_size: int = setting(256, least=1)  # pixels; side of the square view
+    seed: int = setting(0, least=0)  # together with epoch and index the key of all randomness
     augment: bool = True  # random views and marks, new in every epoch; False: fixed ones
     fixed: bool = False  # augmented samples stay the same in every epoch, as the document tests on
-    unmarked: float = 0.05  # share without a mark, of the samples that are not hard
-    hard: float = 0.0  # share that is unmarked and looks marked
+    unmarked: float = share(0.05)  # share without a mark, of the samples that are not hard
+    hard: float = share(0.0)  # share that is unmarked and looks marked
     hard_places: tuple[Place, ...] = ()  # places of training photographs that a network took for marks
-    degraded: float = 0.25  # share with blur or JPEG after marking, as on the web
-    collage: float = 0.0  # share made of several photographs side by side, as large sheets look when shrunken
-    zoom: float = 1.0  # largest ratio of a marked view's side to the sample's; a sample is a window of its view
-    sharp: float = 0.0  # share of these windows in which the mark alone is enlarged: large marks over fine detail
+    degraded: float = share(0.25)  # share with blur or JPEG after marking, as on the web
+    collage: float = share(0.0)  # share made of several photographs side by side, as large sheets look when shrunken
+    zoom: float = setting(
+        1.0, least=1
+    )  # largest ratio of a marked view's side to the sample's; a sample is a window of its view
+    sharp: float = share(
+        0.0
+    )  # share of these windows in which the mark alone is enlarged: large marks over fine detail
     marks: WatermarkConfig = WatermarkConfig()  # noqa: RUF009  frozen, so sharing it is safe
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 def shrink_to(config: SampleConfig, image_size: int = 0) -> int:
@@ -297,10 +305,5 @@ def _draw_degradation(rng: np.random.Generator) -> tuple[Callable[[np.ndarray], 
         square = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
         blur = lambda view: cv2.GaussianBlur(view, (3, 3), sigma)  # noqa: E731
         return blur, (lambda mask: cv2.dilate(mask, square)), blur
-    options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(60, 96))]
-    # JPEG computes luma from the channels by their order, which is BGR in OpenCV.
-    return (
-        (lambda view: cv2.imdecode(cv2.imencode(".jpg", view[..., ::-1], options)[1], cv2.IMREAD_COLOR)[..., ::-1]),
-        (lambda mask: mask),
-        (lambda alpha: alpha),
-    )
+    quality = int(rng.integers(60, 96))
+    return (lambda view: as_jpeg(view, quality)), (lambda mask: mask), (lambda alpha: alpha)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fontTools.ttLib import TTCollection, TTFont, TTLibError
@@ -145,10 +146,10 @@ def is_kept_out(path: str | Path) -> bool:
 
 
 def _package_files(packages: Iterable[str]) -> list[Path]:
-    folders = []
+    folders: list[str] = []
     for package in packages:
         spec = importlib.util.find_spec(package)
-        folders += spec.submodule_search_locations if spec else []
+        folders += (spec.submodule_search_locations if spec else None) or []
     return [path for folder in folders for path in sorted(Path(folder).rglob("*")) if path.suffix.lower() in FONT_FILES]
 
 
@@ -218,7 +219,7 @@ def _open_face(face: Face, size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.truetype(face.path, size, index=face.index)
     if face.weight is not None:
         axes = [
-            face.weight if axis["name"] in (b"Weight", "Weight") else axis["default"]
+            face.weight if axis["name"] in (b"Weight", "Weight") else axis["default"] or 0
             for axis in font.get_variation_axes()
         ]
         font.set_variation_by_axes(axes)
@@ -251,7 +252,7 @@ def write(text: str, language: str, face: Face, size: int, spacing: float = 0.0)
         (h, w) uint8 coverage, tightly cropped.
     """
     font = _open_face(face, size)
-    options = {}
+    options: dict[str, Any] = {}
     if features.check("raqm"):
         options = {"direction": "rtl" if language in RIGHT_TO_LEFT else "ltr", "language": language}
     left, top, right, bottom = (int(v) for v in font.getbbox(text, **options))

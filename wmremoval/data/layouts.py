@@ -53,7 +53,7 @@ class Sheet:
     logos: Sequence[np.ndarray] = ()  # (h, w, 4) RGBA uint8
     layer: np.ndarray = field(init=False)  # (height, width, 4) RGBA float32, premultiplied
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.layer = np.zeros((self.height, self.width, 4), np.float32)
 
     @property
@@ -187,7 +187,7 @@ def ring_stamp(sheet: Sheet) -> None:
     thickness = max(1, round(radius * rng.uniform(0.015, 0.08)))
     for ring in (radius + 1.5 * em, radius - 0.4 * em)[: int(rng.integers(1, 3))]:
         cv2.circle(whole, (size // 2, size // 2), round(ring), 255, thickness, cv2.LINE_AA)
-    cover = whole.astype(np.float32) / np.float32(255.0)
+    cover: np.ndarray = whole.astype(np.float32) / np.float32(255.0)
     for turn in range(count):  # a second line stands opposite the first
         line = choose_line(rng, sheet.fonts)
         if line is not None:
@@ -317,8 +317,8 @@ def _draw_line(cover: np.ndarray, start: tuple[int, int], end: tuple[int, int], 
     """A line from (x, y) to (x, y), `width` pixels wide; smooth lines of OpenCV are much wider from two pixels on."""
     flat = abs(end[0] - start[0]) > abs(end[1] - start[1])
     for step in range(width):
-        points = ((x, y + step) if flat else (x + step, y) for x, y in (start, end))
-        cv2.line(cover, *points, 255, 1, cv2.LINE_AA)
+        first, last = ((x, y + step) if flat else (x + step, y) for x, y in (start, end))
+        cv2.line(cover, first, last, 255, 1, cv2.LINE_AA)
 
 
 def _free(sheet: Sheet, stamp: np.ndarray) -> tuple[int, int]:
@@ -353,7 +353,7 @@ def _boxed(sheet: Sheet, icon: np.ndarray) -> np.ndarray:
 
 def _logo(sheet: Sheet, size: float) -> np.ndarray:
     """A logo in its own colours, its longer side `size` pixels."""
-    logo = sheet.logos[sheet.rng.integers(len(sheet.logos))].astype(np.float32) / np.float32(255.0)
+    logo = sheet.logos[int(sheet.rng.integers(len(sheet.logos)))].astype(np.float32) / np.float32(255.0)
     logo[..., :3] *= logo[..., 3:]
     scale = size / max(logo.shape[:2])
     shape = max(1, round(logo.shape[1] * scale)), max(1, round(logo.shape[0] * scale))

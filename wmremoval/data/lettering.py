@@ -160,8 +160,8 @@ def seven_segments(text: str, height: int) -> np.ndarray:
             x0, y0, x1, y1 = np.array(SEGMENTS[name]) * (wide, height / 2, wide, height / 2)
             shrink = 0.6 * thick * np.sign([x1 - x0, y1 - y0])  # segments do not touch
             start, end = np.array([x0, y0]) + shrink, np.array([x1, y1]) - shrink
-            points = [tuple(int(fine * v) for v in (end_[0] + left, end_[1] + thick)) for end_ in (start, end)]
-            cv2.line(sheet, *points, 255, max(1, round(fine * thick * 0.8)), cv2.LINE_8)
+            first, last = ((int(fine * (x + left)), int(fine * (y + thick))) for x, y in (start, end))
+            cv2.line(sheet, first, last, 255, max(1, round(fine * thick * 0.8)), cv2.LINE_8)
         for share in {":": (0.3, 0.7), ".": (1.0,), "'": (0.08,)}.get(letter, ()):
             centre = int(fine * (left + wide / 2)), int(fine * (thick + share * height))
             cv2.circle(sheet, centre, round(fine * thick * 0.55), 255, -1)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -59,7 +60,7 @@ class SizedBatches(Sampler[list[tuple[int, int]]]):
         full: int | None = None,
     ):
         self.order, self.batch_size, self.full = EpochSampler(dataset), batch_size, full
-        self.stages = stages if isinstance(stages[0], Sequence) else [stages]
+        self.stages: Sequence[Any] = stages if isinstance(stages[0], Sequence) else [stages]
 
     def __len__(self) -> int:
         return len(self._plan())
@@ -73,7 +74,8 @@ class SizedBatches(Sampler[list[tuple[int, int]]]):
 
     def _plan(self) -> list[tuple[int, int]]:
         """(side, samples) of every batch of the epoch."""
-        dataset, left, plan = self.order.dataset, len(self.order), []
+        dataset, left = self.order.dataset, len(self.order)
+        plan: list[tuple[int, int]] = []
         sides = self.stages[dataset.stage]
         least = min(map(self._count, sides))
         for side in _epoch_rng(dataset).spawn(1)[0].choice(sides, -(-left // least)).tolist():
@@ -111,7 +113,7 @@ def make_loader(
         full: pixels; see `SizedBatches`.
     """
     if sides and dataset.config.augment:
-        order = {"batch_sampler": SizedBatches(dataset, batch_size, sides, full)}
+        order: dict[str, Any] = {"batch_sampler": SizedBatches(dataset, batch_size, sides, full)}
     else:
         order = {"batch_size": batch_size, "sampler": EpochSampler(dataset) if dataset.config.augment else None}
     return DataLoader(

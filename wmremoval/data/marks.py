@@ -10,7 +10,8 @@ import numpy as np
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.layouts import Sheet, draw_layout
 from wmremoval.data.stamps import jitter, logo_stamp, one_colour, over, paint, shape_stamp, text_stamp
-from wmremoval.images import to_uint8
+from wmremoval.images import as_jpeg, to_uint8
+from wmremoval.settings import check_settings, setting, share
 
 BLEND_MODES = ("multiply", "screen", "overlay")  # of image editors, beside plain alpha; W3C Compositing, section 10
 # Range of the strongest alpha of faint marks; chosen, not measured. Marks of alpha 0.3 have the lowest mask IoU in
@@ -27,25 +28,36 @@ WHITE_SHARE = 0.6  # of the recoloured overlays: in white
 class WatermarkConfig:
     """Frequency and strength of each property of a mark; shares are probabilities in [0, 1]. No default was measured."""
 
-    shape_share: float = 0.12  # lines, rectangles and circles: "a slight amount" in the document
-    lattice_share: float = 0.0  # of the shapes: lines in one or two directions over the whole photograph
-    logo_share: float = 0.3  # logos, where there are any
-    tiled_share: float = 0.15  # repeated over the whole photograph, as stock previews are
-    outline_share: float = 0.2  # text with a stroke of another colour
-    shadow_share: float = 0.2  # a dark blurred copy underneath
-    occluded_share: float = 0.15  # partly hidden
-    distorted_share: float = 0.35  # blur, noise or JPEG, as a poor scan gives
-    jitter_share: float = 0.3  # brightness and contrast change of the mark
-    opacity: tuple[float, float] = (0.2, 0.95)  # range of the strongest alpha of a translucent mark
-    opaque_share: float = 0.1  # marks that hide the photograph completely
-    text_height: tuple[float, float] = (0.06, 0.26)  # em as a share of the photograph's shorter side
-    logo_side: tuple[float, float] = (0.15, 0.6)  # longer side as a share of the photograph's shorter side
+    shape_share: float = share(0.12)  # lines, rectangles and circles: "a slight amount" in the document
+    lattice_share: float = share(0.0)  # of the shapes: lines in one or two directions over the whole photograph
+    logo_share: float = share(0.3)  # logos, where there are any
+    tiled_share: float = share(0.15)  # repeated over the whole photograph, as stock previews are
+    outline_share: float = share(0.2)  # text with a stroke of another colour
+    shadow_share: float = share(0.2)  # a dark blurred copy underneath
+    occluded_share: float = share(0.15)  # partly hidden
+    distorted_share: float = share(0.35)  # blur, noise or JPEG, as a poor scan gives
+    jitter_share: float = share(0.3)  # brightness and contrast change of the mark
+    opacity: tuple[float, float] = setting(
+        (0.2, 0.95), least=0, most=1
+    )  # range of the strongest alpha of a translucent mark
+    opaque_share: float = share(0.1)  # marks that hide the photograph completely
+    text_height: tuple[float, float] = setting(
+        (0.06, 0.26), least=0, most=1
+    )  # em as a share of the photograph's shorter side
+    logo_side: tuple[float, float] = setting(
+        (0.15, 0.6), least=0, most=1
+    )  # longer side as a share of the photograph's shorter side
     even: bool = False  # one opacity over the whole mark; False: the opacity of every second mark varies
-    boxed_share: float = 0.0  # of texts: on a translucent box of another colour, as captions are
-    overlay_share: float = 0.0  # of all marks: drawn with the changes of `overlay` to the shares above
-    layout_share: float = 0.0  # of all marks: a layout of the web; of the settings above only the opacities count
-    faint_share: float = 0.0  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
-    modes_share: float = 0.0  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
+    boxed_share: float = share(0.0)  # of texts: on a translucent box of another colour, as captions are
+    overlay_share: float = share(0.0)  # of all marks: drawn with the changes of `overlay` to the shares above
+    layout_share: float = share(
+        0.0
+    )  # of all marks: a layout of the web; of the settings above only the opacities count
+    faint_share: float = share(0.0)  # of translucent layouts: strongest alpha in `FAINT_OPACITY` instead of `opacity`
+    modes_share: float = share(0.0)  # of all marks: blended by one of `BLEND_MODES` in place of plain alpha
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
 
 # Kinds of training marks by their name in the settings. Validation and test always use "standard". No share was
@@ -280,14 +292,15 @@ def _draw_lattice(rng: np.random.Generator, height: int, width: int) -> np.ndarr
         reach = height + width  # pixels; longer than the way from any point of the photograph to its furthest corner
         for offset in np.arange(rng.uniform(-1, 0) * pitch - reach, reach, pitch):
             ends = (np.array([width, height]) / 2 + offset * across + step * reach * along for step in (-1, 1))
-            cv2.line(cover, *(tuple(int(v) for v in end) for end in ends), 255, thickness, cv2.LINE_AA)
+            first, last = ((int(x), int(y)) for x, y in ends)
+            cv2.line(cover, first, last, 255, thickness, cv2.LINE_AA)
     return paint(rng, cover.astype(np.float32) / 255.0)
 
 
 def _with_shadow(rng: np.random.Generator, layer: np.ndarray, side: int) -> np.ndarray:
     """The layer over a dark, blurred and shifted copy of itself."""
     offset = side * rng.uniform(0.006, 0.02)
-    shift = np.float32([[1, 0, offset], [0, 1, offset * rng.choice((-1.0, 1.0))]])
+    shift = np.array([[1, 0, offset], [0, 1, offset * rng.choice((-1.0, 1.0))]], np.float32)
     cover = cv2.warpAffine(layer[..., 3], shift, layer.shape[1::-1])
     cover = cv2.GaussianBlur(cover, (0, 0), max(0.4, offset / 2))
     cover[cover < 1 / 255] = 0.0  # the Gaussian's tail would put most of the photograph into the mask
@@ -309,8 +322,7 @@ def _distort(rng: np.random.Generator, layer: np.ndarray) -> np.ndarray:
         changed = np.clip(cover + noise * cover, 0.0, 1.0)
     else:
         quality = int(rng.integers(20, 70))
-        coded = cv2.imencode(".jpg", to_uint8(cover), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        changed = cv2.imdecode(coded, cv2.IMREAD_GRAYSCALE).astype(np.float32) / 255.0
+        changed = as_jpeg(to_uint8(cover), quality).astype(np.float32) / 255.0
         changed[cover == 0] = 0.0
     return layer * (changed / np.maximum(cover, 1e-4))[..., None]
 
@@ -322,8 +334,7 @@ def _opacity_map(rng: np.random.Generator, height: int, width: int, config: Wate
     least = 1.0 if config.even else rng.choice((0.6, 1.0))
     grid = rng.uniform(least, 1.0, (3, 3)).astype(np.float32)
     opacity = cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
-    opacity *= np.float32(rng.uniform(*config.opacity))
-    return opacity
+    return opacity * np.float32(rng.uniform(*config.opacity))
 
 
 def _occlude(rng: np.random.Generator, alpha: np.ndarray) -> None:

@@ -139,7 +139,7 @@ class PhotoSet:
         names = {
             part: [path.relative_to(self.folder).as_posix() for path in paths] for part, paths in self.split.items()
         }
-        if not self.more_photos:
+        if self.more_folder is None or not self.more_photos:
             return names
         return names | {"more": [path.relative_to(self.more_folder).as_posix() for path in self.more_photos]}
 

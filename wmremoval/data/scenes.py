@@ -41,7 +41,7 @@ def page(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -> n
     ground = rng.uniform(0.0, 0.25, 3) if dark else _light(rng)
     picture = np.broadcast_to(np.float32(ground), photograph.shape).copy()
     ink = _light(rng) if dark or rng.random() < 0.1 else rng.uniform(0.0, 0.3, 3)
-    em, margin = rng.uniform(8, 22), rng.integers(2, side // 8)
+    em, margin = rng.uniform(8, 22), int(rng.integers(2, side // 8))
     y = margin
     while y < side - em:
         kind = rng.random()
@@ -49,14 +49,14 @@ def page(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -> n
             heading = rng.random() < 0.12
             cover = _line(rng, fonts, em * (1.8 if heading else 1.0), side - 2 * margin)
             colour = rng.uniform(0, 1, 3) if heading or rng.random() < 0.08 else ink
-            _print(picture, cover, colour, (y, int(margin)))
+            _print(picture, cover, colour, (y, margin))
         elif kind < 0.85:
-            cv2.line(picture, (int(margin), y), (side - int(margin), y), ink.tolist(), int(rng.integers(1, 3)))
+            cv2.line(picture, (margin, y), (side - margin, y), ink.tolist(), int(rng.integers(1, 3)))
         else:  # a button or a field
             wide = int(rng.integers(side // 8, side - margin))
             filled = -1 if rng.random() < 0.5 else 1
-            corner = int(margin) + wide, y + round(1.3 * em)
-            cv2.rectangle(picture, (int(margin), y), corner, rng.uniform(0, 1, 3).tolist(), filled)
+            corner = margin + wide, y + round(1.3 * em)
+            cv2.rectangle(picture, (margin, y), corner, rng.uniform(0, 1, 3).tolist(), filled)
         y += round(em * rng.uniform(1.3, 2.2))
     if rng.random() < 0.6:  # the picture hides the lines; lines over it would be a mark
         high, wide = (int(side * share) for share in rng.uniform(0.25, 0.6, 2))
@@ -107,7 +107,7 @@ def lettered(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) 
             sum(cover.shape[0] + pad for cover in covers) + pad,
         )
         board = np.broadcast_to(np.float32(rng.uniform(0.02, 0.95, 3)), (high, wide, 3)).copy()
-        ink = np.float32(rng.uniform(0.5, 1.0, 3) if board[0, 0].mean() < 0.5 else rng.uniform(0.0, 0.35, 3))
+        ink = (rng.uniform(0.5, 1.0, 3) if board[0, 0].mean() < 0.5 else rng.uniform(0.0, 0.35, 3)).astype(np.float32)
         y = pad
         for cover in covers:
             _print(board, cover, ink, (y, (wide - cover.shape[1]) // 2))
@@ -135,7 +135,8 @@ def railing(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
             ends = (round(place) + off, 0), (round(place + 2 * side * slope) + off, 2 * side)
             cv2.line(sheet, *ends, (*(tone * shade).tolist(), 1.0), thick - (off and thick // 2))
             if slope:
-                cv2.line(sheet, *((2 * side - x, y) for x, y in ends), (*(tone * shade).tolist(), 1.0), thick)
+                first, last = ((2 * side - x, y) for x, y in ends)
+                cv2.line(sheet, first, last, (*(tone * shade).tolist(), 1.0), thick)
     for place in rng.uniform(0.2, 1.8, 0 if slope else rng.integers(1, 4)) * side:
         cv2.line(sheet, (0, round(place)), (2 * side, round(place)), (*tone.tolist(), 1.0), 2 * thick)
     return _behind(rng, photograph, sheet)
@@ -145,7 +146,7 @@ def windows(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
     """A facade with dark or lit windows over a part of the photograph, or the photograph behind a window's bars."""
     side = len(photograph)
     sheet = np.zeros((2 * side, 2 * side, 4), np.float32)
-    wall = np.float32(rng.uniform(0.2, 0.95) * (1 + 0.1 * rng.uniform(-1, 1, 3)))
+    wall = (rng.uniform(0.2, 0.95) * (1 + 0.1 * rng.uniform(-1, 1, 3))).astype(np.float32)
     sheet[..., :3], sheet[..., 3] = wall, 1.0
     through = rng.random() < 0.4
     pitch = side * (rng.uniform(0.3, 0.7, 2) if through else rng.uniform(0.08, 0.3, 2))
@@ -157,7 +158,8 @@ def windows(rng: np.random.Generator, photograph: np.ndarray, fonts: FontBook) -
                 (round(left + pitch[1]) - 1, round(top + pitch[0]) - 1),
             )
             glass = wall * np.float32(rng.uniform(0.1, 0.5) if rng.random() < 0.8 else rng.uniform(1.0, 1.4))
-            cv2.rectangle(sheet, *corners, (0, 0, 0, 0) if through else (*glass.tolist(), 1.0), -1)
+            colour = [0.0, 0.0, 0.0, 0.0] if through else [*glass.tolist(), 1.0]
+            cv2.rectangle(sheet, corners[0], corners[1], colour, -1)
     return _behind(rng, photograph, sheet, whole=through)
 
 
@@ -207,13 +209,13 @@ def _print(picture: np.ndarray, cover: np.ndarray, colour: np.ndarray, place: tu
 
 def _random_homography(rng: np.random.Generator, high: int, wide: int, side: int) -> np.ndarray:
     """The homography of a board of high x wide pixels to a random place in a picture of `side` pixels, at an angle."""
-    corners = np.float32([[0, 0], [wide, 0], [wide, high], [0, high]])
+    corners = np.array([[0, 0], [wide, 0], [wide, high], [0, high]], np.float32)
     scale = min(1.0, 0.9 * side / max(high, wide)) * rng.uniform(0.6, 1.1)
     turn = np.radians(rng.uniform(-12, 12))
-    spin = np.float32([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    spin = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]], np.float32)
     seen = (corners - (wide / 2, high / 2)) * scale @ spin.T
     seen *= 1 + rng.uniform(-0.22, 0.22, (4, 1))  # perspective: nearer corners lie further from the middle
-    return cv2.getPerspectiveTransform(corners, np.float32(seen + rng.uniform(0.25, 0.75, 2) * side))
+    return cv2.getPerspectiveTransform(corners, np.array(seen + rng.uniform(0.25, 0.75, 2) * side, np.float32))
 
 
 def _behind(rng: np.random.Generator, photograph: np.ndarray, sheet: np.ndarray, whole: bool = True) -> np.ndarray:
@@ -222,9 +224,9 @@ def _behind(rng: np.random.Generator, photograph: np.ndarray, sheet: np.ndarray,
     With `whole` False the sheet lies on one side of a straight edge only.
     """
     side = len(photograph)
-    corners = np.float32([[0, 0], [2 * side, 0], [2 * side, 2 * side], [0, 2 * side]])
-    seen = (corners - side) * (1 + rng.uniform(-0.3, 0.1, (4, 1))) * rng.uniform(0.8, 1.2) + side / 2
-    matrix = cv2.getPerspectiveTransform(corners, np.float32(seen))
+    corners = np.array([[0, 0], [2 * side, 0], [2 * side, 2 * side], [0, 2 * side]], np.float32)
+    seen: np.ndarray = (corners - side) * (1 + rng.uniform(-0.3, 0.1, (4, 1))) * rng.uniform(0.8, 1.2) + side / 2
+    matrix = cv2.getPerspectiveTransform(corners, np.array(seen, np.float32))
     sheet[..., :3] *= sheet[..., 3:]
     seen = cv2.warpPerspective(sheet, matrix, (side, side), flags=cv2.INTER_LINEAR)
     seen = cv2.GaussianBlur(seen, (0, 0), rng.uniform(0.4, 1.0))

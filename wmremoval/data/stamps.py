@@ -69,8 +69,8 @@ def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
     kind = rng.integers(4)
     if kind == 0:  # parallel or crossing lines
         for _ in range(rng.integers(1, 4)):
-            ends = [tuple(int(v) for v in rng.integers(0, extent, 2)) for _ in range(2)]
-            cv2.line(cover, *ends, 255, thickness, cv2.LINE_AA)
+            first, last = (rng.integers(0, extent, 2).tolist() for _ in range(2))
+            cv2.line(cover, first, last, 255, thickness, cv2.LINE_AA)
     elif kind == 1:  # rectangle, drawn or filled
         bottom = int(extent * rng.uniform(0.3, 1.0)) - thickness
         filled = rng.random() < 0.3
@@ -88,7 +88,7 @@ def shape_stamp(rng: np.random.Generator, side: int) -> np.ndarray:
 
 def logo_stamp(rng: np.random.Generator, logos: Sequence[np.ndarray], target: float) -> tuple[np.ndarray, float]:
     """A random logo, one in three in a single colour; the stamp, and its scale to a longer side of `target` pixels."""
-    logo = logos[rng.integers(len(logos))].astype(np.float32) / 255.0
+    logo: np.ndarray = logos[int(rng.integers(len(logos)))].astype(np.float32) / 255.0
     logo[..., :3] *= logo[..., 3:]  # before any resampling, so that the colour of transparent pixels does not bleed in
     scale = target / max(logo.shape[:2])
     if scale < 0.5:  # average first, since the later warp reads only four pixels for each of its own
@@ -163,14 +163,15 @@ def turned(stamp: np.ndarray, angle: float) -> np.ndarray:
     matrix = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
     cosine, sine = np.abs(matrix[0, :2])
     size = int(height * sine + width * cosine) + 2, int(height * cosine + width * sine) + 2
-    matrix[:, 2] += (np.array(size) - (width, height)) / 2
+    matrix[:, 2] = matrix[:, 2] + (np.array(size) - (width, height)) / 2
     return cv2.warpAffine(stamp, matrix, size, flags=cv2.INTER_LINEAR)
 
 
 def joined(one: np.ndarray, other: np.ndarray, gap: int, beside: bool) -> np.ndarray:
     """Two stamps side by side or one above the other, centred on each other, with `gap` pixels between."""
     if not beside:
-        return joined(*(stamp.transpose(1, 0, 2) for stamp in (one, other)), gap, True).transpose(1, 0, 2)
+        one, other = (stamp.transpose(1, 0, 2) for stamp in (one, other))
+        return joined(one, other, gap, True).transpose(1, 0, 2)
     height = max(one.shape[0], other.shape[0])
     parts = []
     for stamp, right in ((one, gap), (other, 0)):
@@ -204,7 +205,7 @@ def box_stamp(rng: np.random.Generator, shape: tuple[int, int], rounding: float)
     """A translucent box, black half of the time; `rounding` is the radius of its corners as a share of the shorter side."""
     height, width = shape
     fine, radius = 2, int(2 * rounding * min(shape))
-    cover = np.zeros((fine * height, fine * width), np.uint8)
+    cover: np.ndarray = np.zeros((fine * height, fine * width), np.uint8)
     high, wide = cover.shape
     cv2.rectangle(cover, (radius, 0), (wide - radius - 1, high - 1), 255, -1)
     cv2.rectangle(cover, (0, radius), (wide - 1, high - radius - 1), 255, -1)

@@ -7,14 +7,16 @@ from wmremoval.photofile.pixels import CHANNELS, PixelKind, strips
 
 def luma(rgb: np.ndarray) -> np.ndarray:
     """Convert (..., 3) uint8 RGB to (...) uint8 grey, with Pillow's weights and rounding; grey keeps its level."""
-    weighted = rgb[..., 0] * np.uint32(19595) + rgb[..., 1] * np.uint32(38470) + rgb[..., 2] * np.uint32(7471)
+    weighted: np.ndarray = (
+        rgb[..., 0] * np.uint32(19595) + rgb[..., 1] * np.uint32(38470) + rgb[..., 2] * np.uint32(7471)
+    )
     return ((weighted + np.uint32(0x8000)) >> np.uint32(16)).astype(np.uint8)
 
 
 def to_rgb(kind: PixelKind, native: np.ndarray) -> np.ndarray:
     """Convert (..., C) native samples to (..., 3) RGB uint8; transparency is laid over the kind's ground."""
     if kind.colour == "palette":
-        return _over_ground(kind, kind.palette[..., :3], kind.palette[..., 3:], 255)[_indices(kind, native)]
+        return _over_ground(kind, _palette(kind)[..., :3], _palette(kind)[..., 3:], 255)[_indices(kind, native)]
     if kind.colour == "cmyk":
         paper = 255 - native[..., 3:].astype(np.int32)
         ink = native[..., :3] * paper + 128
@@ -102,14 +104,20 @@ def _alpha(kind: PixelKind, native: np.ndarray) -> np.ndarray:
     if kind.alpha:
         return native[..., -1]
     if kind.colour == "palette":
-        return kind.palette[_indices(kind, native), 3]
+        return _palette(kind)[_indices(kind, native), 3]
     if kind.key is not None:
         return np.where((native == np.array(kind.key)).all(axis=-1), 0, kind.top)
     return np.full(native.shape[:-1], kind.top)
 
 
+def _palette(kind: PixelKind) -> np.ndarray:
+    """The palette of a kind that has one, (N, 4) uint8 RGBA."""
+    assert kind.palette is not None
+    return kind.palette
+
+
 def _indices(kind: PixelKind, native: np.ndarray) -> np.ndarray:
-    return np.minimum(native[..., 0], len(kind.palette) - 1)  # a damaged file may point past its palette
+    return np.minimum(native[..., 0], len(_palette(kind)) - 1)  # a damaged file may point past its palette
 
 
 def _over_ground(kind: PixelKind, colour: np.ndarray, alpha: np.ndarray, top: int) -> np.ndarray:
@@ -154,7 +162,8 @@ def _inks(old: np.ndarray, seen: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 def _nearest_entries(kind: PixelKind, old: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """(N, 1) palette indices: the colour nearest to the wanted one, among entries of the same opacity as before."""
-    view = _over_ground(kind, kind.palette[:, :3], kind.palette[:, 3:], 255).astype(np.int32)
+    palette = _palette(kind)
+    view = _over_ground(kind, palette[:, :3], palette[:, 3:], 255).astype(np.int32)
     opacity = _alpha(kind, old)
     new = old.copy()
     colours, inverse = np.unique(np.column_stack([wanted, opacity]), axis=0, return_inverse=True)
@@ -162,7 +171,7 @@ def _nearest_entries(kind: PixelKind, old: np.ndarray, wanted: np.ndarray) -> np
     for start in range(0, len(colours), 4096):
         part = colours[start : start + 4096].astype(np.int32)
         distance = ((part[:, None, :3] - view[None]) ** 2).sum(axis=-1)
-        distance[part[:, 3:] != kind.palette[None, :, 3].astype(np.int32)] = np.iinfo(np.int32).max
+        distance[part[:, 3:] != palette[None, :, 3].astype(np.int32)] = np.iinfo(np.int32).max
         best[start : start + 4096] = distance.argmin(axis=1)
     new[:, 0] = best[inverse.reshape(-1)]
     return new

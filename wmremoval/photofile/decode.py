@@ -105,6 +105,6 @@ def _is_light(kind: PixelKind, native: np.ndarray) -> bool:
     for rows in strips(*native.shape[:2]):
         alpha = native[rows][..., -1]
         colours = native[rows][(alpha > 0) & (alpha < OPAQUE * kind.top)][:, :-1]
-        light += np.count_nonzero(colours.mean(axis=1) >= LIGHT / 255 * kind.top) if len(colours) else 0
+        light += int(np.count_nonzero(colours.mean(axis=1) >= LIGHT / 255 * kind.top)) if len(colours) else 0
         total += len(colours)
     return light * 2 > total

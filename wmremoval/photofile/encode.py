@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile
@@ -128,7 +129,7 @@ def _profile(photo: Photo, kind: PixelKind) -> bytes:
     return photo.icc
 
 
-def _saved(image: Image.Image, name: str, **options) -> memoryview:
+def _saved(image: Image.Image, name: str, **options: Any) -> memoryview:
     buffer = io.BytesIO()
     image.save(buffer, name, **options)
     return memoryview(buffer.getvalue())  # getbuffer() would crash CPython 3.12 when it outlives its buffer
@@ -320,16 +321,16 @@ def _tiff_as(photo: Photo, pixels: _Pixels, compression: str, quality: int | Non
         if compression in PREDICTED:
             options += [cv2.IMWRITE_TIFF_PREDICTOR, 2 if predictor == 2 else 1]
         return _opencv(".tiff", pixels.opencv(), options)
-    options = {"compression": compression}
+    saving: dict[str, Any] = {"compression": compression}
     if predictor == 2 and kind.bits >= 8 and kind.colour != "palette":
-        options["tiffinfo"] = {317: 2}
+        saving["tiffinfo"] = {317: 2}
     if compression in ("jpeg", "tiff_jpeg"):
         tables = jpeg.tables_in(photo.details["jpeg_tables"])
-        options["compression"] = "jpeg"  # libtiff no longer writes old-style JPEG
-        options["quality"] = quality or (jpeg.jpeg_quality(tables) if tables else LOSSY_QUALITY)
+        saving["compression"] = "jpeg"  # libtiff no longer writes old-style JPEG
+        saving["quality"] = quality or (jpeg.jpeg_quality(tables) if tables else LOSSY_QUALITY)
     try:
         with quiet_codecs():
-            return _saved(pixels.image(), "TIFF", **options)
+            return _saved(pixels.image(), "TIFF", **saving)
     except (OSError, ValueError, RuntimeError, KeyError):  # libtiff was built without this codec
         return None
 
@@ -343,4 +344,4 @@ def _opencv(ending: str, array: np.ndarray, options: list[int]) -> memoryview:
         raise ValueError(f"OpenCV cannot write it: {error.err}") from None
     if not done:
         raise ValueError("OpenCV cannot write it")
-    return memoryview(encoded.reshape(-1))
+    return encoded.reshape(-1).data

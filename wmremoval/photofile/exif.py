@@ -30,7 +30,7 @@ class Field(NamedTuple):
 
     number: int
     type: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides `tuple.count`
     at: int
 
 
@@ -61,7 +61,8 @@ class Block:
             return
         last = min(start + 2 + 12 * self._number("H", start), len(self.data) - 11)
         for at in range(start + 2, last, 12):
-            yield Field(*struct.unpack_from(self.order + "HHI", self.data, at), at + 8)
+            number, kind, count = struct.unpack_from(self.order + "HHI", self.data, at)
+            yield Field(number, kind, count, at + 8)
 
     def value(self, field: Field) -> int | None:
         """The value of a tag with one number of 16 or 32 bits; None for any other tag."""
@@ -158,6 +159,7 @@ def with_thumbnail(exif: bytes, view: np.ndarray, sideways: bool) -> tuple[bytes
     if place:  # zeros, since a reader that ignores the link must not find the old one
         block.data[place] = new.ljust(place.stop - place.start, b"\0")
     if not new:
+        assert block.link is not None  # the directory of the thumbnail was found by it
         struct.pack_into(block.order + "I", block.data, block.link, 0)
         return bytes(block.data), False
     block.set(fields[THUMBNAIL_LENGTH], len(new))

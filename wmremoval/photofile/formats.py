@@ -131,7 +131,8 @@ def _turn(photo: Photo, image: Image.Image) -> int:
     """The turn that is left to make after the decoder's own."""
     if photo.format != "TIFF":
         return orientation_of(photo.exif, photo.xmp)
-    stored = image.tag_v2.get(tiff.ORIENTATION)
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    stored: Any = image.tag_v2.get(tiff.ORIENTATION)
     turn = stored if stored in range(1, 9) else xmp.orientation(photo.xmp) or 1
     # OpenCV turns a picture by the tag, Pillow by XMP too.
     made = stored if photo.kind.deep else image.getexif().get(tiff.ORIENTATION)
@@ -168,6 +169,7 @@ def palette_of(image: Image.Image) -> np.ndarray:
 
 
 def _describe_jpeg(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    assert isinstance(image, JpegImagePlugin.JpegImageFile)
     segments = jpeg.read_segments(file)
     photo.exif = jpeg.find(segments, 0xE1, jpeg.EXIF) or b""
     photo.xmp = jpeg.find(segments, 0xE1, jpeg.XMP) or b""
@@ -224,8 +226,8 @@ def _describe_png(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
     if header.colour == 4 and header.bits == 16:  # which Pillow opens as RGBA
         photo.kind = PixelKind("grey", 16, alpha=True)
     elif header.colour != 3:
-        key = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
-        key = struct.unpack(f">{len(key) // 2}H", key) if len(key) == {0: 2, 2: 6}.get(header.colour) else None
+        data = next((chunk.data for chunk in chunks if chunk.name == b"tRNS"), b"")
+        key = struct.unpack(f">{len(data) // 2}H", data) if len(data) == {0: 2, 2: 6}.get(header.colour) else None
         photo.kind = PixelKind(photo.kind.colour, header.bits, photo.kind.alpha, key)
 
 
@@ -265,6 +267,7 @@ def _describe_heif(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
 
 
 def _describe_tiff(photo: Photo, image: Image.Image, file: BinaryIO) -> None:
+    assert isinstance(image, TiffImagePlugin.TiffImageFile)
     if len(tiff.pages(file)) > 1 or tiff.SUB_DIRECTORIES in image.tag_v2:
         photo.lose(SECONDARY_LOST)
     tags = tiff.read_tags(file)

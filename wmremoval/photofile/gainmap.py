@@ -10,7 +10,7 @@ from mmap import mmap
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, JpegImagePlugin
 
 from wmremoval.images import DAMAGED
 from wmremoval.photofile import jpeg
@@ -65,6 +65,7 @@ def repaired(gain: bytes, mask: np.ndarray, orientation: int) -> bytes:
     try:
         with Image.open(io.BytesIO(gain), formats=("JPEG",)) as image:
             image.load()
+            assert isinstance(image, JpegImagePlugin.JpegImageFile)
             tables = jpeg.tables_by_component(image.quantization, [layer[3] for layer in image.layer])
         if image.mode not in ("L", "RGB"):
             return b""

@@ -54,8 +54,8 @@ def _describe_heic(image: Image.Image) -> dict[str, Any]:
         losses.append(f"{info['bit_depth']}-bit samples are written with 8 bits")
     if info.get("depth_images") or info.get("aux"):
         losses.append("the further pictures inside the file (depth or gain map) are not kept")
-    if getattr(image, "n_frames", 1) > 1:
-        losses.append(f"only the first of {image.n_frames} pictures in the file is kept")
+    if (count := getattr(image, "n_frames", 1)) > 1:
+        losses.append(f"only the first of {count} pictures in the file is kept")
     return {"options": {key: info[key] for key in names if info.get(key)}, "losses": losses}
 
 

@@ -35,7 +35,8 @@ def read_segments(file: BinaryIO) -> list[Segment]:
         ValueError: the file is not a valid JPEG, or has over 64 MB of metadata.
     """
     file.seek(0)
-    segments, total = [], 0
+    segments: list[Segment] = []
+    total = 0
     if file.read(2) != b"\xff\xd8":
         raise ValueError("no JPEG header")
     while True:

@@ -95,10 +95,10 @@ class Blocks:
         """
         planes = rgb.astype(np.float32)
         if planes.shape[2] == 3 and not self.is_rgb:
-            planes = planes @ YCBCR.T.astype(np.float32) + np.float32([0, 128, 128])
+            planes = planes @ YCBCR.T.astype(np.float32) + np.array([0, 128, 128], np.float32)
         most = np.max(self.factors, axis=0)
         for index, (component, factors) in enumerate(zip(self.components, self.factors, strict=True)):
-            step = tuple(int(value) for value in most // factors)
+            step = int(most[0] // factors[0]), int(most[1] // factors[1])
             new = _reduced(planes[..., index], step, np.mean)
             inside = _reduced(mask != 0, step, np.any)
             first = top // step[0] // 8

@@ -108,7 +108,7 @@ def ending_kind(ending: str) -> str:
 def is_read(kind: str) -> bool:
     """True for a format that can be read and written with what is installed."""
     if kind == "AVIF":
-        return "avif" in features.modules and features.check("avif")
+        return "avif" in features.modules and bool(features.check("avif"))
     if kind == "HEIC":
         return importlib.util.find_spec("pillow_heif") is not None
     return kind in ALWAYS_READ

@@ -57,7 +57,8 @@ def read_chunks(file: BinaryIO) -> list[Chunk]:
             the chunks are over 64 MB together.
     """
     file.seek(len(SIGNATURE))
-    chunks, total = [], 0
+    chunks: list[Chunk] = []
+    total = 0
     while len(head := file.read(8)) == 8:
         length, name = struct.unpack(">I4s", head)
         if name == b"IEND":

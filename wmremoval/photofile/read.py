@@ -3,6 +3,7 @@
 import io
 import stat
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -81,7 +82,8 @@ def _read_pages(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
     if len(full) < 2:
         return _read_known(file, path, "TIFF", max_pixels)
     file.seek(0)
-    data, photos = file.read(), []
+    data = file.read()
+    photos: list[Photo] = []
     for number, offset in enumerate(full, 1):
         left = max_pixels - sum(photo.size[0] * photo.size[1] for photo in photos)
         try:
@@ -96,7 +98,8 @@ def _read_pages(file: BinaryIO, path: Path, max_pixels: int) -> Photo:
 
 def _opened(file: BinaryIO, name: str) -> Image.Image:
     try:
-        return (READERS.get(name) or heif.reader(name))(file)
+        reader: Callable[[BinaryIO], Image.Image] = READERS.get(name) or heif.reader(name)
+        return reader(file)
     except SyntaxError as error:
         if "unknown pixel mode" not in str(error):  # Pillow's words for a TIFF of a layout that it does not know
             raise

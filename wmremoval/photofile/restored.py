@@ -55,6 +55,7 @@ def _surrounding_alpha(photo: Photo, restored: np.ndarray, mask: np.ndarray) -> 
     A pixel inside the mask counts as such a letter if the nearest pixel outside of it is transparent, and if the pixel
     is translucent or was restored to the colour of the ground. None if there is no such pixel.
     """
+    assert photo.native is not None  # it has the alpha channel
     alpha, top = photo.native[..., -1], photo.kind.top
     left, top_row, width, height = cv2.boundingRect((mask != 0).astype(np.uint8))
     block = (

@@ -110,7 +110,7 @@ class Update:
             return png.Chunk(b"eXIf", self.exif(self.photo.exif))
         packet = png.xmp_of(chunk)
         updated = None if packet is None else self.xmp(packet)
-        return chunk if updated == packet else png.xmp_chunk(updated)
+        return chunk if updated is None or updated == packet else png.xmp_chunk(updated)
 
     def tags(self) -> list[tiff.Tag]:
         """The tags of a TIFF, with metadata that fits the restored picture."""

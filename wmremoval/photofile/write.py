@@ -103,11 +103,11 @@ def encoded(photo: Photo, restored: Sequence[Restored], path: str | Path, format
     if photo.pages and name != "TIFF":
         raise ImageError(f"{shown(path)}: {name} cannot hold the {len(whole)} pages of the TIFF; leave the format out")
     with _explained(path, name), quiet():
-        files = [encode(page, *arrays, name, None if quality == "keep" else quality) for page, arrays in given]
+        files = [encode(page, *arrays, name, quality if isinstance(quality, int) else None) for page, arrays in given]
         for number, page in enumerate(photo.pages, 2):
             for note in page.notes:
                 photo.note(f"page {number}: {note}")
-        return tiff.join([b"".join(file) for file in files]) if photo.pages else files[0]
+        return [*tiff.join([b"".join(file) for file in files])] if photo.pages else files[0]
 
 
 def write_mask(path: str | Path, mask: np.ndarray) -> None:

@@ -5,8 +5,9 @@ statistics and hooks stay the same.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from wmremoval.model import HeterogeneousUNet
 from wmremoval.report.style import (
     BLUE,
     ORANGE,
@@ -43,8 +45,8 @@ def activations(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
     """
     found = {}
 
-    def keep(name: str):
-        def hook(module, inputs, output):
+    def keep(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             features, logits = output if isinstance(output, tuple) else (output, None)
             found[name] = features.float().cpu()
             if logits is not None:
@@ -103,8 +105,9 @@ def watermark_attention(net: nn.Module, image: Tensor, mask: Tensor | None = Non
             values = f"inside {gate[inside].mean():.3f}, outside {gate[~inside].mean():.3f}"
         _grey_photograph(axes, image)
         heat_panel(axes, gate, f"gate {name[-1]} ({_size(maps[name])}): {values}", opacity=0.65, label="gate, 0 to 1")
-    for axes in panels if mask is not None else ():
-        outline(axes, mask[0])
+    if mask is not None:
+        for axes in panels:
+            outline(axes, mask[0])
     return figure
 
 
@@ -133,14 +136,14 @@ def decoder_focus(net: nn.Module, image: Tensor) -> Figure:
     return figure
 
 
-def kernels(net: nn.Module, count: int = 24) -> Figure:
+def kernels(net: HeterogeneousUNet, count: int = 24) -> Figure:
     """Kernels of the first convolution as RGB tiles, and the standard deviation of every layer's weights.
 
     Args:
         net: the network.
         count: number of kernels shown, each on a range of its own.
     """
-    first = net.enc1.layers[0].weight.detach().float().cpu()  # (48, 3, 3, 3)
+    first = net.enc1.layers[0].get_parameter("weight").detach().float().cpu()  # (48, 3, 3, 3)
     figure, (tiles, bars) = new_figure(1, 2, 11.0, 6.4)
     count = min(count, len(first))
     title = f"{count} of the {len(first)} kernels of enc1's first convolution,\nRGB, each on its own range"
@@ -187,8 +190,12 @@ def gradients(net: nn.Module, image: Tensor, target: Tensor) -> Figure:
         leaf = image.detach().clone().to(device).requires_grad_(True)
         loss = F.l1_loss(copied(leaf)[0], target.to(device))
         loss.backward()
+    assert leaf.grad is not None
     saliency = leaf.grad.abs().mean(1)[0].cpu().numpy()  # (H, W)
-    norms = [torch.cat([p.grad.flatten() for p in copied.get_submodule(b).parameters()]).norm().item() for b in BLOCKS]
+    norms = [
+        torch.cat([p.grad.flatten() for p in copied.get_submodule(b).parameters() if p.grad is not None]).norm().item()
+        for b in BLOCKS
+    ]
     figure, (left, right) = new_figure(1, 2, 11.0, 4.8)
     _grey_photograph(left, image)
     title = "where a change of the input would change the loss"

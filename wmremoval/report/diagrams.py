@@ -1,11 +1,14 @@
 """Diagrams drawn from the modules themselves: the network's architecture and the terms of the loss."""
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import nn
 
+from wmremoval.model import HeterogeneousUNet
 from wmremoval.report.style import BLUE, GREEN, GREY, ORANGE, SMALL, TERM_NAMES, TITLE, new_figure
 
 SIZES = ("H × W", "H/2 × W/2", "H/4 × W/4", "H/8 × W/8")  # sizes of the maps, by level
@@ -18,11 +21,12 @@ FORMULAS = {
     "laplacian": "L1 of edges inside M",
     "mask_bce": "cross-entropy of logits and M",
 }
+Point = tuple[float, float]  # x and y of the canvas
 # Fill colours of boxes by the colour of their border.
 PALE = {BLUE: "#DCEBF5", ORANGE: "#FBE3D3", GREEN: "#D6EFE6", GREY: "#EDEDED"}
 
 
-def architecture(net: nn.Module) -> Figure:
+def architecture(net: HeterogeneousUNet) -> Figure:
     """The architecture of the network; channels and parameter counts are read from its modules."""
     total = sum(p.numel() for p in net.parameters())
     figure, axes = _canvas(12.0, 10.0, f"{type(net).__name__}: {total:,} parameters")
@@ -62,9 +66,9 @@ def _encoder(axes: Axes, net: nn.Module, i: int, y: float) -> None:
     _box(axes, 18, y, 34, 10, f"enc{i + 1} · {SIZES[i]} · {_count(block)}", text, BLUE)
 
 
-def _decoder(axes: Axes, net: nn.Module, i: int, y: float) -> None:
+def _decoder(axes: Axes, net: HeterogeneousUNet, i: int, y: float) -> None:
     """Draw stage dec(3 - i) beside encoder i + 1; from bottom to top: transpose convolution, gate, convolutions."""
-    stage = net.get_submodule(f"dec{3 - i}")
+    stage = (net.dec3, net.dec2, net.dec1)[i]
     gate, convs = _convs(stage.gate), _convs(stage.conv)
     _box(axes, 77, y, 45, 20, f"dec{3 - i} · {SIZES[i]} · {_count(stage)}", "", GREY)
     _box(axes, 77, y + 4.4, 40, 4.2, "", f"{_route(*convs)}, BatchNorm, (Leaky)ReLU", GREEN)
@@ -72,7 +76,7 @@ def _decoder(axes: Axes, net: nn.Module, i: int, y: float) -> None:
     _box(axes, 77, y - 6.6, 40, 4.2, "", f"transpose {_route(stage.up)}, ReLU", GREEN)
 
 
-def _output(axes: Axes, net: nn.Module, top: float) -> None:
+def _output(axes: Axes, net: HeterogeneousUNet, top: float) -> None:
     text = f"sigmoid of {_route(net.out)}"
     if net.composite:
         text += "; composite:\nm · prediction + (1 − m) · input, m = gate 3"
@@ -81,11 +85,11 @@ def _output(axes: Axes, net: nn.Module, top: float) -> None:
     _arrow(axes, (77, top + 10), (77, 88.5))
 
 
-def _convs(block: nn.Module) -> list[nn.Module]:
+def _convs(block: nn.Module) -> list[nn.Conv2d]:
     return [m for m in block.modules() if isinstance(m, nn.Conv2d)]
 
 
-def _route(*convs: nn.Module) -> str:
+def _route(*convs: nn.Conv2d | nn.ConvTranspose2d) -> str:
     """Kernel size and channels of consecutive convolutions, for example 3×3 conv 3→48→48."""
     channels = "→".join(str(n) for n in (convs[0].in_channels, *(conv.out_channels for conv in convs)))
     sizes = dict.fromkeys("×".join(map(str, conv.kernel_size)) for conv in convs)
@@ -130,7 +134,7 @@ def _canvas(width: float, height: float, title: str) -> tuple[Figure, Axes]:
 
 def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str, text: str, colour: str) -> None:
     """Draw a rounded box centred on (x, y), with a bold heading at its top."""
-    style = {"boxstyle": "round,pad=0,rounding_size=1", "facecolor": PALE[colour], "edgecolor": colour}
+    style: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=1", "facecolor": PALE[colour], "edgecolor": colour}
     axes.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **style))
     top = y + height / 2
     if head:
@@ -141,7 +145,7 @@ def _box(axes: Axes, x: float, y: float, width: float, height: float, head: str,
     axes.annotate(text, (x, y), (0, below), textcoords="offset points", ha="center", va="center", fontsize=SMALL)
 
 
-def _arrow(axes: Axes, start, end, text: str = "", colour: str = GREY, width: float = 1.4) -> None:
+def _arrow(axes: Axes, start: Point, end: Point, text: str = "", colour: str = GREY, width: float = 1.4) -> None:
     """Draw an arrow with its label in the middle."""
     axes.annotate(
         "",

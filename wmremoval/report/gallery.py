@@ -41,7 +41,7 @@ def restore_examples(remover: Remover) -> list[Example]:
         clean = np.ascontiguousarray(scene[: VIEW[0], : VIEW[1]])
         for j in range(MARKS_EACH):
             rng = np.random.default_rng(SEED + MARKS_EACH * i + j)
-            watermarked, mask = blend(clean, draw_mark(rng, *clean.shape[:2], fonts))
+            watermarked, mask = blend(clean, draw_mark(rng, clean.shape[0], clean.shape[1], fonts))
             result = remover(watermarked)
             inside = torch.from_numpy(mask)[None, None].float()
             reference = to_tensor(clean)[None]

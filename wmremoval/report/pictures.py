@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import Tensor
 
+from wmremoval.model import HeterogeneousUNet
 from wmremoval.report import diagnostics, diagrams, plots
 from wmremoval.report.ranking import ranked
 from wmremoval.report.shared_mark import draw_shared_mark, share_one_mark
@@ -40,7 +41,7 @@ class RunPictures:
     remover: Remover | None = None
 
     @cached_property
-    def net(self) -> nn.Module:
+    def net(self) -> HeterogeneousUNet:
         """A copy of the network on the CPU; the original stays on its device."""
         return copy.deepcopy(self.training.net).cpu().eval()
 
@@ -81,6 +82,12 @@ class RunPictures:
         return [Path(self.folder) / "visuals" / name for name in self.names()]
 
 
+def shared_mark(run: RunPictures) -> Figure:
+    """The picture of one mark on many photographs, of a run with a remover."""
+    assert run.remover is not None  # see `NEED_REMOVER`
+    return draw_shared_mark(share_one_mark(run.remover))
+
+
 # A function for each picture, by file name: the document's names, and ours.
 PICTURES: dict[str, Callable[[RunPictures], Figure]] = {
     "Heterogeneous_U-Net_CNN_Arch.png": lambda run: diagrams.architecture(run.net),
@@ -107,6 +114,6 @@ PICTURES: dict[str, Callable[[RunPictures], Figure]] = {
     "featactdecodefocus.png": lambda run: diagnostics.decoder_focus(run.net, *run.sample(6, "watermarked")),
     "kernels.png": lambda run: diagnostics.kernels(run.net),
     "gradients.png": lambda run: diagnostics.gradients(run.net, *run.sample(7, "watermarked", "clean")),
-    "sharedmark.png": lambda run: draw_shared_mark(share_one_mark(run.remover)),
+    "sharedmark.png": shared_mark,
 }
 NEED_SCRATCH, NEED_REMOVER = ("fromscratch.png",), ("sharedmark.png",)

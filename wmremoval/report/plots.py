@@ -8,7 +8,8 @@ that is None or not finite leaves a gap. A residual is |difference| averaged ove
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -181,7 +182,14 @@ def local_ssim_map(batch: dict[str, Tensor], index: int = 0) -> Figure:
     return _local_maps(batch, index, ssim_map, "local SSIM", "", 1.0)
 
 
-def _local_maps(batch: dict[str, Tensor], index: int, measure, name: str, unit: str, highest: float) -> Figure:
+def _local_maps(
+    batch: dict[str, Tensor],
+    index: int,
+    measure: Callable[[Tensor, Tensor], Tensor],
+    name: str,
+    unit: str,
+    highest: float,
+) -> Figure:
     clean = batch["clean"][[index]]
     keys = ("watermarked", *results(batch))
     maps = {key: measure(batch[key][[index]], clean)[0, 0].numpy() for key in keys}
@@ -225,7 +233,7 @@ def _stairs(axes: Axes, values: dict[str, Tensor], edges: np.ndarray) -> None:
     colours = dict(zip(("remover", "restored", "watermarked"), (GREEN, BLUE, ORANGE), strict=True))
     for i, (key, errors) in enumerate(values.items()):
         share = np.histogram(errors.numpy(), edges)[0] * 100 / len(errors)
-        look = {"alpha": 0.6, "fill": True} if i == 0 else {"linewidth": 1.6}
+        look: dict[str, Any] = {"alpha": 0.6, "fill": True} if i == 0 else {"linewidth": 1.6}
         label = f"{VIEW_NAMES[key]}: {errors.mean():.4f}"
         share = share if i == 0 else np.maximum(share, floor)
         axes.stairs(share, edges, baseline=floor, color=colours[key], label=label, **look)
@@ -282,7 +290,7 @@ def _rows(batch: dict[str, Tensor], rows: dict[str, str], columns: int) -> tuple
     return figure, panels
 
 
-def augmentations(photos: Sequence[np.ndarray], transform, draws: int = 5, seed: int = 0) -> Figure:
+def augmentations(photos: Sequence[np.ndarray], transform: Any, draws: int = 5, seed: int = 0) -> Figure:
     """Photographs, (H, W, 3) RGB uint8, one a row, and random augmented views of each.
 
     Args:

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from wmremoval.config import TrainConfig
@@ -36,7 +37,7 @@ def sample_batch(training: Training, sources: set[str]) -> dict[str, Tensor]:
         return restore_samples(training.net, dataset, range(len(dataset)), training.device)
 
 
-def publish(run: str | Path, outputs: str | Path, device) -> list[Path]:
+def publish(run: str | Path, outputs: str | Path, device: torch.device) -> list[Path]:
     """Copy a run's reports into `outputs/`, and redraw its pictures into `outputs/visuals/`.
 
     The pictures show sample photographs that the run was not trained on, since the run's own photographs may not

@@ -1,8 +1,10 @@
 """The picture of one mark on many photographs: the measured mark beside the true one, and what it is worth."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wmremoval.data.fonts import load_fonts
@@ -43,7 +45,7 @@ def share_one_mark(remover: Remover) -> SharedExample:
     watermarked = [blend(photo, true)[0] for photo in clean]
     results = [remover(photo) for photo in watermarked]
     found = [
-        Evidence(VIEW[::-1], np.packbits(result.mask_uint8 > 0), lambda photo=photo: photo, ROUNDING)
+        Evidence(VIEW[::-1], np.packbits(result.mask_uint8 > 0), partial(np.asarray, photo), ROUNDING)
         for photo, result in zip(watermarked, results, strict=True)
     ]
     marks = {number: marks[0] for number in NUMBERS if (marks := learn_marks(found[:number]))}
@@ -60,7 +62,9 @@ def draw_shared_mark(example: SharedExample) -> Figure:
     _mark_panel(panels[0], example.true.alpha, example.true.colour, "true mark, on grey")
     if most:
         mark, alpha, colour = example.marks[most], np.zeros(VIEW, np.float32), np.zeros((*VIEW, 3), np.float32)
-        block, alpha_there, colour_there = drawn(mark, mark.place_on(VIEW[::-1]), VIEW[::-1])
+        place = mark.place_on(VIEW[::-1])
+        assert place is not None  # it was measured on photographs
+        block, alpha_there, colour_there = drawn(mark, place, VIEW[::-1])
         alpha[block], colour[block] = alpha_there, colour_there
         _mark_panel(panels[1], alpha, colour, f"measured on {mark.photographs} photographs")
     else:
@@ -78,7 +82,7 @@ def draw_shared_mark(example: SharedExample) -> Figure:
     return figure
 
 
-def _curve(axes, example: SharedExample) -> None:
+def _curve(axes: Axes, example: SharedExample) -> None:
     """Mean PSNR by the number of photographs that the mark was measured on."""
     numbers = list(example.shared)
     axes.plot(numbers, [_mean_psnr(example.shared[n], example.clean) for n in numbers], color=BLUE, marker="o")
@@ -88,7 +92,7 @@ def _curve(axes, example: SharedExample) -> None:
     axes.legend(fontsize=SMALL)
 
 
-def _mark_panel(axes, alpha: np.ndarray, colour: np.ndarray, title: str) -> None:
+def _mark_panel(axes: Axes, alpha: np.ndarray, colour: np.ndarray, title: str) -> None:
     view = 0.5 + alpha[..., None] * (colour - 0.5)
     axes.imshow(view.clip(0.0, 1.0))
     finish_panel(axes, title)

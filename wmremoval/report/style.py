@@ -1,6 +1,7 @@
 """Style of the pictures: colours, grids and panels; saving a figure."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ TERM_NAMES = {
 
 
 def new_figure(
-    rows: int, columns: int, width: float, height: float, layout: str = "constrained"
+    rows: int, columns: int, width: float, height: float, layout: Literal["constrained", "compressed"] = "constrained"
 ) -> tuple[Figure, np.ndarray]:
     figure = Figure(figsize=(width, height), dpi=120, layout=layout)
     return figure, figure.subplots(rows, columns, squeeze=False).ravel()
@@ -88,7 +89,7 @@ def percentile_limits(values: np.ndarray, low: float = 1, high: float = 99) -> t
     return (float(bottom), float(top)) if top > bottom else (float(bottom) - 1e-6, float(top) + 1e-6)
 
 
-def save_figure(figure, path: str | Path) -> Path:
+def save_figure(figure: Figure, path: str | Path) -> Path:
     """Save a Matplotlib figure as PNG; the file appears whole or not at all."""
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

@@ -136,7 +136,8 @@ def _restore_upload(remover: Remover, upload: dict, folder: Path) -> Path:
 def marked_sample(path: str | Path) -> Path:
     """Write a photograph of scikit-image under a fixed synthetic mark, to try a remover on; returns the path."""
     photo = sample_scenes()["coffee"]
-    mark = draw_mark(np.random.default_rng(MARKED_SAMPLE_SEED), *photo.shape[:2], load_fonts(), (), MARKED_SAMPLE)
+    height, width, _ = photo.shape
+    mark = draw_mark(np.random.default_rng(MARKED_SAMPLE_SEED), height, width, load_fonts(), (), MARKED_SAMPLE)
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_image(path, blend(photo, mark)[0])

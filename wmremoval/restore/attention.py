@@ -65,7 +65,7 @@ class Group(NamedTuple):
 
     parity: int
     start: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides `tuple.count`
     length: int
 
     @property

@@ -134,7 +134,7 @@ def corner_pairs(view: np.ndarray, letters: np.ndarray, box: tuple[int, int, int
         return rows, columns
 
     rings = [ring(radius + away) for away in (NEAR_EDGE + 0.5, NEAR_EDGE + 1.5, -NEAR_EDGE - 0.5, -NEAR_EDGE - 1.5)]
-    values = [np.float32(view[at]) / np.float32(255) for at in rings]
+    values = [view[at].astype(np.float32) / np.float32(255) for at in rings]
     valid = ~np.any([letters[at] for at in rings], axis=0)
     return Pairs((values[0] + values[1])[None] / 2, (values[2] + values[3])[None] / 2, valid[None])
 
@@ -283,7 +283,7 @@ def find_plate(photo: np.ndarray, changed: np.ndarray, box: Box) -> Plate | None
     if best is None or not _in_gamut(view, letters, best):
         return None
     best = best._replace(radius=_radius(view, letters, best, most / _around(best.box)))
-    return best._replace(box=tuple(side + (top, left)[i % 2] for i, side in enumerate(best.box)))
+    return best._replace(box=(best.box[0] + top, best.box[1] + left, best.box[2] + top, best.box[3] + left))
 
 
 def _likely(view: np.ndarray, letters: np.ndarray, inner: Box, turn: int, line: Line | None = None) -> list[int]:
@@ -484,7 +484,7 @@ def _cover(view: np.ndarray, plate: Plate, first: int, last: int) -> np.ndarray:
     return np.where(cover < FAINT_COVER, 0.0, np.where(cover > 1.0 - FAINT_COVER, 1.0, cover)).astype(np.float32)
 
 
-def _rounded(box: Box, radius: int, rows: slice, width: int) -> np.ndarray:
+def _rounded(box: Box, radius: int, rows: slice, width: int) -> np.ndarray | np.float32:
     """The cover of the pixels of some rows by a rectangle with round corners, (rows, width) in [0, 1]; 1.0 for square corners."""
     if not radius:
         return np.float32(1.0)

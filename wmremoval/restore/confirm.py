@@ -46,7 +46,8 @@ def confirm(ensemble: Ensemble, probability: np.ndarray) -> Regions:
     pyramid = ensemble.searched.pyramid
     regions = find_regions(probability, pyramid.search_factor, pyramid.factors)
     confirmation = Confirmation(ensemble, regions)
-    confirmed, refused = [], []
+    confirmed: list[Region] = []
+    refused: list[Region] = []
     for region in list(regions.found):
         confidence = confirmation.confidence(region)
         (confirmed if confidence else refused).append(replace(region, confidence=confidence))
@@ -84,8 +85,8 @@ class Confirmation:
         seen = []  # block, the mean mask of two predictions there, and where it is the region's
         for block, mask in self.two_predictions(region, factor):
             there = self.regions.mask(region, block, factor)
-            touched += np.count_nonzero(mask * there > GATE_FROM)
-            twice += np.count_nonzero(mask * there > CONFIDENT)
+            touched += int(np.count_nonzero(mask * there > GATE_FROM))
+            twice += int(np.count_nonzero(mask * there > CONFIDENT))
             seen.append((block, mask, there))
         if not touched:
             return 0.0
@@ -146,7 +147,7 @@ class Confirmation:
         )
         mask = self.net.predict(self.pyramid.pixels(region.factor, tile.shown)).mask[tile.inner]
         marked = mask * self.regions.mask(region, tile.kept, region.factor) > MARK_THRESHOLD
-        return np.count_nonzero(marked) >= LEAST_AREA
+        return bool(np.count_nonzero(marked) >= LEAST_AREA)
 
     def _place(self, box: Box, factor: int) -> Tile:
         """One tile that covers a box of a view, with its margin."""

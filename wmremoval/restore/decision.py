@@ -84,9 +84,9 @@ def judge(ensemble: Ensemble, lines: Sequence[Line], decision: Decision | None, 
 def is_seen(ensemble: Ensemble, region: Region) -> bool:
     """False where the search saw nothing of a line in the view of its figures."""
     searched = ensemble.searched
-    factor = text_view(region.line.height, searched.pyramid.factors)
+    factor = text_view(region.text_line.height, searched.pyramid.factors)
     kept = searched.kept.get(factor)
     at = searched.touching(factor, searched.pyramid.box(region.box, factor))
     return not kept or any(
-        (kept[i][1].mask[line_mask(region.line, kept[i][0].shown, factor)] > GATE_FROM).any() for i in at
+        (kept[i][1].mask[line_mask(region.text_line, kept[i][0].shown, factor)] > GATE_FROM).any() for i in at
     )

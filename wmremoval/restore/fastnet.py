@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ class FastNet(nn.Module):
         self.query_key = scaled_query_key(net.attention) if attention else None
         self.decoder = nn.ModuleList(FastStage(stage) for stage in (net.dec1, net.dec2, net.dec3))
         self.heads = joined([net.out, net.mark] if net.decompose else [net.out])
-        self.requires_grad_(False).to(dtype=dtype, memory_format=torch.channels_last)
+        self.requires_grad_(False).to(dtype=dtype).to(memory_format=torch.channels_last)
 
     def forward(self, watermarked: Tensor) -> tuple[Tensor, Tensor]:
         """Restored image and mask logits, as `HeterogeneousUNet.forward`."""
@@ -99,7 +99,7 @@ class FastNet(nn.Module):
         """From (B, 3, H, W), sides divisible by 8, to the logits of mask and heads, (B, 1 + heads, H, W) float32."""
         x, skips = x.contiguous(memory_format=torch.channels_last), []
         for pair in self.encoder:
-            skip, x = encoded(pair, x)
+            skip, x = encoded(cast(FoldedPair, pair), x)
             skips.append(skip)
         x = self.bottleneck(x, Strip(0, x.shape[-2], x.shape[-2]))  # (B, 256, H/8, W/8)
         if self.query_key is not None:
@@ -107,12 +107,12 @@ class FastNet(nn.Module):
         for stage in self.decoder[:2]:
             skip = skips.pop()
             y = torch.empty_like(skip)
-            for rows, _, features in stage.strips(x, skip):
+            for rows, _, features in cast(FastStage, stage).strips(x, skip):
                 y[:, :, rows] = features
             x = y
         skip = skips.pop()
         maps = x.new_empty(len(x), 1 + self.heads.out_channels, *skip.shape[-2:], dtype=torch.float32)
-        for rows, logits, features in self.decoder[2].strips(x, skip):
+        for rows, logits, features in cast(FastStage, self.decoder[2]).strips(x, skip):
             maps[:, :1, rows] = logits
             maps[:, 1:, rows] = self.heads(features)
         return maps
@@ -135,8 +135,10 @@ class FoldedPair(nn.Module):
 
     def __init__(self, block: DoubleConv):
         super().__init__()
-        first, first_norm, _, second, second_norm, _ = block.layers
-        self.first, self.second = fuse_conv_bn_eval(first, first_norm), fuse_conv_bn_eval(second, second_norm)
+        layers: Any = block.layers  # convolution, BatchNorm and activation, twice
+        first, first_norm, _, second, second_norm, _ = layers
+        self.first: nn.Conv2d = fuse_conv_bn_eval(first, first_norm)
+        self.second: nn.Conv2d = fuse_conv_bn_eval(second, second_norm)
 
     def forward(self, x: Tensor, strip: Strip) -> Tensor:
         """From rows `strip.around(2)` of the input, (B, in, rows, W), to the strip of the output, (B, out, rows, W)."""
@@ -212,7 +214,7 @@ def scaled_query_key(attention: SelfAttention) -> nn.Conv2d:
     conv, width = attention.query_key, attention.query_key.out_channels // 2
     with torch.no_grad():
         conv.weight[:width] *= width**-0.5
-        conv.bias[:width] *= width**-0.5
+        conv.get_parameter("bias")[:width] *= width**-0.5
     return conv
 
 
@@ -221,5 +223,5 @@ def joined(convs: list[nn.Conv2d]) -> nn.Conv2d:
     both = copy.deepcopy(convs[0])
     both.out_channels = sum(conv.out_channels for conv in convs)
     both.weight = nn.Parameter(torch.cat([conv.weight for conv in convs]).detach())
-    both.bias = nn.Parameter(torch.cat([conv.bias for conv in convs]).detach())
+    both.bias = nn.Parameter(torch.cat([conv.get_parameter("bias") for conv in convs]).detach())
     return both

@@ -46,11 +46,11 @@ def line_figures(ensemble: Ensemble, region: Region, lines: Sequence[Region]) ->
     height, width = ensemble.searched.probability.shape
     top, left, bottom, right = region.box
     values = _seen(ensemble, region) | {
-        "height": np.log2(max(1.0, region.line.height)),
+        "height": np.log2(max(1.0, region.text_line.height)),
         "copies": np.log2(1 + _copies(region, lines)),
         "edge_distance": min(top, left, height - bottom, width - right) / min(height, width),
-        "credit": bool(CREDIT.search(region.line.words)),
-        "read": region.line.confidence,
+        "credit": bool(CREDIT.search(region.text_line.words)),
+        "read": region.text_line.confidence,
     }
     return np.array([values[name] for name in FIGURES], np.float32)
 
@@ -58,16 +58,16 @@ def line_figures(ensemble: Ensemble, region: Region, lines: Sequence[Region]) ->
 def _seen(ensemble: Ensemble, region: Region) -> dict[str, float]:
     """The figures of the network's predictions there."""
     pyramid, inside, thrice, steps = ensemble.searched.pyramid, [], [], []
-    factor = text_view(region.line.height, pyramid.factors)
+    factor = text_view(region.text_line.height, pyramid.factors)
     for _, tile, averaged in ensemble.tiles(factor, pyramid.box(region.box, factor)):
-        mask, line = averaged.prediction.mask, line_mask(region.line, tile.shown, factor)
+        mask, line = averaged.prediction.mask, line_mask(region.text_line, tile.shown, factor)
         raised = raise_odds(mask, TEXT_LOG_ODDS)
         steps.append(side_steps(averaged.prediction.photo, line & (raised > GATE_FROM), tile.inner))
         smaller, here = ensemble.mirrored(factor, tile, SMALLER_SCALE), line[tile.inner]
         inside.append(mask[tile.inner][here])
         thrice.append(((2 * mask + smaller) / 3)[tile.inner][here])
     mask, sure, along = np.concatenate(inside), np.concatenate(thrice) > CONFIDENT, np.concatenate(steps)
-    touched = max(1, np.count_nonzero(mask > GATE_FROM))
+    touched = max(1, int(np.count_nonzero(mask > GATE_FROM)))
     return {
         "confident": _log_odds(np.count_nonzero(mask > CONFIDENT) / max(1, mask.size)),
         "confident_thrice": _log_odds(min(1.0, np.count_nonzero(sure) / touched)),
@@ -77,8 +77,8 @@ def _seen(ensemble: Ensemble, region: Region) -> dict[str, float]:
 
 
 def _copies(region: Region, lines: Sequence[Region]) -> int:
-    sides = np.log([other.line.sides for other in lines])
-    return int((np.abs(sides - np.log(region.line.sides)) < ALIKE).all(axis=1).sum())
+    sides = np.log([other.text_line.sides for other in lines])
+    return int((np.abs(sides - np.log(region.text_line.sides)) < ALIKE).all(axis=1).sum())
 
 
 def _log_odds(share: float) -> float:

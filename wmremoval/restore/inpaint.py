@@ -40,8 +40,8 @@ def surroundings(prediction: Prediction) -> np.ndarray | None:
     found = (prediction.mask > FILL_THRESHOLD).astype(np.uint8)
     if not found.any():
         return None
-    found |= cv2.dilate(found * (prediction.alpha > OPAQUE_STROKE).astype(np.uint8), np.ones((3, 3), np.uint8))
-    return inpaint(prediction.photo, found)
+    opaque = cv2.dilate(found * (prediction.alpha > OPAQUE_STROKE).astype(np.uint8), np.ones((3, 3), np.uint8))
+    return inpaint(prediction.photo, np.maximum(found, opaque))
 
 
 def compose(
@@ -63,6 +63,7 @@ def compose(
     """
     hidden = (1.0 - uncertainty) * ramp(prediction.alpha, *FILL_ALPHA)
     hidden = hidden + uncertainty * ramp(prediction.alpha, *FILL_ALPHA_UNCERTAIN)
+    assert prediction.trust is not None
     share = np.maximum(prediction.trust * (1.0 - joined), hidden)[..., None]
     unblended = unblend(prediction.photo, prediction.alpha, prediction.colour)
     inside = unblended * (1.0 - share) + inpainted * share
@@ -94,7 +95,7 @@ def inpaint_block(photo: np.ndarray, block: tuple[slice, slice], strength: np.nd
         factor *= 2
     if factor == 1:
         return to_uint8(inpaint(view, hidden)[cut])
-    size = tuple(-(-side // factor) for side in hidden.shape[::-1])
+    size = -(-view.shape[1] // factor), -(-view.shape[0] // factor)
     small, touched = (cv2.resize(x, size, interpolation=cv2.INTER_AREA) for x in (view, hidden / np.float32(255.0)))
     filled = cv2.resize(inpaint(small, touched), hidden.shape[::-1], interpolation=cv2.INTER_LINEAR)
     return to_uint8(filled[cut])

@@ -1,6 +1,6 @@
 """The network's prediction of a photograph as arrays, and arithmetic that all later steps use."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,6 +23,10 @@ class Prediction(NamedTuple):
     colour: np.ndarray  # (h, w, 3) RGB in [0, 1]: W, the mark's own colour
     # (h, w) in [0, 1]: share of the network's own fill in the image; None for a network without a mark head
     trust: np.ndarray | None = None
+
+    def part(self, where: Any) -> "Prediction":
+        """The prediction of a part of the view, an index of (h, w)."""
+        return Prediction._make(None if x is None else x[where] for x in self)
 
 
 def ramp(x: np.ndarray, low: float, high: float) -> np.ndarray:

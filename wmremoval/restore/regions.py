@@ -42,6 +42,12 @@ class Region:
     line: Line | None = None  # a line of text; None: the network's proposal
     stroke: float = 0.0  # mean width of its strokes, pixels of the searched view; 0 where it is not known
 
+    @property
+    def text_line(self) -> Line:
+        """The line of a region that is one."""
+        assert self.line is not None
+        return self.line
+
 
 @dataclass
 class Regions:
@@ -106,7 +112,7 @@ class Regions:
             area, confident = int(marked.sum()), int((values > 255 * CONFIDENT).sum())
             convincing = values.max() >= 255 * PEAK_THRESHOLD and confident >= confident_share * area
             if convincing and LEAST_AREA <= area <= (area if most_area is None else most_area):
-                place = tuple(side + (top, left)[i % 2] for i, side in enumerate(box))
+                place = box[0] + top, box[1] + left, box[2] + top, box[3] + left
                 stroke = stroke_width(marked)
                 view = best_view(self.factor * stroke, self.factors)
                 added.append(Region(len(self.found) + 1, place, view, area, stroke=stroke))
@@ -180,7 +186,7 @@ def line_region(line: Line, factor: int, factors: list[int], size: tuple[int, in
 def line_mask(line: Line, block: Block, factor: int, margin: float = LINE_MARGIN) -> np.ndarray:
     """The pixels of a block of the view shrunk by `factor` that are of a line, its margin included: (h, w) boolean."""
     rows, columns = block
-    quad = line.grown(margin) / factor - np.float32((columns.start, rows.start))
+    quad = line.grown(margin) / factor - np.array((columns.start, rows.start), np.float32)
     canvas = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     return cv2.fillConvexPoly(canvas, np.round(quad).astype(np.int32), 1) > 0
 

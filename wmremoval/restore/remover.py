@@ -29,7 +29,7 @@ from wmremoval.restore.repaint import FoundText, look_again, restore_or_leave
 from wmremoval.restore.search import search
 from wmremoval.restore.solve import Solver
 from wmremoval.restore.text import Line, TextFinder, load_text_finder, read_lines
-from wmremoval.restore.tiles import STRIDE, TiledNetwork
+from wmremoval.restore.tiles import STRIDE, Network, TiledNetwork
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 # Parts of the restoration besides the steps of `solve`; each can be left out for an ablation.
@@ -82,7 +82,7 @@ class Remover:
         step: stride of the network's attention windows, pixels.
     """
 
-    def __init__(self, net: torch.nn.Module, device: torch.device, core: int = 480, step: int = STRIDE):
+    def __init__(self, net: Network, device: torch.device, core: int = 480, step: int = STRIDE):
         self.net = TiledNetwork(net, device, core, step)
         self.without: frozenset[str] = frozenset()  # of `STEPS` and `RULES`, for an ablation
         self.text: TextFinder | None = None  # None: no lines of text are proposed
@@ -174,7 +174,7 @@ class Remover:
         photo = ensemble.searched.pyramid.photo
         lines = read_lines(self.text, photo)
         judged = judge(ensemble, lines, None if "decision" in self.without else self.decision, self.sensitivity)
-        return [replace(line, confidence=0.0) if self._is_kept(line.line) else line for line in judged]
+        return [replace(line, confidence=0.0) if self._is_kept(line.text_line) else line for line in judged]
 
     def _is_kept(self, line: Line) -> bool:
         return self.keep_text is not None and bool(self.keep_text.search(line.words))
@@ -186,7 +186,7 @@ class Remover:
         mark_from, scene_below = self.decision.points if self.decision else (0.5, 0.5)
         for line in lines:
             if line.confidence < scene_below:
-                probability[line_mask(line.line, whole, pyramid.search_factor)] = 0
+                probability[line_mask(line.text_line, whole, pyramid.search_factor)] = 0
         if "confirmation" in self.without:
             regions = find_regions(probability, pyramid.search_factor, pyramid.factors)
         else:
@@ -206,7 +206,8 @@ class Remover:
         """The fate of every line of text; a mark that is still readable is tried once more."""
         texts, by_themselves = [], {id(region) for region in restored}
         for region in lines:
-            if self._is_kept(region.line):
+            assert self.text is not None  # it found the lines
+            if self._is_kept(region.text_line):
                 fate = "kept: as asked for"
             else:
                 is_restored = id(region) in by_themselves

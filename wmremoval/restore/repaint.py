@@ -35,6 +35,7 @@ def restore_region(canvas: Canvas, solver: Solver, region: Region) -> float:
     """Write a region into the canvas; gives the share of the step along its outline that is left, 0 where it is inpainted."""
     regions, pyramid, factor = solver.regions, solver.ensemble.searched.pyramid, region.factor
     if not region.found:
+        assert canvas.mask is not None  # the region is of the user's mask
         block = pyramid.native(region.box)
         strength = np.where(regions.mask(region, block), canvas.mask[block], 0).astype(np.uint8)
         canvas.write(block, inpaint_block(canvas.photo, block, strength), strength)
@@ -144,4 +145,4 @@ def covered_share(line: Line, found: Sequence[Line]) -> float:
     for one in found:
         if one.height <= 3.0 * line.height:
             cv2.fillConvexPoly(other, np.round(one.quad - shift).astype(np.int32), 1)
-    return float(np.count_nonzero(own & other) / max(1, np.count_nonzero(own)))
+    return float(np.count_nonzero(own & other) / max(1, int(np.count_nonzero(own))))

@@ -36,7 +36,8 @@ class Search:
 
 def search(net: TiledNetwork, pyramid: Pyramid) -> Search:
     """Predict the views of a photograph, from the searched one to the coarsest."""
-    probability, kept = None, {}
+    probability: np.ndarray | None = None
+    kept: dict[int, list[tuple[Tile, Prediction]]] = {}
     for factor in (factor for factor in pyramid.factors if factor >= pyramid.search_factor):
         height, width = pyramid.size(factor)
         found = np.zeros((height, width), np.uint8)
@@ -53,4 +54,5 @@ def search(net: TiledNetwork, pyramid: Pyramid) -> Search:
         else:
             finer = cv2.resize(found, probability.shape[::-1], interpolation=cv2.INTER_LINEAR)
             probability = np.maximum(probability, finer)
+    assert probability is not None  # there is a view at least
     return Search(pyramid, probability, kept)

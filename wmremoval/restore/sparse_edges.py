@@ -59,7 +59,7 @@ def separate(prediction: Prediction, fit: MarkFit) -> Prediction:
     if not found.any():
         return prediction
     box = box_around(found, math.ceil(CANDIDATE_REACH) + 1)
-    part, strength = Prediction(*(x[box] for x in prediction)), fit.strength[box]
+    part, strength = prediction.part(box), fit.strength[box]
     gate = ramp(part.mask, GATE_FROM, GATE_FULL)
     cover = (gate * part.alpha / np.maximum(strength, 0.02)).clip(0.0, 1.0)
     mark = fewest_edges(part.photo, MarkEstimate(*(x.astype(np.float32) for x in (cover, strength, part.colour))))
@@ -179,7 +179,7 @@ class _Descent:
         by_cover += 2.0 * COVER_COST * (self.cover - self.first.cover) / self.cover_std**2
         by_colour = -(alpha * gain)[:, None] * by_restored
         by_deviation = self._cell_sums(np.column_stack([self.cover * by_alpha, by_colour]))
-        by_deviation += 2.0 * MARK_COST * self.deviation / np.square(np.float32(MARK_STD))
+        by_deviation += 2.0 * MARK_COST * self.deviation / np.square(np.array(MARK_STD, np.float32))
         rate = COVER_RATE * (1.0 - step / DESCENT_STEPS)
         self.cover = (self.cover - rate * self.adam[0].direction(by_cover)).clip(0.0, 1.0)
         self.deviation -= MARK_RATE * self.adam[1].direction(by_deviation)

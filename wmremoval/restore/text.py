@@ -113,7 +113,7 @@ class TextFinder:
         """The same lines with their words, where the recogniser is confident of them; the first `MOST_READ` lines."""
         read = []
         for line in lines[:MOST_READ]:
-            answer = self._engine(_strip(photo, line), use_det=False, use_cls=False, use_rec=True)
+            answer: Any = self._engine(_strip(photo, line), use_det=False, use_cls=False, use_rec=True)
             words, confidence = (answer.txts[0].strip(), float(answer.scores[0])) if answer.txts else ("", 0.0)
             read.append(Line(line.quad, line.score, words if confidence >= LEAST_READ else "", confidence))
         return [*read, *lines[MOST_READ:]]
@@ -128,7 +128,8 @@ class TextFinder:
         if found.boxes is None:
             return []
         lines = (
-            Line(np.float32(quad) * factor, float(score)) for quad, score in zip(found.boxes, found.scores, strict=True)
+            Line(np.array(quad, np.float32) * factor, float(score))
+            for quad, score in zip(found.boxes, found.scores, strict=True)
         )
         return [line for line in lines if line.height >= LEAST_HEIGHT]
 
@@ -196,7 +197,7 @@ def _strip(photo: np.ndarray, line: Line) -> np.ndarray:
     scale = STRIP_HEIGHT / height
     quad = _level(line.quad)
     size = max(1, round(length * scale)), STRIP_HEIGHT
-    target = np.float32([(0, 0), (size[0], 0), size, (0, size[1])])
+    target = np.array([(0, 0), (size[0], 0), size, (0, size[1])], np.float32)
     turn = cv2.getPerspectiveTransform(quad, target)
     return np.ascontiguousarray(cv2.warpPerspective(photo, turn, size, flags=cv2.INTER_AREA)[..., ::-1])
 

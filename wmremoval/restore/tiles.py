@@ -7,9 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from wmremoval.images import to_tensor
+from wmremoval.model import HeterogeneousUNet
+from wmremoval.restore.fastnet import FastNet
 from wmremoval.restore.prediction import Prediction, mark_from_contrast
 from wmremoval.restore.pyramid import Block, Box
 
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 MARGIN = 64  # pixels around a tile on which its result depends: 51 for all convolutions, 7 for the poolings; rounded up
 STRIDE = 8  # pixels in a position of the bottleneck; tiles start at its multiples, to be pooled like the whole view
 SMALLEST_TILE = 64  # pixels; a tile is not halved below this. Chosen, not measured.
+
+
+Network = HeterogeneousUNet | FastNet
 
 
 class Tile(NamedTuple):
@@ -41,16 +45,16 @@ def tiles(box: Box, size: tuple[int, int], core: int, step: int = STRIDE) -> Ite
     core = max(step, core // step * step)
     for top in range(box[0] // core * core, box[2], core):
         for left in range(box[1] // core * core, box[3], core):
-            kept = tuple(  # cropped to the box
+            kept = [  # cropped to the box
                 slice(max(start, low // step * step), min(start + core, -(-high // step) * step, side))
                 for start, low, high, side in ((top, box[0], box[2], size[0]), (left, box[1], box[3], size[1]))
-            )
-            shown = tuple(
+            ]
+            shown = [
                 slice(max(0, part.start - before), min(part.stop + MARGIN, side))
                 for part, side in zip(kept, size, strict=True)
-            )
-            inner = tuple(slice(k.start - s.start, k.stop - s.start) for k, s in zip(kept, shown, strict=True))
-            yield Tile(shown, kept, inner)
+            ]
+            inner = [slice(k.start - s.start, k.stop - s.start) for k, s in zip(kept, shown, strict=True)]
+            yield Tile((shown[0], shown[1]), (kept[0], kept[1]), (inner[0], inner[1]))
 
 
 @dataclass
@@ -64,7 +68,7 @@ class TiledNetwork:
         step: see `tiles`.
     """
 
-    net: nn.Module
+    net: Network
     device: torch.device
     core: int = 480
     step: int = STRIDE
@@ -78,13 +82,13 @@ class TiledNetwork:
         mask = _to_array(torch.sigmoid(parts.mask_logits))[..., 0]
         if parts.alpha is None:
             return Prediction(photo, image, mask, *mark_from_contrast(photo, image, mask))
-        alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust))
+        alpha, colour, trust = (_to_array(x) for x in (parts.alpha, parts.colour, parts.trust) if x is not None)
         return Prediction(photo, image, mask, alpha[..., 0], colour, trust[..., 0])
 
     def predict_mirrored(self, view: np.ndarray) -> Prediction:
         """The prediction of a mirrored view, mirrored back."""
         prediction = self.predict(np.ascontiguousarray(view[:, ::-1]))
-        return Prediction(*(x if x is None else np.ascontiguousarray(x[:, ::-1]) for x in prediction))
+        return Prediction._make(x if x is None else np.ascontiguousarray(x[:, ::-1]) for x in prediction)
 
     def predict_tiles(
         self, box: Box, size: tuple[int, int], pixels: Callable[[Block], np.ndarray]

@@ -45,21 +45,21 @@ def native_blocks(
                 inner = tuple(slice(p.start - s.start, p.stop - s.start) for p, s in zip(part, shown, strict=True))
                 yield part, prediction.image[inner], ramp(prediction.mask[inner], GATE_FROM, GATE_FULL)
                 continue
-            wide = tuple(
+            wide = [
                 slice(max(p.start - BLOCK_CONTEXT, s.start), min(p.stop + BLOCK_CONTEXT, s.stop))
                 for p, s in zip(part, shown, strict=True)
-            )
+            ]
             inner = tuple(slice(w.start - s.start, w.stop - s.start) for w, s in zip(wide, shown, strict=True))
-            native = _native(photo, wide, factor)
-            restored, gate = upsample_restoration(Prediction(*(x[inner] for x in prediction)), native, factor)
-            block = tuple(
+            native = _native(photo, (wide[0], wide[1]), factor)
+            restored, gate = upsample_restoration(prediction.part(inner), native, factor)
+            block = [
                 slice(p.start * factor, min(p.stop * factor, side))
                 for p, side in zip(part, photo.shape[:2], strict=True)
-            )
+            ]
             cut = tuple(
                 slice(b.start - w.start * factor, b.stop - w.start * factor) for b, w in zip(block, wide, strict=True)
             )
-            yield block, restored[cut], gate[cut]
+            yield (block[0], block[1]), restored[cut], gate[cut]
 
 
 def _native(photo: np.ndarray, part: tuple[slice, slice], factor: int) -> np.ndarray:
@@ -92,9 +92,8 @@ def upsample_restoration(prediction: Prediction, photo: np.ndarray, factor: int)
     inverted = unblend(photo, alpha, colour)
     coarse = cv2.resize(inverted, prediction.alpha.shape[::-1], interpolation=cv2.INTER_AREA)
     detail = inverted - cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-    detail *= 1.0 - ramp(alpha, *DETAIL_FADE)[..., None]
-    restored = cv2.resize(prediction.image, (width, height), interpolation=cv2.INTER_LINEAR)
-    restored += detail
+    detail = detail * (1.0 - ramp(alpha, *DETAIL_FADE)[..., None])
+    restored = cv2.resize(prediction.image, (width, height), interpolation=cv2.INTER_LINEAR) + detail
     # The mask is widened by a pixel of the shrunken view, since the mark's edge may lie anywhere in that pixel.
     near = cv2.dilate(prediction.mask, np.ones((3, 3), np.uint8))
     gate = ramp(cv2.resize(near, (width, height), interpolation=cv2.INTER_LINEAR), GATE_FROM, GATE_FULL)

@@ -43,13 +43,14 @@ FAINTEST = 0.01, 0.03  # alpha up to which a pixel is not of the mark, and from 
 # Luma and colour differences of RGB (ITU-R BT.601), which JPEG compresses apart: colour in blocks of 16 pixels, so that it
 # runs over the edges of a mark. Its share of 0.1 is worth 0 to 7 dB over RGB on JPEGs, and 0.5 dB over 0.3 (2026-11-27).
 CHROMA_SHARE = 0.1
-LUMA_FIRST = np.sqrt(3) * np.float32(
+LUMA_FIRST = np.sqrt(3) * np.array(
     [
-        [0.299, 0.587, 0.114],
-        CHROMA_SHARE * np.float32([-0.169, -0.331, 0.5]),
-        CHROMA_SHARE * np.float32([0.5, -0.419, -0.081]),
+        np.array([0.299, 0.587, 0.114], np.float32),
+        CHROMA_SHARE * np.array([-0.169, -0.331, 0.5], np.float32),
+        CHROMA_SHARE * np.array([0.5, -0.419, -0.081], np.float32),
     ]
 )
+ZERO = np.zeros((), np.float32)  # the start of sums of pictures
 SCALES = (4.0, 1, 1.0), (12.0, 4, 0.1), (40.0, 8, 0.01)  # sigma in pixels, shrinking and weight of each surroundings
 
 
@@ -155,7 +156,7 @@ class _Problem:
             (outside[head] & outside[tail]).astype(np.float32) for head, tail in zip(HEADS, TAILS, strict=True)
         ]
         self.noise = [6.0 * (level / 255.0) ** 2 for level in noise]  # of a difference of two pixels, three channels
-        self.mean_photo = sum(self._seen(photo) for photo in photos) / len(photos)
+        self.mean_photo = sum((self._seen(photo) for photo in photos), start=ZERO) / len(photos)
         self.scales = [self._scale(photo) for photo in photos]
 
     def _seen(self, photo: np.ndarray) -> np.ndarray:
@@ -169,7 +170,8 @@ class _Problem:
         for head, tail, outside in zip(HEADS, TAILS, self.outside, strict=True):
             total[head] += outside * np.sqrt(np.sqrt(_squares(view, head, tail) + 1e-8))
             count[head] += outside
-        mean, weight = 0.0, 1e-9
+        mean: np.ndarray | float = 0.0
+        weight: np.ndarray | float = 1e-9
         for sigma, factor, share in SCALES:
             mean = mean + share * _blurred(total, sigma, factor)
             weight = weight + share * _blurred(count, sigma, factor)

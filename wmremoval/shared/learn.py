@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 
 import cv2
 import numpy as np
 
-from wmremoval.shared.estimate import estimate_mark
+from wmremoval.shared.estimate import ZERO, estimate_mark
 from wmremoval.shared.grid import HEADS, TAILS
 from wmremoval.shared.mark import ROUNDING, SCALES, Frame, Place, SharedMark
 from wmremoval.shared.removal import find_near, place_near
@@ -38,7 +37,7 @@ TIGHT = 0.1
 LEAST_STEP, SHARED_RATIO, JOINED = 2.0, 5.0, 3
 MARGIN = 24  # pixels around a mark that are seen when it is measured
 START_ALPHA = 0.4  # alpha to start from; a start of 0.1 or 0.4 for true ones of 0.3 to 0.7 ends within 0.02 of them at 10 photographs
-ANCHORS = tuple(product((0.0, 0.5, 1.0), repeat=2))
+ANCHORS = tuple((x, y) for x in (0.0, 0.5, 1.0) for y in (0.0, 0.5, 1.0))
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class Evidence:
     bits: np.ndarray
     read: Callable[[], np.ndarray] | None = None
     noise: float = ROUNDING
+
+    def photo(self) -> np.ndarray:
+        """The photograph, (H, W, 3) RGB uint8, of evidence that can read it."""
+        assert self.read is not None
+        return self.read()
 
     @property
     def mask(self) -> np.ndarray:
@@ -124,7 +128,7 @@ def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
         group: photographs on which it was found.
         found: all photographs that may carry it.
     """
-    share = sum(_in_frame(member.mask, member, group).astype(np.float32) for member in group.members)
+    share = sum((_in_frame(member.mask, member, group).astype(np.float32) for member in group.members), start=ZERO)
     common = (share >= max(SHARED_SHARE * len(group.members), 1.5)).astype(np.uint8)
     if not common.any():
         return None
@@ -177,7 +181,7 @@ def _completed(common: np.ndarray, group: Group) -> np.ndarray:
     block = slice(max(0, y - reach[0]), y + h + reach[0]), slice(max(0, x - reach[1]), x + w + reach[1])
     found = common[block]
     most = max(LEAST_ALIKE, int(MOST_BYTES / (6 * found.size)))
-    grey = [cv2.cvtColor(_in_frame(one.read(), one, group)[block], cv2.COLOR_RGB2GRAY) for one in group.members[:most]]
+    grey = [cv2.cvtColor(_in_frame(one.photo(), one, group)[block], cv2.COLOR_RGB2GRAY) for one in group.members[:most]]
     joined = found.copy()
     for head, tail in zip(HEADS, TAILS, strict=True):
         steps = np.stack([view[tail].astype(np.int16) - view[head] for view in grey])
@@ -198,7 +202,7 @@ def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, 
     block, support, alpha = start
     factor, noise = _factor(block), [member.noise for member in members]
     parts = [
-        _shrunk(_in_frame(one.read(), one, group, shift)[block], factor)
+        _shrunk(_in_frame(one.photo(), one, group, shift)[block], factor)
         for one, shift in zip(members, shifts, strict=True)
     ]
     measured = estimate_mark(parts, support, alpha, noise)
@@ -208,20 +212,22 @@ def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, 
 
 def shift_on(evidence: Evidence, mark: SharedMark) -> tuple[float, float] | None:
     """The pixels of the photograph by which the mark lies beside its usual place; None if it is not there."""
-    usual, place = mark.place_on(evidence.size), place_near(evidence.read(), mark)
-    return None if place is None else (place.left - usual.left, place.top - usual.top)
+    usual, place = mark.place_on(evidence.size), place_near(evidence.photo(), mark)
+    return None if place is None or usual is None else (place.left - usual.left, place.top - usual.top)
 
 
 def _rough_shift(evidence: Evidence, mark: SharedMark) -> tuple[float, float]:
     """The same for a mark that is not measured well enough to tell whether it is there; (0, 0) where nothing correlates."""
     usual = mark.place_on(evidence.size)
-    match = find_near(evidence.read(), mark, usual)
+    assert usual is not None  # it was measured on photographs
+    match = find_near(evidence.photo(), mark, usual)
     return (match.place.left - usual.left, match.place.top - usual.top) if match.correlation > 0 else (0.0, 0.0)
 
 
 def _cut(mark: SharedMark) -> SharedMark:
     """The mark without its empty border."""
     x, y, w, h = cv2.boundingRect((mark.alpha > 0).astype(np.uint8))
+    assert mark.place is not None  # it was measured on photographs
     scale = mark.place.scale
     place = Place(mark.place.left + scale * x, mark.place.top + scale * y, scale)
     box = np.s_[y : y + h, x : x + w]
@@ -254,10 +260,12 @@ def _to_frame(evidence: Evidence, group: Group, shift: tuple[float, float] = (0.
     ratio = frame.unit(group.size) / frame.unit(evidence.size)
     own, other = frame.origin(evidence.size), frame.origin(group.size)
     offset = [o - ratio * (p + s) + (ratio - 1) / 2 for o, p, s in zip(other, own, shift, strict=True)]
-    return np.float64([[ratio, 0, offset[0]], [0, ratio, offset[1]]])
+    return np.array([[ratio, 0, offset[0]], [0, ratio, offset[1]]], np.float64)
 
 
-def _in_frame(picture: np.ndarray, evidence: Evidence, group: Group, shift=(0.0, 0.0)) -> np.ndarray:
+def _in_frame(
+    picture: np.ndarray, evidence: Evidence, group: Group, shift: tuple[float, float] = (0.0, 0.0)
+) -> np.ndarray:
     """A picture of a photograph, (H, W) or (H, W, 3) uint8, as it lies on one of the group's size."""
     matrix = _to_frame(evidence, group, shift)
     if evidence.size == group.size and not any(shift):

@@ -115,7 +115,7 @@ def drawn(mark: SharedMark, place: Place, size: tuple[int, int]) -> tuple[tuple[
         premultiplied = cv2.resize(premultiplied, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         scale, factor = 2 * scale, 2 * factor
     shift = [place.left + (scale - 1) / 2 - left, place.top + (scale - 1) / 2 - top]
-    matrix = np.float64([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float64)
     layer = cv2.warpAffine(premultiplied, matrix, shape, flags=cv2.INTER_LINEAR if scale != 1.0 else cv2.INTER_CUBIC)
     alpha = layer[..., 3].clip(0.0, 1.0)
     return block, alpha, (layer[..., :3] / np.maximum(alpha, 1e-4)[..., None]).clip(0.0, 1.0)
@@ -185,7 +185,7 @@ def _placed(about: dict) -> dict:
     return {
         "place": Place(*numbers),
         "size": (int(width), int(height)),
-        "frame": Frame(scale, tuple(float(x) for x in about["anchor"])),
+        "frame": Frame(scale, (float(about["anchor"][0]), float(about["anchor"][1]))),
         "photographs": int(about["photographs"]),
         "noise": float(about["noise"]),
     }

@@ -147,6 +147,7 @@ def find_near(photo: np.ndarray, mark: SharedMark, place: Place, reach: int = RE
 def place_near(photo: np.ndarray, mark: SharedMark) -> Place | None:
     """The place of a mark of known place that is there, or a few pixels beside it; else None."""
     usual = mark.place_on(photo.shape[1::-1])
+    assert usual is not None  # the mark has a place
     places = find_near(photo, mark, usual).place, usual
     return next((place for place in places if is_there(photo, mark, place)), None)
 

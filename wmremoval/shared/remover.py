@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class SharedRemover(Remover):
 def found_on(photo: np.ndarray, mark: SharedMark) -> tuple[SharedMark, Place] | None:
     """A mark as it is on (H, W, 3) RGB uint8, and its place; None if it is not there."""
     usual = mark.place_on(photo.shape[1::-1])
-    if usual is not None:
+    if usual is not None and mark.place is not None:
         if usual.scale != mark.place.scale and mark.alpha.max() > MOST_SCALED:
             return None
         place = place_near(photo, mark)
@@ -83,7 +84,11 @@ def evidence_of(remover: Remover, paths: Iterable[str | Path], max_pixels: int =
             continue  # the run itself says what is wrong with it
         mask = Remover.restore(remover, photo.rgb).mask_uint8 > 0
         noise = ROUNDING if photo.format in LOSSLESS else COMPRESSION
-        yield Evidence(photo.size, np.packbits(mask), lambda path=path: read_photo(path, max_pixels).rgb, noise)
+        yield Evidence(photo.size, np.packbits(mask), partial(_rgb, path, max_pixels), noise)
+
+
+def _rgb(path: str | Path, max_pixels: int) -> np.ndarray:
+    return read_photo(path, max_pixels).rgb
 
 
 def learn_watermarks(remover: Remover, paths: Sequence[str | Path]) -> SharedRemover:

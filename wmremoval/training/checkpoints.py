@@ -3,6 +3,7 @@
 import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,10 @@ from wmremoval.config import TrainConfig
 from wmremoval.files import first_line, write_bytes
 from wmremoval.model import HeterogeneousUNet
 
+if TYPE_CHECKING:  # these modules import this one
+    from wmremoval.training.loop import TrainResult
+    from wmremoval.training.trainer import Training
+
 BEST_MODEL = "wm_best_model.pth"  # file in a run's folder: weights with config
 BEST_WEIGHTS = "wm_best_model.safetensors"  # file in a run's folder: bare weights
 SHIPPED_WEIGHTS = Path(__file__).parents[1] / "weights" / "wmremoval.safetensors"  # these come with the package
@@ -20,7 +25,7 @@ OTHERS = "name weights that were trained here"  # what to do about wrong ones
 STATE = "training_state.pt"  # file in a run's folder, only while the run is unfinished
 
 
-def save_best(training, result) -> None:
+def save_best(training: "Training", result: "TrainResult") -> None:
     """Write the kept network of a `Training`: `wm_best_model.pth` with its config, and the weights as safetensors."""
     weights = {name: x.detach().cpu().contiguous() for name, x in training.kept.state_dict().items()}
     about = {
@@ -132,7 +137,7 @@ def load_model(path: str | Path, device: torch.device | str = "cpu") -> tuple[He
     config = config if isinstance(config, dict) else {}  # `_load_weights` reports errors in it
     net = HeterogeneousUNet(bool(config.get("composite", True)), bool(config.get("decompose", False)))
     about = _load_weights(net, saved, path)
-    return net.to(device, memory_format=torch.channels_last).eval(), about
+    return net.to(device).to(memory_format=torch.channels_last).eval(), about
 
 
 def _read_safetensors(path: Path) -> dict:
@@ -151,7 +156,7 @@ def _read_safetensors(path: Path) -> dict:
     return {"model": weights, "config": config}
 
 
-def save_state(training, result) -> None:
+def save_state(training: "Training", result: "TrainResult") -> None:
     """Write the state of a `Training`, so that its next step can follow, and its `TrainResult` so far."""
     parts = ["net", "schedule", "scaler", *_optimizers(training, result)]
     if training.averaged is not None:
@@ -164,7 +169,7 @@ def save_state(training, result) -> None:
     write_bytes(result.folder / STATE, _serialised(state))
 
 
-def load_state(training, result) -> None:
+def load_state(training: "Training", result: "TrainResult") -> None:
     """Restore the state of a `Training` and its `TrainResult` from `save_state`.
 
     Raises:
@@ -194,13 +199,13 @@ def remove_state(folder: Path) -> None:
     (folder / STATE).unlink(missing_ok=True)
 
 
-def _optimizers(training, result) -> list[str]:
+def _optimizers(training: "Training", result: "TrainResult") -> list[str]:
     """Attributes of the `Training`: the optimisers that the coming steps use."""
     warming = len(result.warmup_losses) < training.config.warmup_epochs
     return ["warmup_optimizer", "optimizer"] if warming else ["optimizer"]
 
 
-def _check_fits(training, state: dict, path: Path) -> None:
+def _check_fits(training: "Training", state: dict, path: Path) -> None:
     saved = TrainConfig.from_dict(state["config"]).to_dict()  # settings newer than the state have their defaults
     changed = [name for name, value in training.config.to_dict().items() if saved[name] != value]
     if changed:

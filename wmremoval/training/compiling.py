@@ -3,6 +3,7 @@
 import logging
 import statistics
 from collections.abc import Callable
+from typing import Any
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class CompileTrial:
         """Name of the variant of the next call, "eager" or "compiled"."""
         return self.chosen or next((name for name in self.variants if not self._tried(name)), "eager")
 
-    def __call__(self, *args):
+    def __call__(self, *args: Any) -> Any:
         if self.chosen is None and self.current == "compiled":
             try:
                 return self.variants["compiled"](*args)
@@ -45,7 +46,7 @@ class CompileTrial:
         self.seconds[self.current].append(seconds)
         if all(map(self._tried, self.variants)):
             medians = {name: statistics.median(each) for name, each in self.seconds.items()}
-            self.chosen = min(medians, key=medians.get)
+            self.chosen = min(medians, key=lambda name: medians[name])
             times = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in medians.items())
             logger.info(f"Compile auto: {times} a step; going on {self.chosen}.")
 

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
 
@@ -46,7 +46,7 @@ class DealtBatches(Sampler[list]):
         rank, world: number of the process, and of all.
     """
 
-    def __init__(self, whole: Iterable[list], rank: int, world: int):
+    def __init__(self, whole: Collection[list], rank: int, world: int):
         self.whole, self.rank, self.world = whole, rank, world
 
     def __len__(self) -> int:
@@ -90,14 +90,15 @@ class Group:
         return {name: each if name == "test" else self._share(each) for name, each in loaders.items()}
 
     def _share(self, loader: DataLoader) -> DataLoader:
-        size = getattr(loader.batch_sampler, "batch_size", self.world)
+        order: Any = loader.batch_sampler  # of samples in batches, with a length
+        size = getattr(order, "batch_size", self.world)
         if size < self.world:
             raise ValueError(
                 f"{self.world} processes cannot share a batch of {size}; raise --batch-size or start fewer"
             )
         return DataLoader(
             loader.dataset,
-            batch_sampler=DealtBatches(loader.batch_sampler, self.rank, self.world),
+            batch_sampler=DealtBatches(order, self.rank, self.world),
             num_workers=loader.num_workers,
             pin_memory=loader.pin_memory,
             persistent_workers=loader.persistent_workers,
@@ -192,11 +193,11 @@ class Group:
         if self.world == 1:
             return forward
         on_gpu = device.type == "cuda"
-        if on_gpu:
+        if on_gpu:  # pragma: no cover - needs a GPU
             nn.SyncBatchNorm.convert_sync_batchnorm(net)
         return DistributedDataParallel(_Forward(net, forward), device_ids=[device] if on_gpu else None)
 
-    def alone(self, forward: Callable, last: bool):
+    def alone(self, forward: Any, last: bool) -> AbstractContextManager:
         """A context in which gradients are added up in this process; they are averaged after the last part."""
         return forward.no_sync() if self.world > 1 and not last else nullcontext()
 
@@ -274,5 +275,5 @@ def _own_device(device: str) -> str:
     local, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= gpus:
         raise ValueError(f"{gpus} GPUs for more processes; start torchrun with --nproc-per-node={gpus}")
-    torch.cuda.set_device(local)
-    return f"cuda:{local}"
+    torch.cuda.set_device(local)  # pragma: no cover - needs a GPU
+    return f"cuda:{local}"  # pragma: no cover - needs a GPU

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,7 +70,8 @@ def evaluate(
     if not isinstance(loader.sampler, SequentialSampler):
         raise ValueError("only samples in order can be scored: give the validation or test loader")
     net.eval()
-    files = iter(loader.dataset.paths)
+    dataset: Any = loader.dataset  # a `WatermarkDataset`
+    files = iter(dataset.paths)
     rows: list[dict] = []
     for cpu_batch in tqdm(loader, desc="Scoring", leave=False, disable=None):
         batch = {name: x.to(device) for name, x in cpu_batch.items()}
@@ -161,7 +163,9 @@ def score_kinds(
         `kinds_score`.
     """
     rows: dict[int, tuple[float, float]] = {}  # IoU and gain by number of the sample
-    for cpu_batch, indices in zip(loader, loader.batch_sampler, strict=True):
+    dataset: Any = loader.dataset  # a `KindsDataset`
+    order: Any = loader.batch_sampler  # lists of indices
+    for cpu_batch, indices in zip(loader, order, strict=True):
         batch = {name: cpu_batch[name].to(device) for name in ("watermarked", "clean", "mask")}
         parts = predict(batch["watermarked"].contiguous(memory_format=torch.channels_last))
         iou = mask_iou((parts.mask_logits > 0).float(), batch["mask"]).tolist()
@@ -176,11 +180,11 @@ def score_kinds(
             after_batch()
     by_kind: dict[str, list[tuple[float, float]]] = {}
     for index, row in sorted(merged(rows).items()):
-        by_kind.setdefault(loader.dataset.kinds[index], []).append(row)
-    table = {}
-    for kind, each in by_kind.items():
-        iou, gain = np.mean(each, axis=0).tolist()
-        table |= {f"{kind}_iou": iou, f"{kind}_db": gain}
+        by_kind.setdefault(dataset.kinds[index], []).append(row)
+    table: dict[str, float] = {}
+    for kind, pairs in by_kind.items():
+        mean_iou, mean_gain = np.mean(pairs, axis=0).tolist()
+        table |= {f"{kind}_iou": mean_iou, f"{kind}_db": mean_gain}
     return table | {"score": kinds_score(table)}
 
 
@@ -204,7 +208,7 @@ def write_test_results(folder: str | Path, rows: Sequence[dict], summary: dict, 
     write_json(Path(folder) / "test_results.json", {**summary, **loss_notes, "notes": NOTES})
 
 
-def score(training: Training, loader, folder: str | Path) -> tuple[list[dict], dict]:
+def score(training: Training, loader: DataLoader, folder: str | Path) -> tuple[list[dict], dict]:
     """Score the network over a loader and write `test_results.csv` and `.json` into a run's folder; see `evaluate`."""
     rows, summary = evaluate(training.net, loader, training.objective, training.device)
     about = {"perceptual_weights": training.criterion.perceptual_source, "target": training.config.target}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -268,7 +269,7 @@ def _end_row(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass, trai
     if not books.watch(result):
         _log(row)
     if _is_better(row, result, config):
-        result.best_epoch, result.best_loss = row["epoch"], row["val_loss"]
+        result.best_epoch, result.best_loss = int(row["epoch"]), row["val_loss"]
         result.best_score = row.get("val_score", -math.inf)
         books.keep()
 
@@ -315,7 +316,8 @@ def _log_kinds(row: dict) -> None:
 
 def _inputs(loader: DataLoader) -> Iterator[Tensor]:
     """The watermarked views of the first `STATISTICS_BATCHES` batches of the last pass."""
-    loader.dataset.skipped = 0
+    dataset: Any = loader.dataset  # a `WatermarkDataset`
+    dataset.skipped = 0
     return (batch["watermarked"] for batch in islice(loader, STATISTICS_BATCHES))
 
 

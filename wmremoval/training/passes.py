@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -93,7 +94,7 @@ def run_epoch(
         RuntimeError: a loader process has ended.
     """
     progress = progress or Progress()
-    dataset = loader.dataset
+    dataset: Any = loader.dataset  # a `WatermarkDataset`
     dataset.epoch, dataset.skipped, dataset.stage = data_epoch, progress.samples, progress.stage
     training.net.train(optimizer is not None)
     training.kept.train(optimizer is not None)
@@ -148,7 +149,9 @@ def _shares(training: Training, loader: DataLoader, batches: Iterator[dict[str, 
     return (training.group.share(batch, next(sizes) if sizes else None) for batch in batches)
 
 
-def _run_batch(training: Training, share: Part, optimizer, place: str) -> tuple[dict[str, float], tuple[int, ...]]:
+def _run_batch(
+    training: Training, share: Part, optimizer: torch.optim.Optimizer | None, place: str
+) -> tuple[dict[str, float], tuple[int, ...]]:
     """Predict and measure a batch and, with an optimiser, take a step; the means, and the shape of the images."""
     share = share._replace(batch={name: x.to(training.device, non_blocking=True) for name, x in share.batch.items()})
     parts = training.group.cut(share, training.config.accumulate if optimizer is not None else 1)
@@ -160,7 +163,10 @@ def _run_batch(training: Training, share: Part, optimizer, place: str) -> tuple[
             _check_finite(of_part, place)
             if optimizer is not None:
                 loss = training.group.weight(part, share.together) * loss
-                of_part |= {"grad_norm": training.step(loss, optimizer)} if last else training.backward(loss) or {}
+                if last:
+                    of_part["grad_norm"] = training.step(loss, optimizer)
+                else:
+                    training.backward(loss)
         means.append(of_part)
         images += shape[0]
     if optimizer is not None:

@@ -48,7 +48,7 @@ FINE_TUNING: dict[str, Any] = {
 GPU_WORKERS = 16
 
 
-def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given) -> TrainConfig:
+def choose_config(profile: str, device: torch.device, read_back: str | None = None, **given: Any) -> TrainConfig:
     """Build the settings of a run: those given, else those for a trained start, else the profile's, else the default.
 
     Args:

@@ -1,7 +1,7 @@
 """Activations that are not kept for the backward pass but computed again in it: less memory, more time."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 
 from torch import nn
@@ -14,7 +14,7 @@ def recompute_activations(net: nn.Module) -> None:
     """Let every stage of a network keep its input alone (Chen et al. 2016, arXiv 1604.06174)."""
     for stage in net.children():
         if isinstance(stage, (DoubleConv, DecoderStage)):
-            stage.forward = partial(
+            stage.forward = partial(  # type: ignore[method-assign]  # of this one stage
                 checkpoint,
                 stage.forward,
                 use_reentrant=False,
@@ -23,7 +23,7 @@ def recompute_activations(net: nn.Module) -> None:
             )
 
 
-def _contexts(stage: nn.Module):
+def _contexts(stage: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
     """The contexts of the first and the second computation."""
     return nullcontext(), _statistics_kept(stage)
 
@@ -40,4 +40,5 @@ def _statistics_kept(stage: nn.Module) -> Iterator[None]:
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
             layer.momentum = momentum
+            assert layer.num_batches_tracked is not None
             layer.num_batches_tracked -= 1

@@ -3,11 +3,14 @@
 import logging
 import math
 import statistics
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 from wmremoval.config import GROWING, TrainConfig, drop_factor, learning_rates, onecycle
+
+if TYPE_CHECKING:  # the module imports this one
+    from wmremoval.training.loop import TrainResult
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +101,7 @@ class EpochSchedule:
         self.cycle = onecycle(optimizer, config, steps_per_epoch)
         self.epoch = 0  # of the main phase, from 1; 0 in the warm-up
 
-    def next_pass(self, result) -> Pass | None:
+    def next_pass(self, result: "TrainResult") -> Pass | None:
         """The epoch after those of a `TrainResult`; None at the end of the run, whose reason the result then holds."""
         warm, self.epoch = len(result.warmup_losses), 0
         if warm < self.config.warmup_epochs:
@@ -129,7 +132,7 @@ class EpochSchedule:
         """True if a validation and a row of the history follow the pass: after every epoch but those of the warm-up."""
         return bool(self.epoch)
 
-    def share_done(self, result, steps_per_epoch: int) -> float:
+    def share_done(self, result: "TrainResult", steps_per_epoch: int) -> float:
         """The share of the planned steps that a `TrainResult` has behind it, in [0, 1]."""
         passes = result.passes + result.underway.steps / steps_per_epoch
         return min(1.0, passes / (self.config.warmup_epochs + self.config.epochs))
@@ -172,6 +175,7 @@ class ClockSchedule:
 
     def __init__(self, config: TrainConfig, optimizer: torch.optim.Optimizer):
         self.config, self.optimizer = config, optimizer
+        assert config.hours is not None  # see `make_schedule`
         self.clock = Clock(3600.0 * config.hours)
         self.rows = 0  # rows of the history
         self.validated = 0.0  # seconds on the clock at the last row
@@ -181,7 +185,7 @@ class ClockSchedule:
         """True once the time is spent."""
         return self.clock.share >= 1.0
 
-    def next_pass(self, result) -> Pass | None:
+    def next_pass(self, result: "TrainResult") -> Pass | None:
         """The pass after those of a `TrainResult`; None once the time is spent and the last weights are validated."""
         underway = result.underway
         if self.over and not underway.counts:
@@ -213,7 +217,7 @@ class ClockSchedule:
         clock, between = self.clock, 60.0 * self.config.validate_minutes
         return self.over or (clock.seconds - self.validated >= between and clock.total - clock.seconds >= between / 2)
 
-    def share_done(self, result, steps_per_epoch: int) -> float:
+    def share_done(self, result: "TrainResult", steps_per_epoch: int) -> float:
         """The spent share of the time, in [0, 1]."""
         return self.clock.share
 

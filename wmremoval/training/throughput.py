@@ -53,7 +53,7 @@ def training_flops(composite: bool, decompose: bool, image_size: int) -> int:
         image = torch.empty(1, 3, image_size, image_size)
     with FlopCounterMode(display=False) as counter:
         parts = net.parts(image)
-        sum(part.sum() for part in parts if part is not None).backward()
+        sum((part.sum() for part in parts if isinstance(part, torch.Tensor)), start=image.new_zeros(())).backward()
     return counter.get_total_flops()
 
 

@@ -4,6 +4,7 @@ import os
 import random
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def pick_device(name: str = "auto") -> torch.device:
     # Blocks over 64 MB are not split, against fragmentation on small GPUs; the document's setting.
     os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb:64")
     device = choose_device(name)
-    if device.type == "cuda":
+    if device.type == "cuda":  # pragma: no cover - needs a GPU
         torch.backends.cudnn.benchmark = True  # batches have one shape, or a few
     return device
 
@@ -80,9 +81,13 @@ class Training:
         self.group = group
         self.config, self.steps_per_epoch, self.device = config, steps_per_epoch, device
         self.dtype = autocast_dtype(config.amp, device)
-        self.criterion = ColorAwareLoss(
-            config.alpha, config.beta, config.gamma, config.delta, config.perceptual_weights, config.seed
-        ).to(device, memory_format=torch.channels_last)  # a fifth off the time of VGG16 on a CPU
+        self.criterion = (
+            ColorAwareLoss(
+                config.alpha, config.beta, config.gamma, config.delta, config.perceptual_weights, config.seed
+            )
+            .to(device)
+            .to(memory_format=torch.channels_last)
+        )  # a fifth off the time of VGG16 on a CPU
         self.reset()
 
     def reset(self) -> None:
@@ -92,9 +97,11 @@ class Training:
         self.net = HeterogeneousUNet(config.composite, config.decompose)
         if config.start != "scratch":
             load_start(self.net, config.start)
-        self.net.to(self.device, memory_format=torch.channels_last)
+        self.net.to(self.device).to(memory_format=torch.channels_last)
         self.forward = _forward(self.net, config)
-        self.averaged = None  # the averaged network, if there is one; `predict` takes it outside of training
+        self.averaged: AveragedModel | None = (
+            None  # the averaged network, if there is one; `predict` takes it outside of training
+        )
         if config.ema_decay:
             average = get_ema_multi_avg_fn(config.ema_decay)
             self.averaged = AveragedModel(self.net, multi_avg_fn=average, use_buffers=True)
@@ -112,7 +119,7 @@ class Training:
     @property
     def kept(self) -> HeterogeneousUNet:
         """The network to validate and keep: the averaged one if there is one, else the trained one."""
-        return self.averaged.module if self.averaged is not None else self.net
+        return cast(HeterogeneousUNet, self.averaged.module) if self.averaged is not None else self.net
 
     def predict(self, watermarked: Tensor) -> Parts:
         """The network's parts for a batch, (B, 3, H, W) RGB in [0, 1].
@@ -156,7 +163,7 @@ class Training:
 
     def mark_term(self, parts: Parts, batch: dict[str, Tensor]) -> Tensor:
         """The weighted loss of alpha and colour; trained on, but not in the reported loss, which measures results only."""
-        if parts.alpha is None or not self.config.mark_weight:
+        if parts.alpha is None or parts.colour is None or not self.config.mark_weight:
             return parts.image.new_zeros(())
         truth = batch["alpha"], batch["colour"], batch.get("plain")
         return self.config.mark_weight * mark_loss(
@@ -170,7 +177,7 @@ class Training:
         losses = [
             coarse_mask_loss(logits, batch["mask"], self.config.iou_weight, self.group.total) for logits in parts.gates
         ]
-        return self.config.mask_weight * self.config.coarse_gate_weight * sum(losses)
+        return self.config.mask_weight * self.config.coarse_gate_weight * sum(losses, start=parts.image.new_zeros(()))
 
     @torch.no_grad()
     def renew_statistics(self, batches: Iterable[Tensor], after_batch: Callable[[], None] | None = None) -> None:

@@ -1,0 +1,66 @@
+"""Segments and markers of a JPEG, of bytes that are put together here, and the standard's table against libjpeg's."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wmremoval.photofile.jpeg import LUMINANCE, jpeg_quality, picture_end, read_segments, tables_in
+
+START, PIXELS, END = b"\xff\xd8", b"\xff\xda\x00\x02", b"\xff\xd9"
+COMMENT = b"\xff\xfe\x00\x07hello"
+TABLE = b"\xff\xdb\x00\x04ab"
+
+
+def read(*parts: bytes):
+    return read_segments(io.BytesIO(b"".join(parts)))
+
+
+def test_segments_of_metadata_are_read_up_to_the_pixels():
+    stray, fill, alone = b"x\xff\0y", b"\xff\xff", b"\xff\x01\xff\xd0"
+    parts = (START, stray, b"\xff\xe1\x00\x04ab", TABLE, alone, fill, COMMENT, PIXELS, COMMENT, END)
+    assert read(*parts) == [(0xE1, b"ab"), (0xFE, b"hello")]
+    assert read(START, b"\xff\xfe\x00\x02", END) == [(0xFE, b"")]
+
+
+@pytest.mark.parametrize(
+    ("parts", "reason"),
+    [
+        ([b"\x89PNG"], "no JPEG header"),
+        ([START, COMMENT[:-1]], "cut short"),
+        ([START, b"\xff\xfe\x00\x01", PIXELS], "cut short"),
+        ([START, COMMENT], "ends before"),
+        ([START, *[b"\xff\xe1\xff\xff" + bytes(65533)] * 1025, PIXELS], "64 MB"),
+    ],
+)
+def test_a_damaged_segment_is_refused_with_its_fault(parts, reason):
+    with pytest.raises(ValueError, match=reason):
+        read(*parts)
+
+
+def test_a_picture_ends_after_its_own_end_and_not_after_that_of_a_picture_inside_a_segment():
+    inner = b"\xff\xe1\x00\x06" + START + END
+    data = START + inner + TABLE + PIXELS + b"\x12\xff\x00\xff\xd0\x34" + END
+    assert picture_end(data + b"trailer") == len(data) and picture_end(data[:-1]) is None
+
+
+def test_the_table_is_that_of_libjpeg_at_quality_50_and_tells_the_quality():
+    for quality in (1, 30, 50, 75, 90, 100):
+        buffer = io.BytesIO()
+        Image.fromarray(np.zeros((8, 8), np.uint8)).save(buffer, "JPEG", quality=quality)
+        tables = Image.open(buffer).quantization
+        if quality == 50:
+            assert tuple(tables[0]) == LUMINANCE
+        assert jpeg_quality(tables) == quality
+
+
+def test_all_tables_of_a_picture_are_read_in_one_byte_a_value_or_two():
+    buffer = io.BytesIO()
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(buffer, "JPEG", quality=60)
+    wanted = Image.open(buffer).quantization
+    assert [sorted(table) for table in tables_in(buffer.getvalue())] == [sorted(wanted[0]), sorted(wanted[1])]
+    wide = bytes([0x11]) + b"".join(value.to_bytes(2, "big") for value in range(300, 364))
+    both = b"\xff\xdb" + (2 + 65 + 129).to_bytes(2, "big") + bytes(range(65)) + wide
+    assert tables_in(START + both) == [list(range(1, 65)), list(range(300, 364))]
+    assert tables_in(START + both[:-1]) == [list(range(1, 65))], "one that is cut short is none"
