@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from wmremoval.batch.jobs import Job, Places, plan_jobs
+from wmremoval.batch.jobs import LocalJob, Places, plan_local_jobs
 from wmremoval.batch.run import Options, Outcome, remove_watermarks
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.read import read_photo
@@ -31,7 +31,7 @@ PAINTED = 128  # 0 to 255; alpha from which a pixel of a stroke counts as painte
 class Item:
     """One uploaded photograph."""
 
-    job: Job
+    job: LocalJob
     outcome: Outcome | None = None  # None: not yet tried
 
     @property
@@ -63,14 +63,14 @@ def new_session(uploads: Sequence[str | Path], root: Path) -> Session:
     session = Session(folder)
     for number, upload in enumerate(uploads, 1):  # a folder each, since uploads may share a name
         own = folder / str(number)
-        [job] = plan_jobs([Path(upload)], Places(own / "results", masks=own / "masks")).jobs
+        [job] = plan_local_jobs([Path(upload)], Places(own / "results", masks=own / "masks"))
         assert job.mask_out is not None  # `Places` has a folder of masks
         job = replace(job, mask_out=job.mask_out.with_suffix(".mask.png"))  # another name than the photograph's
         session.items.append(Item(_limited(job, number)))
     return session
 
 
-def _limited(job: Job, number: int) -> Job:
+def _limited(job: LocalJob, number: int) -> LocalJob:
     """The job with a problem if it is over a limit of the page."""
     name, size = shown(job.source), job.source.stat().st_size
     if number > MOST_FILES:

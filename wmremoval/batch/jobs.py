@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
 from wmremoval.batch.remote import Place, Remote
@@ -74,6 +74,11 @@ class Plan:
     jobs: list[Job]
     remarks: list[str] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)
+
+
+def plan_local_jobs(inputs: Sequence[Path], places: Places) -> list[LocalJob]:
+    """The jobs of files and folders of this machine, with results on it; see `plan_jobs`."""
+    return [job for job in plan_jobs(inputs, places).jobs if isinstance(job, LocalJob)]
 
 
 def plan_jobs(inputs: Sequence[Place], places: Places, listed: Sequence[Place] = ()) -> Plan:
@@ -154,7 +159,7 @@ def _wanted_format(path: Place, places: Places) -> str:
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
         raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree; leave one out")
-    ours = file_kind(path) if _exists(path) else ""
+    ours: str | None = file_kind(path) if _exists(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format

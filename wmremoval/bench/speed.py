@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from wmremoval.batch.jobs import Places, plan_jobs
+from wmremoval.batch.jobs import Places, plan_local_jobs
 from wmremoval.batch.run import remove_watermarks
 from wmremoval.data.dataset import SampleConfig, WatermarkDataset, resize_and_crop
 from wmremoval.data.fonts import load_fonts
@@ -253,7 +253,7 @@ def time_folder(remover: Remover, photographs: int = 100) -> dict[str, float]:
         source.mkdir()
         for i in range(photographs):
             write_image(source / f"{i:03d}.jpg", _folder_photograph(scenes[i % len(scenes)], i), quality=92)
-        jobs = plan_jobs([source], Places(Path(folder) / "out")).jobs
+        jobs = plan_local_jobs([source], Places(Path(folder) / "out"))
         started = time.perf_counter()
         outcomes = list(remove_watermarks(jobs, remover))
         whole = time.perf_counter() - started

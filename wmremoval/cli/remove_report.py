@@ -165,7 +165,7 @@ class Report:
         Raises:
             OSError: the file cannot be written, or a line could not be.
         """
-        if self.by_line:
+        if self._file is not None:
             self._line({**tail, **counts.as_json()})
             self._file.close()
             if self.error is not None:

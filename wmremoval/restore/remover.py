@@ -207,13 +207,14 @@ class Remover:
         texts, by_themselves = [], {id(region) for region in restored}
         for region in lines:
             assert self.text is not None  # it found the lines
-            if self._is_kept(region.text_line):
+            line = region.text_line
+            if self._is_kept(line):
                 fate = "kept: as asked for"
             else:
                 is_restored = id(region) in by_themselves
                 fate = look_again(canvas, solver, self.text, region, is_restored, self._is_sure(region))
-            corners = tuple((float(x), float(y)) for x, y in region.line.quad)
-            texts.append(FoundText(region.line.words, fate, corners))
+            corners = tuple((float(x), float(y)) for x, y in line.quad)
+            texts.append(FoundText(line.words, fate, corners))
         return texts
 
     def _is_sure(self, line: Region) -> bool:

@@ -93,13 +93,13 @@ def look_again(
     touched = was_changed(canvas, solver, region)
     if not (touched or is_sure):
         return "left: part of the scene"
-    if touched and not still_readable(text, canvas.restored, region.line):
+    if touched and not still_readable(text, canvas.restored, region.text_line):
         return "removed"
     if "again" not in solver.without:
         for inpaint_strokes in (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,):
             before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
             inpaint_strokes(canvas, solver, region)
-            if not still_readable(text, canvas.restored, region.line):
+            if not still_readable(text, canvas.restored, region.text_line):
                 return "removed"
             canvas.put_back(before)
     return "still readable"
@@ -107,7 +107,7 @@ def look_again(
 
 def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> None:
     """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; or do nothing."""
-    strokes = line_strokes(canvas.photo, region.line)
+    strokes = line_strokes(canvas.photo, region.text_line)
     if strokes.trusted and "strokes" not in solver.without:
         block = solver.ensemble.searched.pyramid.native(region.box)
         canvas.undo(block, solver.regions.mask(region, block))

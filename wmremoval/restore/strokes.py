@@ -60,7 +60,7 @@ def line_strokes(photo: np.ndarray, line: Line) -> Strokes:
     own, wide, *ends = (line_mask(line, block, 1, margin) for margin in (0.0, LINE, *RING))
     ring = ends[1] & ~ends[0]
     soft = cv2.GaussianBlur(photo[block], (3, 3), BLUR).astype(np.float32) / np.float32(255.0)
-    lab = cv2.cvtColor(soft, cv2.COLOR_RGB2LAB) * np.float32((1.0, CHROMA, CHROMA))
+    lab = cv2.cvtColor(soft, cv2.COLOR_RGB2LAB) * np.array((1.0, CHROMA, CHROMA), np.float32)
     clusters = _clusters(lab, own | ring)
     broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(3, int(WIDEST * line.height) | 1),) * 2)
     strokes, beside = np.zeros_like(own), np.zeros_like(own)
@@ -68,7 +68,7 @@ def line_strokes(photo: np.ndarray, line: Line) -> Strokes:
         here = clusters == number
         if _denser(here, here, own, ring) > CLUSTER_DENSER:
             within = (here & wide).astype(np.uint8)
-            strokes |= (within & ~cv2.morphologyEx(within, cv2.MORPH_OPEN, broad)) > 0
+            strokes |= (within > 0) & (cv2.morphologyEx(within, cv2.MORPH_OPEN, broad) == 0)
             beside |= here
     grown = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (1 + round(GROWTH * line.height)) + 1,) * 2)
     mask = cv2.dilate(strokes.astype(np.uint8), grown) > 0
@@ -84,8 +84,8 @@ def _around(photo: np.ndarray, line: Line) -> Block:
 
 def _denser(inside: np.ndarray, outside: np.ndarray, own: np.ndarray, ring: np.ndarray) -> float:
     """Times as dense as `outside` in the ring is `inside` in the line."""
-    density = np.count_nonzero(inside & own) / max(1, np.count_nonzero(own))
-    return density / (np.count_nonzero(outside & ring) / max(1, np.count_nonzero(ring)) + LEAST_DENSITY)
+    density = np.count_nonzero(inside & own) / max(1, int(np.count_nonzero(own)))
+    return float(density / (np.count_nonzero(outside & ring) / max(1, int(np.count_nonzero(ring))) + LEAST_DENSITY))
 
 
 def _clusters(lab: np.ndarray, there: np.ndarray) -> np.ndarray:
@@ -100,8 +100,8 @@ def _clusters(lab: np.ndarray, there: np.ndarray) -> np.ndarray:
         distance = np.minimum(distance, np.square(pixels - centres[-1]).sum(axis=1))
     nearest = _nearest(pixels, centres)[:, None]
     stop = (cv2.TERM_CRITERIA_MAX_ITER, ITERATIONS, 0.0)
-    _, _, centres = cv2.kmeans(pixels, len(centres), nearest, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
-    return _nearest(lab, centres)
+    _, _, means = cv2.kmeans(pixels, len(centres), nearest, stop, 1, cv2.KMEANS_USE_INITIAL_LABELS)
+    return _nearest(lab, list(means))
 
 
 def _nearest(colours: np.ndarray, centres: Sequence[np.ndarray]) -> np.ndarray:
