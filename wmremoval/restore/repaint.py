@@ -98,25 +98,27 @@ def look_again(
     if "again" not in solver.without:
         for inpaint_strokes in (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,):
             before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
-            inpaint_strokes(canvas, solver, region)
-            if not still_readable(text, canvas.restored, region.text_line):
-                return "removed"
-            canvas.put_back(before)
+            if inpaint_strokes(canvas, solver, region):
+                if not still_readable(text, canvas.restored, region.text_line):
+                    return "removed"
+                canvas.put_back(before)
     return "still readable"
 
 
-def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> None:
-    """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; or do nothing."""
+def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> bool:
+    """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; False: none found."""
     strokes = line_strokes(canvas.photo, region.text_line)
-    if strokes.trusted and "strokes" not in solver.without:
-        block = solver.ensemble.searched.pyramid.native(region.box)
-        canvas.undo(block, solver.regions.mask(region, block))
-        strength = np.uint8(255) * strokes.mask
-        canvas.write(strokes.block, inpaint_block(canvas.photo, strokes.block, strength), strength)
+    if not strokes.trusted or "strokes" in solver.without:
+        return False
+    block = solver.ensemble.searched.pyramid.native(region.box)
+    canvas.undo(block, solver.regions.mask(region, block))
+    strength = np.uint8(255) * strokes.mask
+    canvas.write(strokes.block, inpaint_block(canvas.photo, strokes.block, strength), strength)
+    return True
 
 
-def inpaint_line(canvas: Canvas, solver: Solver, region: Region) -> None:
-    """Inpaint the strokes of a line of text, as the network sees them, whatever shows through them."""
+def inpaint_line(canvas: Canvas, solver: Solver, region: Region) -> bool:
+    """Inpaint the strokes of a line of text, as the network sees them, whatever shows through them; False: none seen."""
     pyramid, factor = solver.ensemble.searched.pyramid, region.factor
     box = pyramid.box(region.box, factor)
     sides = [min(factor * side, canvas.photo.shape[i % 2]) for i, side in enumerate(box)]
@@ -129,6 +131,7 @@ def inpaint_line(canvas: Canvas, solver: Solver, region: Region) -> None:
             strokes[rows, columns] = gate > 0
     strength = 255 * (cv2.dilate(strokes, np.ones((3, 3), np.uint8)) & solver.regions.mask(region, around))
     canvas.write(around, inpaint_block(canvas.photo, around, strength), strength)
+    return bool(strength.any())
 
 
 def still_readable(text: TextFinder, photo: np.ndarray, line: Line) -> bool:
