@@ -84,7 +84,7 @@ def look_again(
         solver: of the photograph.
         text: the detector that looks again.
         region: a line of text.
-        is_restored: the line was restored by itself.
+        is_restored: the line was restored by itself, so that the network sees its strokes; else they are found by their colours.
         is_sure: it is a mark even where the network does not see its strokes.
 
     Returns:
@@ -95,13 +95,12 @@ def look_again(
         return "left: part of the scene"
     if touched and not still_readable(text, canvas.restored, region.text_line):
         return "removed"
-    if "again" not in solver.without:
-        for inpaint_strokes in (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,):
-            before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
-            if inpaint_strokes(canvas, solver, region):
-                if not still_readable(text, canvas.restored, region.text_line):
-                    return "removed"
-                canvas.put_back(before)
+    before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
+    inpaint_strokes = inpaint_line if is_restored else inpaint_colours
+    if "again" not in solver.without and inpaint_strokes(canvas, solver, region):
+        if not still_readable(text, canvas.restored, region.text_line):
+            return "removed"
+        canvas.put_back(before)
     return "still readable"
 
 
