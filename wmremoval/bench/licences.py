@@ -48,7 +48,7 @@ def pulled_in(package: str, extras: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _requirements(about: Distribution, extras: frozenset[str]) -> Iterator[Requirement]:
-    """What a package needs on this machine with some of its extras."""
+    """The packages that a package needs on this machine with some of its extras."""
     for line in about.requires or []:
         requirement = Requirement(line)
         marker = requirement.marker

@@ -70,7 +70,7 @@ def run_remove(arguments: argparse.Namespace) -> int:
 
 
 def _hands(arguments: argparse.Namespace, jobs: "list[Job]") -> "AbstractContextManager[Alone | Crew]":
-    """What restores the photographs: this process, or workers.
+    """The process or the workers that restore the photographs.
 
     Raises:
         ValueError, OSError: the network cannot be loaded, or the workers cannot be reached.

@@ -19,9 +19,7 @@ from wmremoval.restore.text import Line
 # setting finds it (2026-11-27). "IoU" is of strokes and true mask within the line.
 CLUSTERS = 8  # of colours; with 6, 8 and 12 the mean IoU is 0.32, 0.36 and 0.36
 CHROMA = 2.0  # weight of a and b of CIELAB beside L: with 1 the mean IoU is 0.33, with 2 0.36, with 3 0.36
-BLUR = (
-    0.6  # pixels; standard deviation of a blur against the grain of single pixels: mean IoU 0.36 without, 0.37 with it
-)
+BLUR = 0.6  # pixels; standard deviation of a blur against the grain of pixels: mean IoU 0.36 without, 0.37 with it
 CLUSTER_DENSER = 3.0  # times as dense in the line as in the ring, from which a cluster belongs to the strokes
 # Times as dense in the line as in the ring are all strokes together, from which they are trusted: with 5, 8 and 12 there are
 # 89, 72 and 49 of the 181 lines, and 87%, 92% and 95% of their pixels are marked.
@@ -31,9 +29,8 @@ LINE, RING = 0.15, (0.25, 0.8)  # of a line's height: margin of the line; beginn
 LEAST_DENSITY = 0.01  # share of the ring's pixels; keeps the quotients finite. Not measured.
 MOST_COLOURS = 10_000  # pixels that are clustered, taken at even distances. Not measured.
 ITERATIONS = 15  # of k-means. Not measured.
-GROWTH = (
-    1 / 32
-)  # of a line's height, pixels by which strokes are widened besides one: soft edges, blocks of a JPEG. Not measured.
+# Of a line's height, pixels by which strokes are widened besides one: soft edges, blocks of a JPEG. Not measured.
+GROWTH = 1 / 32
 
 
 class Strokes(NamedTuple):
