@@ -6,6 +6,7 @@ import pytest
 from planted import marked
 from skimage import data
 
+from wmremoval.restore import strokes
 from wmremoval.restore.strokes import line_strokes
 from wmremoval.restore.text import Line
 
@@ -56,6 +57,21 @@ def test_texture_without_letters_is_not_trusted(texture, place):
     photo = np.repeat(texture()[:256, :384, None], 3, axis=2)
     line = Line(np.float32([(left, top), (right, top), (right, bottom), (left, bottom)]), 0.9, "mm nuim", 0.9)
     assert not line_strokes(photo, line).trusted
+
+
+def test_strokes_of_a_large_line_are_found_in_a_shrunken_view(monkeypatch):
+    """The same letters four times as large, at odd places, with room for a sixteenth of the pixels."""
+    cover = cv2.resize(letters(160, 360, "photo-stock.com", (20, 100), 1.2), (1437, 639), interpolation=cv2.INTER_CUBIC)
+    photo = cv2.resize(stripes(), (1437, 639), interpolation=cv2.INTER_CUBIC)
+    picture = np.uint8(np.clip(photo + cover[..., None] * (np.float32((220, 0, 160)) - photo), 0, 255))
+    monkeypatch.setattr(strokes, "MOST_PIXELS", 50_000)
+    large = line_strokes(picture, box_line(cover))
+    found = np.zeros(cover.shape, bool)
+    found[large.block] = large.mask
+    assert large.trusted
+    assert found[cover > 0.5].mean() > 0.95, "all of the letters"
+    near = cv2.dilate((cover > 0.1).astype(np.uint8), np.ones((21, 21), np.uint8)) > 0
+    assert near[found].mean() > 0.9, "and little beside them"
 
 
 def test_a_line_at_the_border_or_of_one_colour_is_no_error():

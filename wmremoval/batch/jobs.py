@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import Any, TypeGuard
+from typing import Any
 
 from wmremoval.batch.names import Globs, ListedFolder, name_key, numbered
-from wmremoval.batch.remote import Place, Remote
+from wmremoval.batch.remote import Place, Remote, is_here
 from wmremoval.batch.walk import EXCLUDED, NO_PICTURE, find_photographs, identity, kind_not_read
 from wmremoval.photofile.errors import shown
 from wmremoval.photofile.kinds import ENDINGS, NOT_WRITTEN, advice, bare_name, file_kind
@@ -122,11 +122,6 @@ def _is_folder(path: Place) -> bool:
     return path.is_dir() if isinstance(path, Remote) else os.path.isdir(path)
 
 
-def _exists(path: Place) -> TypeGuard[Path]:
-    """True for a file of this machine that is there; one in a store is not looked at before it is fetched."""
-    return not isinstance(path, Remote) and os.path.exists(path)
-
-
 def _kept(path: Place) -> PurePath:
     """The path below the output folder of a listed file: its own if that is relative and leads down, else its name."""
     if isinstance(path, Remote):
@@ -159,7 +154,7 @@ def _wanted_format(path: Place, places: Places) -> str:
     by_name = {name: key for key, (name, _) in FORMATS.items()}
     if places.format != "keep" and FORMATS[places.format][0] != theirs:
         raise UsageError(f"--format {places.format} and the output {shown(places.output)} disagree; leave one out")
-    ours: str | None = file_kind(path) if _exists(path) else ""
+    ours: str | None = file_kind(path) if is_here(path) else ""
     ours = ours if ours in ENDINGS.values() else ENDINGS.get(path.suffix.lower())
     if places.format != "keep" or ours == theirs:
         return places.format
@@ -206,7 +201,7 @@ class _Planner:
         others = [start + ending for start in (name.name, bare) for ending in ENDINGS]
         assert self.masks is not None
         found = self.masks.find(name.parent, usual + others)
-        return None if found is not None and _exists(path) and found.samefile(path) else found
+        return None if found is not None and is_here(path) and found.samefile(path) else found
 
     def _problem(self, path: Place, name: PurePath, mask_in: Path | None) -> str | None:
         if self.masks is None or mask_in is not None:
@@ -217,7 +212,7 @@ class _Planner:
 
 def _checked(job: Job) -> Job:
     """A job for a file that was named itself, and may be no photograph."""
-    kind = kind_not_read(job.source) if _exists(job.source) else None
+    kind = kind_not_read(job.source) if is_here(job.source) else None
     if kind is None:
         return job
     reason = f"{kind} is not read; {advice(kind)}"
@@ -238,7 +233,7 @@ def _each_file_once(jobs: list[Job]) -> list[Job]:
     seen: dict[tuple[int, int] | str, Job] = {}
     result = []
     for job in jobs:
-        other = seen.setdefault(identity(job.source), job) if _exists(job.source) else job
+        other = seen.setdefault(identity(job.source), job) if is_here(job.source) else job
         problem = (
             f"{shown(job.source)}: the same file as {shown(other.source)}, which is restored in place; name it once"
         )

@@ -5,13 +5,14 @@ untested. Credentials and addresses come from the environment of each store, suc
 AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT_URL.
 """
 
+import os
 import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
-from typing import Any
+from typing import Any, TypeGuard
 
 from wmremoval.files import first_line, remedy
 from wmremoval.photofile.errors import one_line
@@ -91,6 +92,11 @@ class Remote:
 
 
 Place = Path | Remote  # a file or folder of this machine, or of a store
+
+
+def is_here(place: Place) -> TypeGuard[Path]:
+    """True for a file or folder of this machine that is there; one in a store is not looked at."""
+    return isinstance(place, Path) and os.path.exists(place)
 
 
 def as_place(name: str) -> Place:

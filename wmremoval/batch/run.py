@@ -1,6 +1,5 @@
 """Restore the photographs of many jobs: reading, restoring and writing overlap, and each gives an outcome."""
 
-import os
 import threading
 from collections import deque
 from collections.abc import Collection, Generator, Iterable, Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from wmremoval.batch.jobs import RESULTS, Job, LocalJob
 from wmremoval.batch.outputs import is_same_file, is_unmarked, mark_results, size_if_written, write_all, write_extras
-from wmremoval.batch.remote import Place, Remote
+from wmremoval.batch.remote import Place, is_here
 from wmremoval.batch.sizes import pixels_of
 from wmremoval.batch.user_mask import GROW, read_user_mask
 from wmremoval.files import remedy, remove_leftovers
@@ -170,13 +169,9 @@ def decided(job: Job, options: Options, stored: Collection[Place] = ()) -> Outco
     if job.backup is not None and isinstance(job.source, Path):  # in place
         if job.backup.exists() and not is_same_file(job.source, job.backup):
             return Outcome(job.name, "kept", str(job.output), notes=["the photograph as it was is in the backup"])
-    elif not options.overwrite and (job.output in stored or _exists(job.output)):
+    elif not options.overwrite and (job.output in stored or is_here(job.output)):
         return Outcome(job.name, "kept", str(job.output), notes=["--overwrite replaces it"])
     return None
-
-
-def _exists(place: Place) -> bool:
-    return not isinstance(place, Remote) and os.path.exists(place)
 
 
 def _restore(job: LocalJob, future: Future, remover: Remover) -> tuple[Read, list[Result]]:

@@ -106,8 +106,8 @@ def look_again(
 
 def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> bool:
     """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; False: none found."""
-    strokes = line_strokes(canvas.photo, region.text_line)
-    if not strokes.trusted or "strokes" in solver.without:
+    strokes = None if "strokes" in solver.without else line_strokes(canvas.photo, region.text_line)
+    if strokes is None or not strokes.trusted:
         return False
     block = solver.ensemble.searched.pyramid.native(region.box)
     canvas.undo(block, solver.regions.mask(region, block))

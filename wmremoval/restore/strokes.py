@@ -11,7 +11,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from wmremoval.restore.pyramid import Block
+from wmremoval.restore.pyramid import Block, shrink
 from wmremoval.restore.regions import line_mask
 from wmremoval.restore.text import Line
 
@@ -28,6 +28,9 @@ WIDEST = 0.4  # of a line's height; broader parts of a cluster are ground. 0.3 a
 LINE, RING = 0.15, (0.25, 0.8)  # of a line's height: margin of the line; beginning and end of its ring. Not measured.
 LEAST_DENSITY = 0.01  # share of the ring's pixels; keeps the quotients finite. Not measured.
 MOST_COLOURS = 10_000  # pixels that are clustered, taken at even distances. Not measured.
+MOST_PIXELS = (
+    2_000_000  # of a line and its ring; larger ones are looked at in a shrunken view, for memory. Not measured.
+)
 ITERATIONS = 15  # of k-means. Not measured.
 # Of a line's height, pixels by which strokes are widened besides one: soft edges, blocks of a JPEG. Not measured.
 GROWTH = 1 / 32
@@ -53,13 +56,13 @@ def line_strokes(photo: np.ndarray, line: Line) -> Strokes:
         photo: (H, W, 3) RGB uint8.
         line: of text.
     """
-    block = _around(photo, line)
-    own, wide, *ends = (line_mask(line, block, 1, margin) for margin in (0.0, LINE, *RING))
+    block, view, factor = _around(photo, line)
+    own, wide, *ends = (line_mask(line, view, factor, margin) for margin in (0.0, LINE, *RING))
     ring = ends[1] & ~ends[0]
-    soft = cv2.GaussianBlur(photo[block], (3, 3), BLUR).astype(np.float32) / np.float32(255.0)
+    soft = cv2.GaussianBlur(shrink(photo[block], factor), (3, 3), BLUR).astype(np.float32) / np.float32(255.0)
     lab = cv2.cvtColor(soft, cv2.COLOR_RGB2LAB) * np.array((1.0, CHROMA, CHROMA), np.float32)
     clusters = _clusters(lab, own | ring)
-    broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(3, int(WIDEST * line.height) | 1),) * 2)
+    broad = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (max(3, int(WIDEST * line.height / factor) | 1),) * 2)
     strokes, beside = np.zeros_like(own), np.zeros_like(own)
     for number in range(int(clusters.max()) + 1):
         here = clusters == number
@@ -67,16 +70,23 @@ def line_strokes(photo: np.ndarray, line: Line) -> Strokes:
             within = (here & wide).astype(np.uint8)
             strokes |= (within > 0) & (cv2.morphologyEx(within, cv2.MORPH_OPEN, broad) == 0)
             beside |= here
-    grown = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (1 + round(GROWTH * line.height)) + 1,) * 2)
-    mask = cv2.dilate(strokes.astype(np.uint8), grown) > 0
-    return Strokes(block, mask & wide, _denser(strokes, beside, own, ring))
+    grown = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * (1 + round(GROWTH * line.height / factor)) + 1,) * 2)
+    mask = (cv2.dilate(strokes.astype(np.uint8), grown) > 0) & wide
+    height, width = photo[block].shape[:2]
+    native = mask.repeat(factor, axis=0).repeat(factor, axis=1)[:height, :width]
+    return Strokes(block, native, _denser(strokes, beside, own, ring))
 
 
-def _around(photo: np.ndarray, line: Line) -> Block:
+def _around(photo: np.ndarray, line: Line) -> tuple[Block, Block, int]:
+    """The block of a line with its ring; the same in the view in which it is small enough; the shrinking of that view."""
     quad = line.grown(RING[1])
-    low, high = np.floor(quad.min(axis=0)).astype(int), np.ceil(quad.max(axis=0)).astype(int) + 1
-    height, width = photo.shape[:2]
-    return slice(max(0, int(low[1])), min(height, int(high[1]))), slice(max(0, int(low[0])), min(width, int(high[0])))
+    low, high = np.maximum(np.floor(quad.min(axis=0)), 0).astype(int), np.ceil(quad.max(axis=0)).astype(int) + 1
+    factor = 1
+    while np.prod(high - low) > MOST_PIXELS * factor**2:
+        factor *= 2
+    view = [slice(int(low[i]) // factor, -(-min(int(high[i]), photo.shape[1 - i]) // factor)) for i in (1, 0)]
+    block = [slice(part.start * factor, min(part.stop * factor, photo.shape[i])) for i, part in enumerate(view)]
+    return (block[0], block[1]), (view[0], view[1]), factor
 
 
 def _denser(inside: np.ndarray, outside: np.ndarray, own: np.ndarray, ring: np.ndarray) -> float:
