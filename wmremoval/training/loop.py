@@ -17,7 +17,7 @@ from wmremoval.files import remove_leftovers, write_json
 from wmremoval.training.checkpoints import BEST_MODEL, load_state, load_weights, remove_state, save_best, save_state
 from wmremoval.training.compiling import CompileTrial
 from wmremoval.training.evaluate import score_kinds
-from wmremoval.training.passes import Progress, run_epoch
+from wmremoval.training.passes import Progress, loading_in_one_line, run_epoch
 from wmremoval.training.schedule import Pass
 from wmremoval.training.throughput import throughput
 from wmremoval.training.trainer import Training
@@ -218,6 +218,7 @@ def _score_start(books: Bookkeeper, loaders: dict[str, DataLoader]) -> None:
         _log_kinds(row)
 
 
+@loading_in_one_line()  # PyTorch tells of a dead loader process wherever the program is, in a save or a validation too
 def _one_pass(books: Bookkeeper, loaders: dict[str, DataLoader], part: Pass) -> None:
     """Run or continue a pass over the training samples, and add the row of the history that is due after it, if any."""
     training, result, schedule = books.training, books.result, books.training.schedule

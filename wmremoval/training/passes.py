@@ -104,7 +104,7 @@ def run_epoch(
     bar = tqdm(shares, desc=label, leave=False, initial=progress.steps, total=len(loader), disable=quiet)
     asked = time.monotonic()
     started = asked - progress.seconds
-    with _loading_in_one_line():
+    with loading_in_one_line():
         for step, share in enumerate(bar, start=progress.steps + 1):
             progress.waited += time.monotonic() - asked
             means, shape = _run_batch(training, share, optimizer, f"{label}, step {step}")
@@ -120,7 +120,7 @@ def run_epoch(
 
 
 @contextmanager
-def _loading_in_one_line() -> Iterator[None]:
+def loading_in_one_line() -> Iterator[None]:
     """Turn errors of loader processes, which come with the process's traceback, into one line."""
     try:
         yield
