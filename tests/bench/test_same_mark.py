@@ -5,7 +5,8 @@ import pytest
 from crops import crops
 from planted import planted
 
-from wmremoval.bench.same_mark import SERIES, SIZE, Setting, same_mark_table, score, settings
+from wmremoval.bench.same_mark import same_mark_table, score
+from wmremoval.bench.same_mark_drawings import DATE, NATIVE, SERIES, SHADOW, SIZE, Setting, settings
 
 
 def test_marks_lie_in_the_lower_right_corner_and_follow_the_width_if_scaled():
@@ -20,9 +21,27 @@ def test_marks_lie_in_the_lower_right_corner_and_follow_the_width_if_scaled():
 
 
 def test_the_largest_alpha_is_the_one_that_is_asked_for():
-    assert {setting.mark_on(SIZE).alpha.max() for setting in settings() if setting.place == "fixed"} == {
-        np.float32(0.3), np.float32(0.5), np.float32(0.7)
-    }  # fmt: skip
+    for setting in settings(with_natives=False):
+        if setting.place == "fixed" and setting.mark != SHADOW:
+            assert setting.mark_on(SIZE).alpha.max() == np.float32(setting.alpha)
+    assert not any(setting.place == "native" for setting in settings(with_natives=False))
+    assert [setting.mark_on(NATIVE).alpha.shape for setting in settings(True) if setting.place == "native"] == [
+        (800, 1200)
+    ]
+
+
+def test_a_shadow_lies_around_the_mark_and_darkens_it_nowhere():
+    plain, shaded = Setting("one colour", 0.5).mark_on(SIZE), Setting(SHADOW, 0.5).mark_on(SIZE)
+    assert (shaded.alpha >= plain.alpha - 1e-6).all() and (shaded.alpha > 0.05).sum() > 1.1 * (plain.alpha > 0.05).sum()
+    beside = (plain.alpha == 0) & (shaded.alpha > 0.05)
+    assert shaded.colour[beside].max() < 0.01
+
+
+def test_every_photograph_has_a_date_of_its_own_in_one_place():
+    marks = [Setting(DATE, 1.0).mark_on(SIZE, number) for number in range(4)]
+    assert len({mark.alpha.tobytes() for mark in marks}) == 4
+    corners = [tuple(int(side.max()) for side in np.nonzero(mark.alpha > 0.5)) for mark in marks]
+    assert np.ptp(corners, axis=0).max() <= 3
 
 
 def test_a_row_counts_marked_and_bare_photographs_and_is_printed():

@@ -132,13 +132,15 @@ def _run_unmarked(arguments: argparse.Namespace) -> int:
 
 def _add_same_mark(commands: argparse._SubParsersAction) -> None:
     same = _add_scored(commands, "same-mark", "score one mark on many photographs", "data/clean_images")
+    same.add_argument("--natives", metavar="DIR", help="folder of large photographs, for the row of native size")
     same.set_defaults(run=_run_same_mark)
 
 
 def _run_same_mark(arguments: argparse.Namespace) -> int:
     from wmremoval.bench.same_mark import run_same_mark, same_mark_table
 
-    print(same_mark_table(run_same_mark(from_root(arguments.photos), _options(arguments))))
+    natives = from_root(arguments.natives) if arguments.natives else None
+    print(same_mark_table(run_same_mark(from_root(arguments.photos), _options(arguments), natives)))
     return 0
 
 

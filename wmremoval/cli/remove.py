@@ -88,7 +88,7 @@ def _hands(arguments: argparse.Namespace, jobs: "list[Job]") -> "AbstractContext
         arguments.sensitivity,
     )
     remover = setup.load() if alone or arguments.same_mark else None
-    setup = replace(setup, marks=known_marks(arguments, remover, jobs))
+    setup = replace(setup, shared=known_marks(arguments, remover, jobs))
     options = _options(arguments)
     if remover is not None and alone:
         return nullcontext(Alone(setup.with_marks(remover), setup.facts(remover), options))

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from wmremoval.batch.jobs import Job
     from wmremoval.batch.run import Outcome
     from wmremoval.restore.remover import Remover
-    from wmremoval.shared.learn import Evidence
-    from wmremoval.shared.mark import SharedMark
+    from wmremoval.shared.learn import Evidence, Shared
 
 PIPE = "-"
 
@@ -75,10 +74,8 @@ def wrong_shared(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-def known_marks(
-    arguments: argparse.Namespace, remover: "Remover | None", jobs: "Sequence[Job]"
-) -> "tuple[SharedMark, ...]":
-    """The marks that these options name or have measured; none where they ask for nothing.
+def known_marks(arguments: argparse.Namespace, remover: "Remover | None", jobs: "Sequence[Job]") -> "Shared":
+    """What these options name or have measured; nothing where they ask for nothing.
 
     Args:
         arguments: the command line.
@@ -89,38 +86,44 @@ def known_marks(
         ValueError: the file of a mark cannot be read.
         OSError: it cannot be written.
     """
+    from wmremoval.shared.learn import Shared
     from wmremoval.shared.mark import load_mark
 
     if arguments.watermark:
-        return (load_mark(Path(arguments.watermark).expanduser()),)
+        return Shared((load_mark(Path(arguments.watermark).expanduser()),))
     if not arguments.same_mark or remover is None:
-        return ()
-    return tuple(
-        _measured(
-            arguments, remover, [job.source for job in jobs if job.problem is None and isinstance(job.source, Path)]
-        )
-    )
+        return Shared()
+    sources = [job.source for job in jobs if job.problem is None and isinstance(job.source, Path)]
+    return _measured(arguments, remover, sources)
 
 
-def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "list[SharedMark]":
-    from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_marks
+def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "Shared":
+    from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_shared
     from wmremoval.shared.mark import save_mark
     from wmremoval.shared.remover import some_of
 
     chosen = some_of(sources)
-    marks = learn_marks(list(_evidence(remover, chosen, arguments.max_pixels)))
-    for mark in marks:
+    shared = learn_shared(list(_evidence(remover, chosen, arguments.max_pixels)))
+    for line in shared.lines:
+        place = " x ".join(str(round(line.box[i + 2] - line.box[i])) for i in (0, 1))
+        print(
+            f"a line of text lies in one place ({place} pixels) on {line.photographs} of {len(chosen)} photographs",
+            file=sys.stderr,
+        )
+    for mark in shared.marks:
         height, width = mark.alpha.shape
         about = f"{width} x {height} pixels, alpha up to {mark.alpha.max():.2f}"
         print(f"measured a mark on {mark.photographs} of {len(chosen)} photographs: {about}", file=sys.stderr)
-    if not marks:
+    if not any(shared):
         print(
             f"no mark is shared by {LEAST_PHOTOGRAPHS} photographs or more; each is restored by itself",
             file=sys.stderr,
         )
+    if arguments.save_watermark and shared.marks:
+        save_mark(shared.marks[0], Path(arguments.save_watermark).expanduser())
     elif arguments.save_watermark:
-        save_mark(marks[0], Path(arguments.save_watermark).expanduser())
-    return marks
+        print(f"--save-watermark: there is no mark to write to {arguments.save_watermark}", file=sys.stderr)
+    return shared
 
 
 def _evidence(remover: "Remover", paths: Sequence[Path], max_pixels: int) -> "Iterator[Evidence]":

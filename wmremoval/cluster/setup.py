@@ -1,14 +1,14 @@
 """The settings of a run that every process needs to load the network, small enough to be sent to all of them."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from wmremoval.restore import remover as restoring
 from wmremoval.restore.remover import Remover
 from wmremoval.restore.text import MISSING
-from wmremoval.shared.mark import SharedMark
+from wmremoval.shared.learn import Shared
 from wmremoval.shared.remover import SharedRemover
 
 
@@ -22,7 +22,7 @@ class Setup:
     precision: str = "auto"
     keep_text: re.Pattern | None = None  # lines of text that match are left alone
     sensitivity: float = 0.0  # added to the log-odds of every line of text
-    marks: tuple[SharedMark, ...] = ()  # known ones, taken off first
+    shared: Shared = field(default_factory=Shared)  # what photographs share; known marks are taken off first
 
     def load(self) -> Remover:
         """The remover without the known marks.
@@ -36,7 +36,7 @@ class Setup:
 
     def with_marks(self, remover: Remover) -> Remover:
         """A remover that takes the known marks off, too; the same one where there are none."""
-        return SharedRemover(remover, self.marks) if self.marks else remover
+        return SharedRemover(remover, self.shared) if any(self.shared) else remover
 
     def facts(self, remover: Remover) -> dict[str, Any]:
         """The facts of a loaded remover for the head of a report."""

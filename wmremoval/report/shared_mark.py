@@ -14,7 +14,7 @@ from wmremoval.images import to_tensor
 from wmremoval.metrics import psnr
 from wmremoval.report.style import BLUE, GREY, SMALL, TEXT, finish_panel, image_panel, new_figure
 from wmremoval.restore.remover import Remover
-from wmremoval.shared.learn import Evidence, learn_marks
+from wmremoval.shared.learn import Evidence, Shared, learn_marks
 from wmremoval.shared.mark import ROUNDING, SharedMark, drawn
 from wmremoval.shared.remover import SharedRemover
 
@@ -50,7 +50,8 @@ def share_one_mark(remover: Remover) -> SharedExample:
     ]
     marks = {number: marks[0] for number in NUMBERS if (marks := learn_marks(found[:number]))}
     shared = {
-        number: [SharedRemover(remover, [mark])(photo).image for photo in watermarked] for number, mark in marks.items()
+        number: [SharedRemover(remover, Shared((mark,)))(photo).image for photo in watermarked]
+        for number, mark in marks.items()
     }
     return SharedExample(true, marks, clean, watermarked, [result.image for result in results], shared)
 

@@ -3,12 +3,14 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from wmremoval.shared.estimate import ZERO, estimate_mark
 from wmremoval.shared.grid import HEADS, TAILS
+from wmremoval.shared.lines import SharedLine, TextFind, learn_lines
 from wmremoval.shared.mark import ROUNDING, SCALES, Frame, Place, SharedMark
 from wmremoval.shared.removal import find_near, place_near
 
@@ -49,12 +51,14 @@ class Evidence:
         bits: of the mask of changes, packed (`np.packbits`); it takes an eighth of the mask.
         read: gives the photograph, (H, W, 3) RGB uint8; None where no mark is to be measured.
         noise: that rounding or compression added, grey levels.
+        texts: the lines of text that were removed.
     """
 
     size: tuple[int, int]
     bits: np.ndarray
     read: Callable[[], np.ndarray] | None = None
     noise: float = ROUNDING
+    texts: tuple[TextFind, ...] = ()
 
     def photo(self) -> np.ndarray:
         """The photograph, (H, W, 3) RGB uint8, of evidence that can read it."""
@@ -81,6 +85,31 @@ class Group:
     members: list[Evidence]
     size: tuple[int, int]
     frame: Frame
+
+
+class Shared(NamedTuple):
+    """All that photographs share: marks to be inverted, and places of lines of text that differ, such as dates."""
+
+    marks: tuple[SharedMark, ...] = ()
+    lines: tuple[SharedLine, ...] = ()
+
+
+def learn_shared(found: Sequence[Evidence]) -> Shared:
+    """The marks and the places of lines of text that photographs share."""
+    marks = learn_marks(found)
+    lines = learn_lines([(evidence.size, evidence.texts) for evidence in found])
+    return Shared(tuple(marks), tuple(line for line in lines if not any(_is_part(line, mark) for mark in marks)))
+
+
+def _is_part(line: SharedLine, mark: SharedMark) -> bool:
+    """True if the middle of a line lies within the box of a mark."""
+    place = mark.place_on(line.size)
+    assert place is not None  # it was measured on photographs
+    ends = [
+        (start, start + place.scale * side)
+        for start, side in zip((place.left, place.top), mark.alpha.shape[::-1], strict=True)
+    ]
+    return all(low <= (line.box[i] + line.box[i + 2]) / 2 <= high for i, (low, high) in enumerate(ends))
 
 
 def learn_marks(found: Sequence[Evidence]) -> list[SharedMark]:
