@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from wmremoval.images import ImageError
 from wmremoval.shared import learn
-from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, Evidence, learn_marks
+from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, Evidence, learn_marks, memory_share
 from wmremoval.shared.mark import PLACEMENT, Frame, Place, SharedMark, drawn, load_mark, save_mark
 from wmremoval.shared.removal import take_off
 from wmremoval.shared.remover import found_on
@@ -139,6 +139,16 @@ def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
         for one, photo in zip(marked, photos, strict=True)
     ]
     assert min(gains) > 8
+
+
+def test_less_memory_measures_fewer_pixels():
+    assert [memory_share(megabytes) for megabytes in (100, 800, 2000, 9000)] == [0.1, 0.1, 1.0, 1.0]
+    assert 0.1 < memory_share(1200) < 1.0
+    photos = crops(10)
+    found = [evidence(photo, words(0.5).alpha) for photo in under(words(0.5), photos)]
+    [whole], [shrunk] = learn_marks(found), learn_marks(found, memory=0.005)
+    assert (whole.place.scale, shrunk.place.scale) == (1.0, 2.0)
+    assert abs(float(np.quantile(shrunk.alpha, 0.97)) - 0.5) < 0.1
 
 
 def test_a_large_mark_is_measured_on_shrunken_photographs(monkeypatch):

@@ -98,12 +98,13 @@ def known_marks(arguments: argparse.Namespace, remover: "Remover | None", jobs: 
 
 
 def _measured(arguments: argparse.Namespace, remover: "Remover", sources: Sequence[Path]) -> "Shared":
-    from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_shared
+    from wmremoval.shared.learn import LEAST_PHOTOGRAPHS, learn_shared, memory_share
     from wmremoval.shared.mark import save_mark
     from wmremoval.shared.remover import some_of
 
     chosen = some_of(sources)
-    shared = learn_shared(list(_evidence(remover, chosen, arguments.max_pixels)))
+    found = list(_evidence(remover, chosen, arguments.max_pixels))
+    shared = learn_shared(found, memory_share(arguments.max_memory))
     for line in shared.lines:
         place = " x ".join(str(round(line.box[i + 2] - line.box[i])) for i in (0, 1))
         print(

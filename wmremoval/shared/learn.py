@@ -22,6 +22,9 @@ LEAST_ALIKE = 3  # photographs on which the network must find the mark in the sa
 # 150 s on one core and 1.2 GB in all (2026-11-27).
 MOST_PIXELS = 1_500_000
 MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured on; chosen, not measured
+# Megabytes: of the program and the network; of measuring a mark of `MOST_PIXELS` besides. Least share of the latter. Measured on
+# 12 photographs of 1400 x 1000 pixels (2026-11-27).
+IN_USE, MEASURING, LEAST_MEMORY = 750, 900, 0.1
 RASTER = 128  # pixels; longer side of the masks that are compared
 ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
 SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
@@ -94,9 +97,23 @@ class Shared(NamedTuple):
     lines: tuple[SharedLine, ...] = ()
 
 
-def learn_shared(found: Sequence[Evidence]) -> Shared:
-    """The marks and the places of lines of text that photographs share."""
-    marks = learn_marks(found)
+def memory_share(max_memory: int) -> float:
+    """The share of the memory of measuring that fits beside the network, in [`LEAST_MEMORY`, 1]; see `learn_shared`.
+
+    Args:
+        max_memory: megabytes for the whole program.
+    """
+    return float(np.clip((max_memory - IN_USE) / MEASURING, LEAST_MEMORY, 1.0))
+
+
+def learn_shared(found: Sequence[Evidence], memory: float = 1.0) -> Shared:
+    """The marks and the places of lines of text that photographs share.
+
+    Args:
+        found: on each photograph.
+        memory: share of the usual memory; with less, marks are measured on smaller or fewer pictures.
+    """
+    marks = learn_marks(found, memory)
     lines = learn_lines([(evidence.size, evidence.texts) for evidence in found])
     return Shared(tuple(marks), tuple(line for line in lines if not any(_is_part(line, mark) for mark in marks)))
 
@@ -112,11 +129,11 @@ def _is_part(line: SharedLine, mark: SharedMark) -> bool:
     return all(low <= (line.box[i] + line.box[i + 2]) / 2 <= high for i, (low, high) in enumerate(ends))
 
 
-def learn_marks(found: Sequence[Evidence]) -> list[SharedMark]:
-    """The marks that at least `LEAST_PHOTOGRAPHS` photographs share, the most frequent first."""
+def learn_marks(found: Sequence[Evidence], memory: float = 1.0) -> list[SharedMark]:
+    """The marks that at least `LEAST_PHOTOGRAPHS` photographs share, the most frequent first; see `learn_shared`."""
     rest, marks = list(found), []
     while (group := largest_group([evidence for evidence in rest if evidence.bits.any()])) is not None:
-        mark = measure(group, rest)
+        mark = measure(group, rest, memory)
         marks += [] if mark is None else [mark]
         rest = [
             evidence
@@ -150,31 +167,33 @@ def largest_group(found: Sequence[Evidence]) -> Group | None:
     return best
 
 
-def measure(group: Group, found: Sequence[Evidence]) -> SharedMark | None:
+def measure(group: Group, found: Sequence[Evidence], memory: float) -> SharedMark | None:
     """The mark of a group, measured on all photographs that turn out to carry it; None if fewer than half of the group do.
 
     Args:
         group: photographs on which it was found.
         found: all photographs that may carry it.
+        memory: share of the usual one.
     """
     share = sum((_in_frame(member.mask, member, group).astype(np.float32) for member in group.members), start=ZERO)
     common = (share >= max(SHARED_SHARE * len(group.members), 1.5)).astype(np.uint8)
     if not common.any():
         return None
-    whole = _completed(common, group)
+    whole = _completed(common, group, memory)
     block = _around(whole)
+    factor = _factor(block, memory * MOST_PIXELS)
     sure, support = (
-        _shrunk(mask, _factor(block)) > 0
+        _shrunk(mask, factor) > 0
         for mask in (common[block], cv2.dilate(whole[block], np.ones((2 * REACH + 1,) * 2, np.uint8)))
     )
-    most = max(LEAST_PHOTOGRAPHS, int(MOST_BYTES / (9 * support.size)))
+    most = max(LEAST_PHOTOGRAPHS, int(memory * MOST_BYTES / (9 * support.size)))
     members, alpha = group.members[:most], START_ALPHA * support
     one_size = all(member.size == group.size for member in members)
     shifts = [(0.0, 0.0)] * len(members)
     for to_come in range(2 if one_size else ALIGNMENTS, -1, -1):
         if support.mean() > MOST_COVERED:
             return None
-        mark = _estimated(group, members, shifts, (block, support, alpha))
+        mark = _estimated(group, members, shifts, (block, factor, support, alpha))
         if not mark.alpha.any() or np.median(mark.alpha[mark.alpha > 0.5 * mark.alpha.max()]) > OPAQUE:
             return None
         if to_come <= 1:  # aligned
@@ -195,7 +214,7 @@ def _tight(alpha: np.ndarray) -> np.ndarray:
     return cv2.dilate(found, np.ones((2 * REACH + 1,) * 2, np.uint8)) > 0
 
 
-def _completed(common: np.ndarray, group: Group) -> np.ndarray:
+def _completed(common: np.ndarray, group: Group, memory: float) -> np.ndarray:
     """The mask that was found in common and the rest of its mark: edges that photographs share beside it, and their inside.
 
     An edge is shared if the median of the gradients over photographs is far from 0: those of scenes cancel out (Dekel et al.,
@@ -204,12 +223,13 @@ def _completed(common: np.ndarray, group: Group) -> np.ndarray:
     Args:
         common: (H, W) uint8, 1 where the mark was found.
         group: its photographs.
+        memory: share of the usual one.
     """
     x, y, w, h = cv2.boundingRect(common)
     reach = max(MARGIN, h // 2), max(MARGIN, w // 2)
     block = slice(max(0, y - reach[0]), y + h + reach[0]), slice(max(0, x - reach[1]), x + w + reach[1])
     found = common[block]
-    most = max(LEAST_ALIKE, int(MOST_BYTES / (6 * found.size)))
+    most = max(LEAST_ALIKE, int(memory * MOST_BYTES / (6 * found.size)))
     grey = [cv2.cvtColor(_in_frame(one.photo(), one, group)[block], cv2.COLOR_RGB2GRAY) for one in group.members[:most]]
     joined = found.copy()
     for head, tail in zip(HEADS, TAILS, strict=True):
@@ -227,9 +247,9 @@ def _completed(common: np.ndarray, group: Group) -> np.ndarray:
 
 
 def _estimated(group: Group, members: list[Evidence], shifts: list[tuple[float, float]], start: tuple) -> SharedMark:
-    """The mark of photographs, each moved by its shift; `start` is the block, the support and the alpha to start from."""
-    block, support, alpha = start
-    factor, noise = _factor(block), [member.noise for member in members]
+    """The mark of photographs, each moved by its shift; `start`: the block, its shrinking, the support, the first alpha."""
+    block, factor, support, alpha = start
+    noise = [member.noise for member in members]
     parts = [
         _shrunk(_in_frame(one.photo(), one, group, shift)[block], factor)
         for one, shift in zip(members, shifts, strict=True)
@@ -263,10 +283,10 @@ def _cut(mark: SharedMark) -> SharedMark:
     return replace(mark, alpha=mark.alpha[box].copy(), colour=mark.colour[box].copy(), place=place)
 
 
-def _factor(block: tuple[slice, slice]) -> int:
-    """The whole factor by which a block is shrunk, so that it has at most `MOST_PIXELS`."""
+def _factor(block: tuple[slice, slice], most: float) -> int:
+    """The whole factor by which a block is shrunk, so that it has at most so many pixels."""
     rows, columns = (side.stop - side.start for side in block)
-    return int(np.ceil(np.sqrt(rows * columns / MOST_PIXELS)))
+    return int(np.ceil(np.sqrt(rows * columns / most)))
 
 
 def _shrunk(picture: np.ndarray, factor: int) -> np.ndarray:
