@@ -289,3 +289,27 @@ def test_no_scheduler_is_one_line(place, monkeypatch, capsys):
     assert run("in", "-o", "out", "--scheduler", "tcp://127.0.0.1:9") == 2
     err = capsys.readouterr().err
     assert "no scheduler at tcp://127.0.0.1:9" in err and len(err.splitlines()) == 1
+
+
+@needs_dask
+def test_a_scheduler_that_loses_all_workers_is_told_of_once(monkeypatch, caplog):
+    from distributed import Client, LocalCluster
+
+    from wmremoval.cluster import crew
+
+    monkeypatch.setattr(crew, "WATCH", 0.02)
+    with (
+        LocalCluster(1, processes=False, dashboard_address=None, silence_logs="CRITICAL") as cluster,
+        Client(cluster, set_as_default=False) as client,
+        crew._watched(client, "tcp://SCHEDULER"),
+    ):
+        time.sleep(0.2)
+        assert not caplog.records
+        cluster.scale(0)
+        deadline = time.monotonic() + 20
+        while not caplog.records and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        assert [record.getMessage().split(",")[0] for record in caplog.records] == [
+            "tcp://SCHEDULER has no workers left"
+        ]

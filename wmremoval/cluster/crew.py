@@ -1,5 +1,6 @@
 """The workers of a run: processes started on this machine, or those of a Dask scheduler that is there already."""
 
+import logging
 import os
 import signal
 import uuid
@@ -8,6 +9,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
 from wmremoval.batch.jobs import Job
@@ -22,7 +24,10 @@ from wmremoval.restore.remover import Remover
 if TYPE_CHECKING:  # Dask is an extra
     from distributed import Client
 
+logger = logging.getLogger(__name__)
+
 PATIENCE = 10  # seconds to wait for a scheduler, and for its first worker. Chosen, not measured.
+WATCH = 60.0  # seconds between looks whether the scheduler still has a worker. Chosen, not measured.
 LOGGERS = (
     "distributed",
     "distributed.client",
@@ -173,7 +178,32 @@ def _found(scheduler: str) -> "Iterator[Client]":
             client.wait_for_workers(1, timeout=PATIENCE)
         except TimeoutError:
             raise OSError(f"{scheduler} has no workers; start some with `dask worker {scheduler}`") from None
-        yield client
+        with _watched(client, scheduler):
+            yield client
+
+
+@contextmanager
+def _watched(client: "Client", scheduler: str) -> Iterator[None]:
+    """Warn, once each time, when a scheduler has lost all of its workers: the run then waits for new ones."""
+    over = Event()
+
+    def watch() -> None:
+        lost = False
+        while not over.wait(WATCH) and client.status == "running":
+            gone = not client.nthreads()
+            if gone and not lost:
+                logger.warning(
+                    f"{scheduler} has no workers left, so the run waits; start some with `dask worker {scheduler}`"
+                )
+            lost = gone
+
+    thread = Thread(target=watch, name="watch workers", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(PATIENCE)
 
 
 def _equip(client: "Client", run: str, setup: Setup, options: Options) -> None:
