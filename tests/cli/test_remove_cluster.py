@@ -43,7 +43,7 @@ def without_text_and_killed_by_a_photograph():
                     os.kill(os.getpid(), signal.SIGKILL)
                 return read(path, *options)
 
-            run.read_photo, remover.load_text_finder = read_or_die, lambda: None
+            run.read_photo, remover.load_text_finder = read_or_die, lambda *memory: None
 
     return Prepared()
 
@@ -107,7 +107,7 @@ def crowd(tmp_path_factory):
         scene = marked(100, 140, scale=0.9, alpha=0.7, origin=(12, 40 + 3 * number))[1 if number % 2 else 0]
         Image.fromarray(scene).save(folder / f"in/{number:02d}.png")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(remover, "load_text_finder", lambda: None)
+        patch.setattr(remover, "load_text_finder", lambda *memory: None)
         patch.chdir(folder)
         assert run("in", "-o", "plain", "--report", "plain.json") == 0
     return folder

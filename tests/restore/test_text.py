@@ -104,6 +104,26 @@ def test_a_line_is_found_again_only_where_it_is(finder):
     assert not any(overlap(found.quad, line.quad) > 0.2 for found in finder.find_near(plain, line))
 
 
+def test_a_line_across_the_parts_of_a_view_is_found_once_and_whole(finder, monkeypatch):
+    """Parts of 300 x 300 pixels or so; the line is 300 pixels long and lies over an edge between two of them."""
+    photo, box = written("Copyrighted Image", 30)
+    height, width = photo.shape[:2]
+    monkeypatch.setattr(finder, "most_seen", height * width // 2)
+    assert len(text.view_parts(height, width, finder.most_seen)) > 1
+    lines = finder._find_in(photo, 1)
+    assert covered(lines, box) > 0.6
+    assert len([line for line in lines if covered([line], box) > 0.1]) == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(1500, 2000), (3000, 257), (2048, 4096), (700, 5000)])
+def test_the_parts_of_a_view_cover_it_and_keep_to_their_size(height, width):
+    seen = np.zeros((height, width), np.uint8)
+    for rows, columns in text.view_parts(height, width, 500_000):
+        seen[rows, columns] += 1
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) <= 550_000
+    assert seen.min() == 1
+
+
 def test_nothing_is_downloaded(monkeypatch):
     def refuse(*about, **more):
         raise AssertionError("the network was used")

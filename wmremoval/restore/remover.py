@@ -28,7 +28,7 @@ from wmremoval.restore.regions import Region, Regions, find_regions, line_mask, 
 from wmremoval.restore.repaint import FoundText, look_again, restore_or_leave
 from wmremoval.restore.search import search
 from wmremoval.restore.solve import Solver
-from wmremoval.restore.text import Line, TextFinder, load_text_finder, read_lines
+from wmremoval.restore.text import MOST_SEEN, Line, TextFinder, load_text_finder, read_lines
 from wmremoval.restore.tiles import STRIDE, Network, TiledNetwork
 from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
@@ -302,7 +302,7 @@ def load_remover(
     fast = FastNet(net, window=window, dtype=pick_precision(precision, place)).to(place)
     remover = Remover(fast, place, tile_core(max_memory, place), step=STRIDE * window // 2)
     card = SHIPPED_WEIGHTS.with_suffix(".json")
-    remover.text = load_text_finder()
+    remover.text = load_text_finder(text_pixels(max_memory))
     remover.decision = read_decision()
     remover.own_decision = weights is None
     remover.about = about | ({"card": read_json(card)} if weights is None and card.is_file() else {})
@@ -314,6 +314,11 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
     if name not in ("auto", "float32", "bf16"):
         raise ValueError(f"precision must be auto, float32 or bf16, got {name!r}")
     return torch.bfloat16 if name == "bf16" or (name == "auto" and has_bf16(device)) else torch.float32
+
+
+def text_pixels(max_memory: int) -> int:
+    """Pixels that the text detector sees at once within so many megabytes."""
+    return MOST_SEEN if max_memory >= 1400 else MOST_SEEN // 5
 
 
 def tile_core(max_memory: int, device: torch.device) -> int:

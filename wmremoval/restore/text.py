@@ -23,6 +23,10 @@ FINEST_SHARE = 4  # of a larger photograph one pixel in so many is searched at m
 ENLARGED_PIXELS = (
     330_000  # pixels; smaller photographs are searched at twice their size too, for small letters. Not measured.
 )
+# Pixels of a view that the detector sees at once: it takes 200 bytes a pixel, 590 MB for 3 megapixels (2026-11-27).
+MOST_SEEN = 1_500_000
+OVERLAP = 256  # pixels that two parts of a view have in common; most lines of small letters are shorter. Not measured.
+PART = 0.7  # share of a line's area that another one covers, of at most three times its height, from which it is a part of it. Not measured.
 COARSEST_SIDE = 96  # pixels; the detector is shown no view with a shorter side below this. Not measured.
 LEAST_SCORE = 0.5  # of the detector, its own default; lines below are dropped
 SAME_LINE = 0.3  # intersection over union of two quadrilaterals from which both are one line. Not measured.
@@ -75,13 +79,16 @@ class TextFinder:
 
     Args:
         threads: of the networks; 0: as many as there are cores, or as OMP_NUM_THREADS says.
+        most_seen: pixels of a view that the detector sees at once; larger views are searched in parts, for memory.
 
     Raises:
         ModuleNotFoundError: `rapidocr` or `onnxruntime` is not installed.
     """
 
-    def __init__(self, threads: int = 0):
+    def __init__(self, threads: int = 0, most_seen: int = MOST_SEEN):
         from rapidocr import RapidOCR
+
+        self.most_seen = most_seen
 
         threads = threads or int(os.environ.get("OMP_NUM_THREADS") or -1)
         self._engine = RapidOCR(
@@ -124,14 +131,22 @@ class TextFinder:
             view = cv2.resize(photo, None, fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_CUBIC)
         else:
             view = shrink(photo, int(factor))
+        parts, lines = view_parts(view.shape[0], view.shape[1], self.most_seen), []
+        for rows, columns in parts:
+            corner = np.array((columns.start, rows.start), np.float32)
+            for line in self._find_at_once(view[rows, columns]):
+                lines.append(Line((line.quad + corner) * np.float32(factor), line.score))
+        lines = lines if len(parts) == 1 else whole_lines(lines)
+        return [line for line in lines if line.height >= LEAST_HEIGHT]
+
+    def _find_at_once(self, view: np.ndarray) -> list[Line]:
         found: Any = self._engine(np.ascontiguousarray(view[..., ::-1]), use_det=True, use_cls=False, use_rec=False)
         if found.boxes is None:
             return []
-        lines = (
-            Line(np.array(quad, np.float32) * factor, float(score))
+        return [
+            Line(np.array(quad, np.float32), float(score))
             for quad, score in zip(found.boxes, found.scores, strict=True)
-        )
-        return [line for line in lines if line.height >= LEAST_HEIGHT]
+        ]
 
 
 def read_lines(finder: TextFinder, photo: np.ndarray) -> list[Line]:
@@ -139,10 +154,10 @@ def read_lines(finder: TextFinder, photo: np.ndarray) -> list[Line]:
     return [line for line in finder.read(photo, finder.find(photo)) if len(line.words) >= LEAST_LETTERS]
 
 
-def load_text_finder() -> TextFinder | None:
+def load_text_finder(most_seen: int = MOST_SEEN) -> TextFinder | None:
     """A `TextFinder`, or None with a warning where its packages are not installed."""
     try:
-        return TextFinder()
+        return TextFinder(most_seen=most_seen)
     except ModuleNotFoundError:
         logger.warning(MISSING)
         return None
@@ -163,6 +178,34 @@ def text_factors(height: int, width: int) -> list[float]:
     while min(height, width) / (2 * factors[-1]) >= COARSEST_SIDE:
         factors.append(2 * factors[-1])
     return factors
+
+
+def view_parts(height: int, width: int, most: int) -> list[tuple[slice, slice]]:
+    """Rows and columns of the parts of a view, of at most about `most` pixels each, that overlap by `OVERLAP`.
+
+    Example:
+        >>> view_parts(400, 600, 1_000_000)
+        [(slice(0, 400, None), slice(0, 600, None))]
+        >>> [part.stop - part.start for part in view_parts(1500, 2000, 1_000_000)[0]]
+        [756, 923]
+    """
+    if height * width <= most:
+        return [(slice(0, height), slice(0, width))]
+    core = max(OVERLAP, int(most**0.5) - OVERLAP)
+    sides = [(size, -(-size // -(-size // core))) for size in (height, width)]
+    rows, columns = (
+        [slice(start, min(size, start + step + OVERLAP)) for start in range(0, size, step)] for size, step in sides
+    )
+    return [(row, column) for row in rows for column in columns]
+
+
+def whole_lines(lines: Sequence[Line]) -> list[Line]:
+    """Lines without those that are a part of another one, as a line at the edge of a part of a view is."""
+    kept: list[Line] = []
+    for line in sorted(lines, key=lambda line: -cv2.contourArea(line.quad)):
+        if not any(other.height < 3.0 * line.height and _covered(line, other) > PART for other in kept):
+            kept.append(line)
+    return kept
 
 
 def merge(lines: Sequence[Line]) -> list[Line]:
@@ -189,6 +232,14 @@ def overlap(one: np.ndarray, other: np.ndarray) -> float:
         return 0.0
     common, _ = cv2.intersectConvexConvex(one, other)
     return float(common / max(1e-6, cv2.contourArea(one) + cv2.contourArea(other) - common))
+
+
+def _covered(line: Line, other: Line) -> float:
+    """The share of a line's area that another one covers, in [0, 1]."""
+    if (line.quad.max(axis=0) < other.quad.min(axis=0)).any() or (other.quad.max(axis=0) < line.quad.min(axis=0)).any():
+        return 0.0
+    common, _ = cv2.intersectConvexConvex(line.quad, other.quad)
+    return float(common / max(1e-6, cv2.contourArea(line.quad)))
 
 
 def _strip(photo: np.ndarray, line: Line) -> np.ndarray:

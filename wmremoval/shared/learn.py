@@ -24,7 +24,7 @@ MOST_PIXELS = 1_500_000
 MOST_BYTES = 400_000_000  # of the parts of photographs that a mark is measured on; chosen, not measured
 # Megabytes: of the program and the network; of measuring a mark of `MOST_PIXELS` besides. Least share of the latter. Measured on
 # 12 photographs of 1400 x 1000 pixels (2026-11-27).
-IN_USE, MEASURING, LEAST_MEMORY = 750, 900, 0.1
+IN_USE, MEASURING, LEAST_MEMORY = 750, 500, 0.1
 RASTER = 128  # pixels; longer side of the masks that are compared
 ALIKE = 0.3  # overlap (IoU) from which the marks found on two photographs are one. Not measured.
 SHARED_SHARE = 0.25  # of the photographs of a group: a pixel found on as many belongs to the mark. Not measured.
