@@ -39,6 +39,20 @@ def test_a_damaged_segment_is_refused_with_its_fault(parts, reason):
         read(*parts)
 
 
+def test_64_mb_of_metadata_are_read_and_one_byte_more_is_refused():
+    large = b"\xff\xe1\xff\xff" + bytes(65533)  # 65535 bytes with its length, of which 1024 more are 64 MB
+    *_, (_, last) = read(START, *[large] * 1024, b"\xff\xe1\x04\x00" + bytes(1022), PIXELS)
+    assert len(last) == 1022
+    with pytest.raises(ValueError, match="64 MB"):
+        read(START, *[large] * 1024, b"\xff\xe1\x04\x01" + bytes(1023), PIXELS)
+
+
+def test_markers_that_stand_alone_have_no_length_that_would_be_skipped():
+    for alone in (b"\xff\x01", START):
+        data = START + alone + TABLE + PIXELS + b"\x12" + END
+        assert picture_end(data + b"trailer") == len(data)
+
+
 def test_a_picture_ends_after_its_own_end_and_not_after_that_of_a_picture_inside_a_segment():
     inner = b"\xff\xe1\x00\x06" + START + END
     data = START + inner + TABLE + PIXELS + b"\x12\xff\x00\xff\xd0\x34" + END
