@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wmremoval.photofile.jpeg import LUMINANCE, jpeg_quality, picture_end, read_segments, tables_in
+from wmremoval.photofile.jpeg import (
+    LUMINANCE,
+    jpeg_quality,
+    picture_end,
+    read_segments,
+    tables_in,
+    transplant,
+    with_component_numbers,
+)
 
 START, PIXELS, END = b"\xff\xd8", b"\xff\xda\x00\x02", b"\xff\xd9"
 COMMENT = b"\xff\xfe\x00\x07hello"
@@ -18,7 +26,8 @@ def read(*parts: bytes):
 
 
 def test_segments_of_metadata_are_read_up_to_the_pixels():
-    stray, fill, alone = b"x\xff\0y", b"\xff\xff", b"\xff\x01\xff\xd0"
+    stray, fill = b"x\xff\0y", b"\xff\xff"
+    alone = b"".join(bytes([0xFF, marker]) for marker in (0x01, *range(0xD0, 0xD9)))  # markers without data
     parts = (START, stray, b"\xff\xe1\x00\x04ab", TABLE, alone, fill, COMMENT, PIXELS, COMMENT, END)
     assert read(*parts) == [(0xE1, b"ab"), (0xFE, b"hello")]
     assert read(START, b"\xff\xfe\x00\x02", END) == [(0xFE, b"")]
@@ -57,6 +66,29 @@ def test_a_picture_ends_after_its_own_end_and_not_after_that_of_a_picture_inside
     inner = b"\xff\xe1\x00\x06" + START + END
     data = START + inner + TABLE + PIXELS + b"\x12\xff\x00\xff\xd0\x34" + END
     assert picture_end(data + b"trailer") == len(data) and picture_end(data[:-1]) is None
+
+
+@pytest.mark.parametrize("frame", [0xC0, 0xC1, 0xC2])
+def test_components_are_numbered_anew_in_the_frame_and_in_every_scan(frame):
+    """Marker, length, bits, height, width, number of components, and three bytes for each; scans have two for each."""
+
+    def numbered(first, second, third):
+        size = b"\x08\0\x10\0\x20\x03"
+        parts = (bytes([first, 0x22, 0]), bytes([second, 0x11, 1]), bytes([third, 0x11, 1]))
+        both = b"\xff\xda\0\x0a\x02" + bytes([third, 0x11, second, 0x11]) + b"\0\x3f\0" + b"\x12\xff\0"
+        one = b"\xff\xda\0\x08\x01" + bytes([first, 0]) + b"\0\x3f\0" + b"\0\x01\x02"
+        return START + bytes([0xFF, frame]) + b"\0\x11" + size + b"".join(parts) + both + one + END
+
+    assert with_component_numbers(numbered(0, 1, 2), (7, 5, 200)) == numbered(7, 5, 200)
+
+
+def test_pixels_are_given_the_metadata_of_another_file_in_place_of_their_own():
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((8, 8), 90, np.uint8)).save(buffer, "JPEG", comment=b"of the pixels", dpi=(300, 300))
+    data = b"".join(transplant(memoryview(buffer.getvalue()), [(0xFE, b"of the other")]))
+    image = Image.open(io.BytesIO(data))
+    assert image.info == {"comment": b"of the other"} and read(data) == [(0xFE, b"of the other")]
+    np.testing.assert_array_equal(np.asarray(image), 90)
 
 
 def test_the_table_is_that_of_libjpeg_at_quality_50_and_tells_the_quality():
