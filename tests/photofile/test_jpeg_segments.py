@@ -91,6 +91,19 @@ def test_pixels_are_given_the_metadata_of_another_file_in_place_of_their_own():
     np.testing.assert_array_equal(np.asarray(image), 90)
 
 
+@pytest.mark.parametrize("more", [b"", b"\0"])
+def test_the_adobe_segment_of_another_file_is_kept_once_with_the_colours_of_the_pixels(more):
+    """Its last of twelve bytes names the transform of the colours: 2 for YCCK; Pillow writes CMYK, which is 0."""
+    buffer = io.BytesIO()
+    picture = Image.new("CMYK", (8, 8), (10, 200, 90, 30))
+    picture.save(buffer, "JPEG", quality=100)
+    version_and_flags = b"\0\x65\x80\0\0\0"
+    data = b"".join(transplant(memoryview(buffer.getvalue()), [(0xEE, b"Adobe" + version_and_flags + b"\2" + more)]))
+    assert read(data) == [(0xEE, b"Adobe" + version_and_flags + b"\0" + more)]
+    difference = np.asarray(Image.open(io.BytesIO(data))).astype(int) - np.asarray(picture)
+    assert np.abs(difference).max() <= 2
+
+
 def test_the_table_is_that_of_libjpeg_at_quality_50_and_tells_the_quality():
     for quality in (1, 30, 50, 75, 90, 100):
         buffer = io.BytesIO()
@@ -110,3 +123,5 @@ def test_all_tables_of_a_picture_are_read_in_one_byte_a_value_or_two():
     both = b"\xff\xdb" + (2 + 65 + 129).to_bytes(2, "big") + bytes(range(65)) + wide
     assert tables_in(START + both) == [list(range(1, 65)), list(range(300, 364))]
     assert tables_in(START + both[:-1]) == [list(range(1, 65))], "one that is cut short is none"
+    pixels = b"\0" + both[1:]  # like a table, but without a marker
+    assert tables_in(START + both + pixels) == tables_in(START + both)
