@@ -120,6 +120,7 @@ def test_what_pixels_agree_on_wrongly_is_mended(alpha):
     assert psnr_inside(mended.image, photo, cover) > psnr_inside(composed.image, photo, cover) + 1
     away = cv2.dilate(cover, np.ones((3, 3))) == 0
     np.testing.assert_array_equal(mended.image[away], photo[away])
+    assert mended.mask.min() >= 0 and (mended.mask <= composed.mask + 1e-6).all(), "nothing more is found"
     inside = cover > 0.99
     assert np.abs(mended.alpha - alpha)[inside].mean() < np.abs(composed.alpha - alpha)[inside].mean()
 
