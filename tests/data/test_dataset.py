@@ -12,7 +12,7 @@ from PIL import Image
 from skimage import data
 
 from wmremoval.data import dataset as dataset_module
-from wmremoval.data.dataset import SampleConfig, WatermarkDataset, get_augmentations, resize_and_crop
+from wmremoval.data.dataset import SampleConfig, WatermarkDataset, get_augmentations, resize_and_crop, shrink_to
 from wmremoval.data.fonts import FontBook
 from wmremoval.data.marks import Mark, WatermarkConfig
 from wmremoval.data.places import Place
@@ -142,6 +142,18 @@ def test_random_samples_are_keyed_by_seed_epoch_and_index(photos, fonts):
     assert all(same(before, again) for before, again in zip(first, samples(dataset), strict=True))
     other = WatermarkDataset(photos, replace(config, seed=1), fonts)
     assert not any(same(before, after) for before, after in zip(first, samples(other), strict=True))
+
+
+def test_views_of_one_photograph_hardly_ever_repeat(photos):
+    drawn = samples(WatermarkDataset([photos[0]] * 80, replace(RANDOM, image_size=32), FontBook({})))
+    assert len({sample["clean"].numpy().tobytes() for sample in drawn}) > 75
+
+
+def test_jpegs_may_be_shrunk_while_they_are_decoded_to_twice_the_side_of_the_largest_view():
+    zoomed = SampleConfig(image_size=100, zoom=1.5)
+    assert shrink_to(SampleConfig(image_size=100)) == 200 and shrink_to(zoomed) == 300
+    assert shrink_to(replace(zoomed, augment=False)) == 200, "fixed views have no zoom"
+    assert shrink_to(zoomed, image_size=160) == 480 and shrink_to(zoomed, image_size=80) == 300
 
 
 def test_the_process_wide_generators_play_no_part(photos, fonts):
@@ -397,6 +409,15 @@ def test_collages_are_made_of_the_photographs_of_the_set(tmp_path, fonts):
         assert pixels <= set(colours)
         mixed += len(pixels) > 1
     assert mixed >= 10
+
+
+def test_a_collage_shows_each_photograph_whole(tmp_path):
+    """Its quarters are red, green, blue and black: so is a quarter of each collage."""
+    photo = np.zeros((60, 60, 3), np.uint8)
+    photo[:30, :30, 0], photo[:30, 30:, 1], photo[30:, :30, 2] = 255, 255, 255
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    for sample in samples(WatermarkDataset([tmp_path / "a.png"] * 12, replace(RANDOM, collage=1.0), FontBook({}))):
+        np.testing.assert_allclose(sample["clean"].mean(dim=(1, 2)), 0.25, atol=0.04)
 
 
 # Marks that are not laid by plain alpha

@@ -169,6 +169,12 @@ def test_marks_stay_in_range_at_any_size(fonts, height, width):
     assert np.mean([mark.alpha.any() for mark in drawn]) > 0.95
 
 
+def test_no_colour_is_rounded_to_more_than_one():
+    """A white mark over its shadow: each colour is the quotient of two numbers that are equal but for rounding."""
+    for mark in marks(50, replace(LOGO, shadow_share=1), logos=[disc(255, 255, 255)], height=64, width=64):
+        assert mark.colour.max() <= 1
+
+
 def test_marks_cover_a_part_of_the_photograph(fonts):
     shares = [np.mean(mark.alpha > 0.02) for mark in marks(200, WatermarkConfig(), fonts)]
     assert 0.02 < np.median(shares) < 0.25
@@ -194,7 +200,7 @@ def test_rotations_vary_and_many_marks_stand_upright():
             angles.append(np.degrees(0.5 * np.arctan2(2 * spread[0, 1], spread[1, 1] - spread[0, 0])))
     turned = np.abs(angles) > 2
     assert 0.3 < turned.mean() < 0.8
-    assert max(angles) > 30 and min(angles) < -30
+    assert max(angles) > 45 and min(angles) < -45  # a few are turned by up to a right angle, to either side
 
 
 def test_drawing_leaves_logos_as_they_are():
@@ -536,6 +542,19 @@ def test_a_lattice_crosses_the_whole_photograph_in_thin_lines():
         assert all(quarter.any() for quarter in quarters) and 0.005 < share < 0.5
         assert cv2.erode((mark.alpha > 0).astype(np.uint8), np.ones((15, 15), np.uint8)).sum() == 0  # no areas
     assert np.ptp([(mark.alpha > 0).mean() for mark in lattices]) > 0.05  # of many pitches
+
+
+def test_the_lines_of_most_lattices_cross():
+    """The structure tensor's coherence is 1 for parallel lines, and |cos a| for as many lines at an angle a to them."""
+
+    def coherence(mark):
+        soft = cv2.GaussianBlur(mark.alpha, (0, 0), 1.5)
+        gradient = cv2.Sobel(soft, cv2.CV_32F, 1, 0) + 1j * cv2.Sobel(soft, cv2.CV_32F, 0, 1)
+        return np.abs((gradient**2).sum()) / (np.abs(gradient) ** 2).sum()
+
+    drawn = [coherence(mark) for mark in marks(60, replace(SHAPE, lattice_share=1.0), height=160, width=160)]
+    assert 0.08 < np.mean(np.array(drawn) > 0.93) < 0.4, "a fifth has lines in one direction"
+    assert np.mean(np.array(drawn) < 0.5) > 0.2, "others cross at 60 degrees and more"
 
 
 def test_a_share_of_the_shapes_are_lattices_and_texts_never_are(fonts):

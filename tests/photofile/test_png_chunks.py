@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from wmremoval.photofile.png import MOST_METADATA, SIGNATURE, Chunk, pack, read_chunks
+from wmremoval.photofile.png import MOST_METADATA, SIGNATURE, Chunk, pack, read_chunks, xmp_of
 
 END = struct.pack(">I4s", 0, b"IEND") + b"\xaeB`\x82"  # as the specification prints it (PNG 1.2, section 4.1.4)
 
@@ -42,3 +42,28 @@ def test_a_packed_chunk_is_read_as_it_was_and_the_pixels_are_left_out():
 def test_a_damaged_chunk_is_refused_with_its_fault(part, reason):
     with pytest.raises(ValueError, match=reason):
         read(part)
+
+
+XMP = b"XML:com.adobe.xmp\0"
+
+
+def test_xmp_is_the_text_after_flags_language_and_translated_keyword():
+    packet = b"<x:xmpmeta/>"
+    assert xmp_of(Chunk(b"iTXt", XMP + b"\0\0" + b"en\0XMP\0" + packet)) == packet
+    assert xmp_of(Chunk(b"iTXt", XMP + b"\1\0" + b"\0\0" + zlib.compress(packet))) == packet
+    assert xmp_of(Chunk(b"tEXt", XMP + b"\0\0\0\0" + packet)) is None
+    assert xmp_of(Chunk(b"iTXt", b"Author\0\0\0\0\0" + packet)) is None
+
+
+@pytest.mark.parametrize(
+    "rest", [b"\0", b"\0\0en\0no text", b"\1\0\0\0not compressed"], ids=["no flags", "no text", "not compressed"]
+)
+def test_damaged_xmp_is_refused(rest):
+    with pytest.raises(ValueError, match="damaged XMP"):
+        xmp_of(Chunk(b"iTXt", XMP + rest))
+
+
+def test_a_small_chunk_that_unpacks_to_more_than_64_mb_is_refused():
+    packed = zlib.compress(bytes(MOST_METADATA + 1), 1)
+    with pytest.raises(ValueError, match="64 MB"):
+        xmp_of(Chunk(b"iTXt", XMP + b"\1\0\0\0" + packed))

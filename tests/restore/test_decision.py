@@ -87,6 +87,14 @@ def test_the_points_of_decision_keep_the_shares_they_name():
     assert measured["marks"] == is_mark.sum() and 0.8 < measured["auc"] < 0.95
 
 
+def test_a_probability_by_hand():
+    content = {"figures": list(FIGURES), "mean": [1.0] * N, "scale": [2.0] * N, "weight": [0.5] * N, "bias": -0.2}
+    decision = Decision(content | {"mark_from": 0.5, "sure_from": 1.0, "scene_below": 0.5})
+    figures = np.ones((2, N))
+    figures[1, 0], figures[1, 2] = 7.0, -1.0  # 0.5 (7 - 1) / 2 + 0.5 (-1 - 1) / 2 = 1
+    np.testing.assert_allclose(decision.probability(figures), 1 / (1 + np.exp([0.2, -0.8])))
+
+
 @pytest.mark.parametrize("more", [-2.0, 0.0, 2.0])
 def test_sensitivity_is_added_to_the_log_odds(more):
     probability = decision_of(bias=0.3).probability(np.zeros(N), more)
@@ -158,6 +166,32 @@ def test_figures_measure_what_they_say():
     assert values["edge_distance"] == pytest.approx(nearest / 128, abs=0.01)
     assert values["credit"] == 1.0 and values["read"] == pytest.approx(0.8)
     assert values["confident_thrice"] > 2.0, "all predictions of the planted network agree"
+
+
+def test_a_line_is_as_far_from_the_border_as_the_nearest_of_its_four_sides():
+    ensemble = ensemble_of(planted().net, marked(128, 200)[1])
+    nearest = {
+        (60, 50, 90, 60): 48,  # left of the middle; each is widened by 2, a fifth of its height
+        (60, 10, 150, 20): 8,
+        (60, 110, 150, 120): 6,
+        (20, 50, 150, 60): 18,
+        (60, 50, 186, 60): 12,
+    }
+    for sides, pixels in nearest.items():
+        region = line_region(Line(quad(*sides), 0.9, "x"), 1, [1], (128, 200))
+        values = dict(zip(FIGURES, line_figures(ensemble, region, [region]), strict=True))
+        assert values["edge_distance"] == pytest.approx(pixels / 128, abs=1.5 / 128), sides
+
+
+def test_the_step_of_a_line_is_that_along_the_outline_of_its_mark():
+    """A plain photograph under a plain rectangle, which is a part of the line: the step is the same all along."""
+    colour = np.float32([0.5, 0.25, 0.0])
+    photo = np.tile(colour, (128, 200, 1))
+    photo[50:70, 60:120] += 0.6 * (1 - colour)
+    ensemble = ensemble_of(planted().net, np.rint(255 * photo).astype(np.uint8))
+    region = line_region(Line(quad(40, 40, 160, 80), 0.9, "x"), 1, [1], (128, 200))
+    values = dict(zip(FIGURES, line_figures(ensemble, region, [region]), strict=True))
+    assert values["step"] == pytest.approx(0.6 * np.linalg.norm(1 - colour), abs=0.01)
 
 
 def test_the_step_is_the_distance_between_the_sides_of_the_outline():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from kornia.filters import guided_blur
+from scipy.optimize import minimize
 
 from wmremoval.restore import fit_mark
 from wmremoval.restore.fit_mark import fit_constant_mark
@@ -163,6 +164,33 @@ def test_the_regression_is_least_squares_where_the_network_has_no_say(monkeypatc
     assert alpha[20, 20] == pytest.approx(1 - wanted[0], abs=1e-3)
     np.testing.assert_allclose(colour[20, 20], wanted[1:] / (1 - wanted[0]), atol=2e-3)
     assert alpha[20, 20] == pytest.approx(0.4, abs=0.02)
+
+
+@pytest.mark.parametrize("grain", [0.0, 0.1])
+def test_the_regression_is_what_a_general_optimiser_finds_between_the_network_and_the_photograph(grain):
+    rng = np.random.default_rng(RNG)
+    around = textured(41)
+    photo = 0.6 * around + 0.4 * np.float32([0.9, 0.5, 0.2]) + grain * rng.standard_normal(around.shape)
+    photo = photo.astype(np.float32)
+    count, said_alpha, said_colour = 50.0, 0.5, np.array([0.7, 0.6, 0.4])
+    plane = np.ones(around.shape[:2], np.float32)
+    prior = said_alpha * plane, np.float32(said_colour) * plane[..., None]
+    alpha, colour = fit_mark._regress(photo, around, plane, count * plane, prior)
+
+    def cost(x, noise):  # minus the logarithm of the posterior, of slope and intercepts
+        slope, intercept = x[0], x[1:]
+        misfit = np.square(photo - slope * around - intercept).mean(axis=(0, 1)).sum()
+        from_alpha = np.square((slope - 1 + said_alpha) / fit_mark.ALPHA_STD)
+        from_colour = np.square((intercept - (1 - slope) * said_colour) / (said_alpha * fit_mark.COLOUR_STD)).sum()
+        return count * misfit / noise + from_alpha + from_colour
+
+    found = np.array([0.5, 0.3, 0.3, 0.3])
+    for _ in range(8):  # the noise is what the line leaves, a mean of the three channels
+        noise = max((photo - found[0] * around).var(axis=(0, 1)).mean(), fit_mark.LEAST_INPAINTING_STD**2)
+        found = minimize(cost, found, (noise,)).x
+    assert alpha[20, 20] == pytest.approx(1 - found[0], abs=2e-3)
+    np.testing.assert_allclose(colour[20, 20], found[1:] / (1 - found[0]), atol=5e-3)
+    assert abs(alpha[20, 20] - 0.4) < 0.03 if grain == 0 else alpha[20, 20] > 0.45, "grain makes it trust the network"
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,35 @@ def test_the_slopes_are_those_of_autograd(monkeypatch):
     np.testing.assert_allclose(middle / np.linalg.norm(middle), (other.grad / other.grad.norm()).numpy(), atol=1e-2)
 
 
+def test_a_cover_may_change_most_within_the_distances_named_and_where_it_is_soft():
+    cover = np.zeros((9, 16), np.float32)
+    cover[:, 8:] = 1.0
+    cover[4, 13] = 0.9
+    said = sparse_edges._cover_std(cover, sparse_edges._distance_outside(cover))
+    out, inside, edge = sparse_edges.COVER_STD_OUTSIDE, sparse_edges.COVER_STD_INSIDE, sparse_edges.COVER_STD_EDGE
+    row = np.float32([out] * 6 + [edge] * 3 + [inside] * 7)  # two pixels lie within 2 outside, one within 1.5 inside
+    np.testing.assert_array_equal(said[0], row)
+    assert said[4, 13] == np.float32(edge) and said[4, 12] == np.float32(inside)
+
+
+def test_where_there_are_no_edges_only_deviations_from_the_estimate_cost(monkeypatch):
+    """A plain photograph wholly under a mark: from the second step on, the slopes are those of the deviations alone."""
+    said = []
+    monkeypatch.setattr(sparse_edges._Adam, "direction", lambda self, x: said.append(x.copy()) or np.ones_like(x))
+    monkeypatch.setattr(sparse_edges, "DESCENT_STEPS", 2)
+    cover = np.ones((24, 24), np.float32)
+    plain = np.full((24, 24, 3), 0.4, np.float32)
+    fewest_edges(marked(plain, cover, 0.5, (0.9, 0.8, 0.7)), guess(cover, 0.5, (0.9, 0.8, 0.7)))
+    first_cover, first_mark, by_cover, by_mark = said
+    assert np.abs(first_cover).max() < 1e-4 and np.abs(first_mark).max() < 1e-4
+    # The slope of cost * (deviation / std)^2; cover, strength and colour have each been lowered by one rate.
+    wanted = -2 * sparse_edges.COVER_COST * sparse_edges.COVER_RATE / sparse_edges.COVER_STD_INSIDE**2
+    np.testing.assert_allclose(by_cover, wanted, rtol=1e-4)
+    std = np.float32(sparse_edges.MARK_STD)
+    wanted = -2 * sparse_edges.MARK_COST * sparse_edges.MARK_RATE / std**2
+    np.testing.assert_allclose(by_mark, np.broadcast_to(wanted, by_mark.shape), rtol=1e-4)
+
+
 @pytest.mark.parametrize("alpha", (0.3, 0.5, 0.65))
 def test_what_pixels_agree_on_wrongly_is_mended(alpha):
     photo, cover = textured(), strokes()
@@ -91,6 +120,7 @@ def test_what_pixels_agree_on_wrongly_is_mended(alpha):
     assert psnr_inside(mended.image, photo, cover) > psnr_inside(composed.image, photo, cover) + 1
     away = cv2.dilate(cover, np.ones((3, 3))) == 0
     np.testing.assert_array_equal(mended.image[away], photo[away])
+    assert mended.mask.min() >= 0 and (mended.mask <= composed.mask + 1e-6).all(), "nothing more is found"
     inside = cover > 0.99
     assert np.abs(mended.alpha - alpha)[inside].mean() < np.abs(composed.alpha - alpha)[inside].mean()
 
