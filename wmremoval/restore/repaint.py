@@ -84,7 +84,8 @@ def look_again(
         solver: of the photograph.
         text: the detector that looks again.
         region: a line of text.
-        is_restored: the line was restored by itself, so that the network sees its strokes; else they are found by their colours.
+        is_restored: the line was restored by itself, so that the network sees its strokes; these are tried before those that
+            are found by their colours.
         is_sure: it is a mark even where the network does not see its strokes.
 
     Returns:
@@ -96,11 +97,12 @@ def look_again(
     if touched and not still_readable(text, canvas.restored, region.text_line):
         return "removed"
     before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
-    inpaint_strokes = inpaint_line if is_restored else inpaint_colours
-    if "again" not in solver.without and inpaint_strokes(canvas, solver, region):
-        if not still_readable(text, canvas.restored, region.text_line):
-            return "removed"
-        canvas.put_back(before)
+    tries = (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,)
+    for inpaint_strokes in tries if "again" not in solver.without else ():
+        if inpaint_strokes(canvas, solver, region):
+            if not still_readable(text, canvas.restored, region.text_line):
+                return "removed"
+            canvas.put_back(before)
     return "still readable"
 
 
