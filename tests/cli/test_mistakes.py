@@ -70,7 +70,7 @@ OTHERS = [
     ("remove photo.png --weights other.safetensors", "error: other.safetensors is not a checkpoint of this network (it has other layers); name weights that were trained here", 2),
     ("remove photo.png --weights none.pth", "error: no checkpoint none.pth; train first, or name a run's folder", 2),
     ("remove photo.png --device tpu", "error: device must be auto, cpu or cuda, got 'tpu'", 2),
-    ("remove photo.png --max-memory 10", "error: --max-memory must be at least 800 MB, got 10", 2),
+    ("remove photo.png --max-memory 10", "error: --max-memory must be at least 1400 MB, got 10", 2),
     ("remov photo.png", f"error: argument COMMAND: invalid choice: 'remov' (choose from {COMMANDS}); `wmremoval --help` tells what there is", 2),
     ("app --port 70000", "error: --port must be 1 to 65535, got 70000", 2),
     ("train --photos none", "error: no folder {folder}/none; set photos_dir (or --photos) to a folder of photographs", 1),

@@ -34,7 +34,9 @@ from wmremoval.training.checkpoints import SHIPPED_WEIGHTS, load_model
 
 # Parts of the restoration besides the steps of `solve`; each can be left out for an ablation.
 RULES = ("text", "decision", "confirmation", "outline", "again", "strokes", "boxes")
-LEAST_MEMORY = 800  # megabytes; PyTorch and the network alone take about 500, by their peak
+# Megabytes: a photograph of 12 megapixels takes 1,350 at least, PyTorch and the network among them 660. With the default of 2,000
+# one of 100 megapixels takes 2,120 (2026-11-27).
+LEAST_MEMORY, USUAL_MEMORY = 1400, 2000
 BOX_COVERED = 0.98  # share of a plate that a user's mask must cover; else a seam stays where it ends. Not measured.
 # Share of the step along its outline that a restored line of text may keep. Of 48 lines of marks on 48 validation pictures
 # (2026-11-27) one with more than 0.81 gained, by 1.2 dB; the five false ones over texture all keep more.
@@ -278,7 +280,7 @@ def as_mask(mask: Any, shape: tuple[int, int]) -> np.ndarray | None:
 def load_remover(
     weights: str | Path | None = None,
     device: str = "auto",
-    max_memory: int = 2000,
+    max_memory: int = USUAL_MEMORY,
     precision: str = "auto",
 ) -> Remover:
     """Load the network once; the result restores any number of photographs.
@@ -318,7 +320,7 @@ def pick_precision(name: str, device: torch.device) -> torch.dtype:
 
 def text_pixels(max_memory: int) -> int:
     """Pixels that the text detector sees at once within so many megabytes."""
-    return MOST_SEEN if max_memory >= 1400 else MOST_SEEN // 5
+    return MOST_SEEN if max_memory >= USUAL_MEMORY else MOST_SEEN // 5
 
 
 def tile_core(max_memory: int, device: torch.device) -> int:
@@ -327,4 +329,4 @@ def tile_core(max_memory: int, device: torch.device) -> int:
         return 1920
     if max_memory < LEAST_MEMORY:
         raise ValueError(f"--max-memory must be at least {LEAST_MEMORY} MB, got {max_memory}")
-    return 480 if max_memory >= 2000 else 240 if max_memory >= 1400 else 96
+    return 480 if max_memory >= USUAL_MEMORY else 240  # tiles of 96 pixels overlap so much that they take more
