@@ -103,7 +103,7 @@ def test_the_words_of_a_shared_mark_are_no_line_of_their_own(photos, monkeypatch
     text = TextFind((205.0, 212.0, 285.0, 228.0), (60.0, 40.0, 60.0))
     found = [Evidence(SIZE, np.zeros(SIZE[0] * SIZE[1] // 8, np.uint8), texts=(text,)) for _ in range(8)]
     assert [line.photographs for line in learn_shared(found).lines] == [8]
-    monkeypatch.setattr("wmremoval.shared.learn.learn_marks", lambda found: [mark])
+    monkeypatch.setattr("wmremoval.shared.learn.learn_marks", lambda found, memory: [mark])
     assert learn_shared(found) == Shared((mark,), ())
 
 

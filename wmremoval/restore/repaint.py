@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from wmremoval.restore.inpaint import inpaint_block
 from wmremoval.restore.pyramid import box_slices
 from wmremoval.restore.regions import TEXT_LOG_ODDS, Region, raise_odds
 from wmremoval.restore.solve import Solver
-from wmremoval.restore.strokes import line_strokes
+from wmremoval.restore.strokes import SEEN_DENSER, STROKES_DENSER, line_strokes
 from wmremoval.restore.text import Line, TextFinder
 from wmremoval.restore.upsampling import native_blocks
 
@@ -97,7 +98,7 @@ def look_again(
     if touched and not still_readable(text, canvas.restored, region.text_line):
         return "removed"
     before = canvas.keep(solver.ensemble.searched.pyramid.native(region.box))
-    tries = (inpaint_line, inpaint_colours) if is_restored else (inpaint_colours,)
+    tries = (inpaint_line, partial(inpaint_colours, least=SEEN_DENSER)) if is_restored else (inpaint_colours,)
     for inpaint_strokes in tries if "again" not in solver.without else ():
         if inpaint_strokes(canvas, solver, region):
             if not still_readable(text, canvas.restored, region.text_line):
@@ -106,10 +107,13 @@ def look_again(
     return "still readable"
 
 
-def inpaint_colours(canvas: Canvas, solver: Solver, region: Region) -> bool:
-    """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; False: none found."""
+def inpaint_colours(canvas: Canvas, solver: Solver, region: Region, least: float = STROKES_DENSER) -> bool:
+    """Inpaint the strokes of a line of text by their colours, in place of what the network made of it; False: none found.
+
+    `least`: times as dense in the line as beside it the strokes must be.
+    """
     strokes = None if "strokes" in solver.without else line_strokes(canvas.photo, region.text_line)
-    if strokes is None or not strokes.trusted:
+    if strokes is None or strokes.denser <= least:
         return False
     block = solver.ensemble.searched.pyramid.native(region.box)
     canvas.undo(block, solver.regions.mask(region, block))
