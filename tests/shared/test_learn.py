@@ -144,7 +144,7 @@ def test_what_is_restored_with_a_learned_mark_is_near_the_clean_photograph():
 def test_less_memory_measures_fewer_pixels():
     assert [memory_share(megabytes) for megabytes in (100, 800, 2000, 9000)] == [0.1, 0.1, 1.0, 1.0]
     assert 0.1 < memory_share(1200) < 1.0
-    photos = crops(10)
+    photos = crops(6)
     found = [evidence(photo, words(0.5).alpha) for photo in under(words(0.5), photos)]
     [whole], [shrunk] = learn_marks(found), learn_marks(found, memory=0.005)
     assert (whole.place.scale, shrunk.place.scale) == (1.0, 2.0)
