@@ -46,7 +46,7 @@ def inpainted(photo: np.ndarray, shared: SharedLine) -> tuple[np.ndarray, np.nda
 
 @pytest.fixture(scope="module")
 def photos():
-    return dated([SIZE] * 10)
+    return dated([SIZE] * 9)
 
 
 def test_the_colour_of_strokes_is_that_of_the_ink(photos):
@@ -79,7 +79,7 @@ def test_a_line_that_was_left_for_the_scenes_own_is_told_as_removed(photos):
 
 
 def test_dates_follow_the_corner_of_photographs_of_several_sizes():
-    sizes = [SIZE, (240, 240), (280, 240), SIZE, (300, 240), SIZE, (260, 240), SIZE]
+    sizes = [SIZE, (240, 240), (280, 240), SIZE, (260, 240), SIZE]
     photos = dated(sizes)
     [shared] = learned(photos)
     assert shared.frame.anchor[0] == 1.0 and shared.photographs == len(sizes)
