@@ -78,6 +78,17 @@ def test_a_line_that_was_left_for_the_scenes_own_is_told_as_removed(photos):
     assert [text.fate for text in result.texts] == ["removed", "left: part of the scene"]
 
 
+def test_a_date_that_is_to_be_kept_stays(photos):
+    [shared] = learned(photos)
+    _, watermarked, _, line = photos[0]
+    corners = tuple((float(x), float(y)) for x, y in line.quad)
+    texts = [FoundText("'94", "kept: as asked for", corners)]
+    result = Result(watermarked.copy(), np.zeros(watermarked.shape[:2], np.uint8), 0.0, texts=texts)
+    assert not inpaint_lines(watermarked, result, [shared])
+    np.testing.assert_array_equal(result.image, watermarked)
+    assert not result.mask_uint8.any() and result.texts == texts
+
+
 def test_dates_follow_the_corner_of_photographs_of_several_sizes():
     sizes = [SIZE, (240, 240), (280, 240), SIZE, (260, 240), SIZE]
     photos = dated(sizes)

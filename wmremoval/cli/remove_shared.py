@@ -75,7 +75,7 @@ def wrong_shared(arguments: argparse.Namespace) -> str | None:
 
 
 def known_marks(arguments: argparse.Namespace, remover: "Remover | None", jobs: "Sequence[Job]") -> "Shared":
-    """What these options name or have measured; nothing where they ask for nothing.
+    """The marks and lines that these options name or have measured; none where they ask for none.
 
     Args:
         arguments: the command line.

@@ -39,7 +39,7 @@ Sides = tuple[float, float, float, float]  # left, top, right and bottom, pixels
 
 @dataclass(frozen=True)
 class TextFind:
-    """A line of text that was removed from a photograph: its box, and the median colour of its strokes in CIELAB."""
+    """A line of text that was removed from a photograph: its box, and the colour of its strokes, see `stroke_colour`."""
 
     box: Sides
     colour: tuple[float, float, float]
@@ -51,7 +51,7 @@ class SharedLine:
 
     Args:
         box: on a photograph of `size`.
-        colour: median of the strokes, CIELAB.
+        colour: median of the strokes' colours over photographs, CIELAB.
         size: width and height of that photograph.
         frame: how the box follows from another size.
         photographs: number of them on which such a line was removed.
@@ -103,9 +103,11 @@ def inpaint_lines(photo: np.ndarray, result: Result, lines: Sequence[SharedLine]
         lines: that photographs share.
 
     Returns:
-        True if the photograph has such a line.
+        True if a line was inpainted; one that is kept, as asked for, is not.
     """
-    found = [at for line in lines if (at := line.strokes_on(photo)) is not None]
+    kept = [text.quad for text in result.texts if text.fate.startswith("kept")]
+    places = [at for line in lines if (at := line.strokes_on(photo)) is not None]
+    found = [at for at in places if not any(_middle_in(quad, at[0]) for quad in kept)]
     for block, strokes in found:
         view, covered = result.image[block], result.mask_uint8[block]
         view[strokes] = inpaint_block(result.image, block, np.uint8(255) * strokes)[strokes]
